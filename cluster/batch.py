@@ -1,0 +1,151 @@
+"""A task's rows through the stages of a group: the one place in the project that catches.
+
+Rows that end (rejected or failed) pass the later stages untouched. Rows whose inputs are equal
+share one answer. Every model call has the operator's full batch shape: a short batch is padded with
+its last row, and a batch that raises is split until the row that raises is found.
+"""
+
+import re
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from overpaint.pipeline.columns import Row
+from overpaint.pipeline.errors import RowError
+from overpaint.pipeline.manifest import FAILED, REJECTED
+from overpaint.pipeline.operator import NewColumns, Operator, Rejected
+from overpaint.pipeline.plan import Stage
+
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
+_MAX_MESSAGE = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What became of a row whose operator raised."""
+
+    code: str
+    message: str
+
+
+Answer = NewColumns | Rejected | Failed
+
+
+def run_stages(
+    stages: Sequence[Stage], models: Mapping[str, Any], rows: Sequence[Row]
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Runs rows through stages.
+
+    Args:
+        stages: of one group, in order.
+        models: what each stage's operator loaded, by stage name.
+        rows: with the columns the stages read; a row whose `status` is set has ended.
+
+    Returns:
+        The rows with the new columns, in order; and the seconds that each stage took.
+    """
+    found = [dict(row) for row in rows]
+    seconds: dict[str, float] = {}
+    for stage in stages:
+        start = time.perf_counter()
+        alive = [index for index, row in enumerate(found) if row.get("status") is None]
+        answers = _shared(stage.operator, models[stage.name], [found[i] for i in alive])
+        for index, answer in zip(alive, answers, strict=True):
+            found[index].update(_ending(stage, answer))
+        seconds[stage.name] = time.perf_counter() - start
+    return found, seconds
+
+
+def _ending(stage: Stage, answer: Answer) -> Mapping[str, Any]:
+    if isinstance(answer, Rejected | Failed):
+        return {
+            "status": REJECTED if isinstance(answer, Rejected) else FAILED,
+            "stage": stage.name,
+            "error_code": answer.code,
+            "error_message": answer.message,
+        }
+    return answer
+
+
+def _shared(operator: Operator[Any], model: Any, rows: Sequence[Row]) -> list[Answer]:
+    """One answer a row, asking once for rows whose inputs are equal."""
+    columns = (*operator.inputs, *operator.optional)
+    visible = [{column.name: row.get(column.name) for column in columns} for row in rows]
+    subjects = [tuple(_hashable(value) for value in row.values()) for row in visible]
+    first = {subject: index for index, subject in reversed(list(enumerate(subjects)))}
+    asked = sorted(first.values())
+    answers = dict(zip(asked, _bucketed(operator, model, [visible[i] for i in asked]), strict=True))
+    return [answers[first[subject]] for subject in subjects]
+
+
+def _hashable(value: Any) -> Hashable:
+    if isinstance(value, list | tuple):
+        return tuple(_hashable(part) for part in value)
+    if isinstance(value, dict):
+        return tuple((key, _hashable(part)) for key, part in sorted(value.items()))
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)
+    return value
+
+
+def _bucketed(operator: Operator[Any], model: Any, rows: Sequence[Row]) -> list[Answer]:
+    """Batches of rows that may share a call, in order of first appearance."""
+    buckets: dict[Hashable, list[int]] = {}
+    failed: dict[int, Answer] = {}
+    for index, row in enumerate(rows):
+        try:
+            buckets.setdefault(operator.bucket(row), []).append(index)
+        except Exception as error:  # noqa: BLE001  a row too broken to be sized fails alone
+            failed[index] = _failed(error)
+    answers: dict[int, Answer] = failed
+    for members in buckets.values():
+        for start in range(0, len(members), operator.batch_size):
+            batch = members[start : start + operator.batch_size]
+            found = run_batch(operator, model, [rows[index] for index in batch])
+            answers.update(zip(batch, found, strict=True))
+    return [answers[index] for index in range(len(rows))]
+
+
+def run_batch(operator: Operator[Any], model: Any, rows: Sequence[Row]) -> list[Answer]:
+    """One answer for each of at most `batch_size` rows, whatever the operator raises.
+
+    Args:
+        operator: whose `run` is called, always with `batch_size` rows.
+        model: what it loaded.
+        rows: at least one, of one bucket.
+    """
+    padded = [*rows, *[rows[-1]] * (operator.batch_size - len(rows))]
+    try:
+        return _checked(operator, operator.run(padded, model), len(padded))[: len(rows)]
+    except (Exception, SystemExit) as error:  # noqa: BLE001  the boundary between a row and a run
+        if len(rows) == 1:
+            return [_failed(error)]
+    middle = len(rows) // 2
+    first = run_batch(operator, model, rows[:middle])
+    return [*first, *run_batch(operator, model, rows[middle:])]
+
+
+def _checked(operator: Operator[Any], answers: Sequence[Any], num_rows: int) -> list[Answer]:
+    """Holds an operator to its contract: one answer a row, with exactly its columns."""
+    if len(answers) != num_rows:
+        raise RowError("bad_answer", f"{len(answers)} answers for {num_rows} rows")
+    wanted = {column.name for column in operator.outputs}
+    for answer in answers:
+        if not isinstance(answer, Rejected) and set(answer) != wanted:
+            raise RowError(
+                "bad_answer", f"the columns {sorted(answer)} are not the outputs {sorted(wanted)}"
+            )
+    return list(answers)
+
+
+def _failed(error: BaseException) -> Failed:
+    """An error as what the manifest says: equal for equal causes, without addresses."""
+    if isinstance(error, RowError):
+        return Failed(error.code, error.message)
+    name = type(error).__name__
+    code = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    text = _ADDRESS.sub("0x...", str(error)).split("\n", 1)[0]
+    return Failed(code, f"{name}: {text}"[:_MAX_MESSAGE])

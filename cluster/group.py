@@ -1,0 +1,138 @@
+"""One actor's work: load a group's models once, then take tasks through its stages.
+
+The first group reads a task's rows from the plan; the last one commits how they ended. Between two
+groups rows travel as an Arrow table: encoded images and values, never live objects.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+from overpaint.cluster.batch import run_stages
+from overpaint.pipeline import columns as c
+from overpaint.pipeline.manifest import ACCEPTED, count, result_name, result_schema
+from overpaint.pipeline.plan import Plan
+from overpaint.pipeline.run_folder import RunFolder
+from overpaint.pipeline.storage import Storage
+from overpaint.pipeline.tasks import Task
+
+SUMMARY = pa.schema(
+    [
+        ("part", pa.int32()),
+        ("accepted", pa.int32()),
+        ("rejected", pa.int32()),
+        ("failed", pa.int32()),
+        ("seconds_json", pa.string()),
+    ]
+)
+"""What the last group tells the driver of each task: counts, and seconds by stage."""
+
+_ENDING = (c.STATUS, c.STAGE, c.ERROR_CODE, c.ERROR_MESSAGE)
+_PART = pa.field("part", pa.int32())
+_SECONDS = pa.field("seconds_json", pa.string())
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every actor of a run knows."""
+
+    plan: Plan
+    run_uri: str
+    base_uri: str
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where the run lies."""
+        return RunFolder(Storage(self.run_uri))
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """The columns that are equal in every row."""
+        return {
+            "base_uri": self.base_uri,
+            "run_uri": self.run_uri,
+            "image_format": self.plan.image_format,
+        }
+
+
+class GroupWorker:
+    """The stages of one group with their models.
+
+    Args:
+        run: the run it works for.
+        group: the name of the group.
+    """
+
+    def __init__(self, run: Run, group: str) -> None:
+        self._run = run
+        self._group = group
+        self._stages = run.plan.stages_of(group)
+        self._models = {stage.name: stage.operator.load() for stage in self._stages}
+        self._part: tuple[int, pa.Table] | None = None
+
+    def start(self, task: Task) -> pa.Table:
+        """Takes a task of the plan through the group; for the first group."""
+        table = self._planned(task.part).take(pa.array(task.rows))
+        return self._through(table.to_pylist(), task.part, {})
+
+    def proceed(self, table: pa.Table) -> pa.Table:
+        """Takes what the group before sent through this one."""
+        seconds = json.loads(table["seconds_json"][0].as_py())
+        part = table["part"][0].as_py()
+        return self._through(
+            table.drop_columns(["part", "seconds_json"]).to_pylist(), part, seconds
+        )
+
+    def _planned(self, part: int) -> pa.Table:
+        if self._part is None or self._part[0] != part:
+            self._part = (part, self._run.folder.read_part("plan", part))
+        return self._part[1]
+
+    def _through(self, rows: list[dict[str, Any]], part: int, before: dict[str, float]) -> pa.Table:
+        given = [{**row, **self._run.constants} for row in rows]
+        found, seconds = run_stages(self._stages, self._models, given)
+        seconds = {**before, **seconds}
+        if self._group == self._run.plan.group_names[-1]:
+            return self._commit(found, part, seconds)
+        return self._handed_on(found, part, seconds)
+
+    def _commit(
+        self, rows: Sequence[dict[str, Any]], part: int, seconds: dict[str, float]
+    ) -> pa.Table:
+        ended = [{**row, "status": row.get("status") or ACCEPTED} for row in rows]
+        table = pa.Table.from_pylist(ended, self._result_schema)
+        self._run.folder.write_result(part, result_name([row["key"] for row in ended]), table)
+        ledger = count(row["status"] for row in ended)
+        summary = {**ledger.as_json(), "part": part, "seconds_json": json.dumps(seconds)}
+        return pa.Table.from_pylist([summary], SUMMARY)
+
+    def _handed_on(
+        self, rows: Sequence[dict[str, Any]], part: int, seconds: dict[str, float]
+    ) -> pa.Table:
+        text = json.dumps(seconds)
+        return pa.Table.from_pylist(
+            [{**row, "part": part, "seconds_json": text} for row in rows], self._stream_schema
+        )
+
+    @cached_property
+    def _result_schema(self) -> pa.Schema:
+        return result_schema(self._run.plan)
+
+    @cached_property
+    def _stream_schema(self) -> pa.Schema:
+        """What the manifest keeps of the stages so far, and what a later stage reads."""
+        plan = self._run.plan
+        names = plan.group_names
+        done = names[: names.index(self._group) + 1]
+        so_far = [stage.operator for stage in plan.stages if stage.group in done]
+        later = [stage.operator for stage in plan.stages if stage.group not in done]
+        kept = [o for operator in so_far for o in operator.outputs if o.scope == "manifest"]
+        read = [o for operator in later for o in (*operator.inputs, *operator.optional)]
+        written_later = {o.name for operator in later for o in operator.outputs}
+        sent = [o for o in read if o.scope != "run" and o.name not in written_later]
+        columns = {o.name: o.type for o in (c.KEY, *kept, *sent, *_ENDING)}
+        fields = [pa.field(name, kind) for name, kind in columns.items()]
+        return pa.schema([*fields, _PART, _SECONDS])

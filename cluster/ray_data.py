@@ -1,0 +1,93 @@
+"""Runs tasks on Ray Data: one stream, one autoscaling pool of actors for each group.
+
+Each block of the stream holds one row and that row holds one task, so that Ray neither splits a
+task nor bundles two: a task's number of rows decides what is lost with an actor, nothing else does.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import ray
+from overpaint.cluster.group import GroupWorker, Run
+from overpaint.pipeline.operator import Placement
+from overpaint.pipeline.tasks import Task
+from ray.data import ActorPoolStrategy, DataContext, Dataset
+
+_TASK = pa.schema([("part", pa.int32()), ("rows", pa.list_(pa.int32()))])
+_PAYLOAD = pa.schema([("payload", pa.large_binary())])
+NO_PROGRESS_TIMEOUT_S = 3600
+
+
+def run_on_ray(run: Run, tasks: Sequence[Task]) -> Iterator[pa.Table]:
+    """Yields a summary of each task as it is committed; Ray must be connected."""
+    with _context():
+        stream = _stream(run, tasks)
+        yield from stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+
+
+@contextmanager
+def _context() -> Iterator[None]:
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_S
+    context.raise_original_map_exception = True
+    # One flaky start (a slow disk, a lost node) must not end the run; Ray's default is none.
+    context.max_consecutive_actor_init_deaths = 3
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    with DataContext.current(context):
+        yield
+
+
+def _stream(run: Run, tasks: Sequence[Task]) -> Dataset:
+    stream = ray.data.from_arrow([_task_table(task) for task in tasks])
+    names = run.plan.group_names
+    for name in names:
+        placement = run.plan.placement(name)
+        stream = stream.map_batches(
+            _Actor,
+            fn_constructor_kwargs={"run": run, "group": name},
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=_pool(placement, len(tasks)),
+            num_cpus=placement.num_cpus,
+            num_gpus=placement.num_gpus or None,
+            memory=placement.memory_gib * 2**30 if placement.memory_gib else None,
+        )
+    return stream
+
+
+def _pool(placement: Placement, num_tasks: int) -> ActorPoolStrategy:
+    fewest, most = placement.actors
+    # An actor without a task would load its models for nothing.
+    most = min(most, num_tasks)
+    return ActorPoolStrategy(min_size=min(fewest, most), max_size=most)
+
+
+def _task_table(task: Task) -> pa.Table:
+    return pa.Table.from_pylist([{"part": task.part, "rows": list(task.rows)}], _TASK)
+
+
+class _Actor:
+    """The stages of one group, as Ray Data calls them."""
+
+    def __init__(self, run: Run, group: str) -> None:
+        self._worker = GroupWorker(run, group)
+        self._is_last = group == run.plan.group_names[-1]
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        row: dict[str, Any] = batch.to_pylist()[0]
+        if "payload" in row:
+            table = self._worker.proceed(pa.ipc.open_stream(row["payload"]).read_all())
+        else:
+            table = self._worker.start(Task(row["part"], tuple(row["rows"])))
+        return table if self._is_last else _packed(table)
+
+
+def _packed(table: pa.Table) -> pa.Table:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return pa.Table.from_pylist([{"payload": sink.getvalue().to_pybytes()}], _PAYLOAD)

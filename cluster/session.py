@@ -1,0 +1,122 @@
+"""Joining a Ray cluster, or starting a local one; and whether a plan fits it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from overpaint.pipeline.errors import UsageError
+from overpaint.pipeline.plan import Plan
+
+_STREAM_CPUS = 1
+"""What Ray Data needs beside the actors: a plan that takes every CPU would wait for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """How to reach Ray.
+
+    Args:
+        address: of a cluster; None joins the one in `RAY_ADDRESS`, or starts a local one.
+        num_cpus: of a local cluster; None for all of the machine.
+        num_gpus: of a local cluster; None for those that Ray finds.
+        object_store_bytes: of a local cluster; None for Ray's default.
+    """
+
+    address: str | None = None
+    num_cpus: int | None = None
+    num_gpus: int | None = None
+    object_store_bytes: int | None = None
+
+    @property
+    def cluster_address(self) -> str | None:
+        """Of the cluster to join; None where a local one is to be started."""
+        return self.address or os.environ.get("RAY_ADDRESS")
+
+
+@contextmanager
+def connected(session: Session) -> Iterator[None]:
+    """Joins or starts Ray, and leaves it at the end."""
+    already = ray.is_initialized()
+    if not already:
+        ray.init(**_options(session))
+    try:
+        yield
+    finally:
+        if not already:
+            ray.shutdown()
+
+
+def _options(session: Session) -> dict[str, Any]:
+    # An actor sees only the GPUs it reserves, those of zero GPUs none.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    if session.cluster_address:
+        return {**options, "address": session.cluster_address}
+    return {
+        **options,
+        "include_dashboard": False,
+        "num_cpus": session.num_cpus,
+        "num_gpus": session.num_gpus,
+        "object_store_memory": session.object_store_bytes,
+    }
+
+
+def local_resources(session: Session) -> dict[str, float]:
+    """What a local Ray would have, by Ray's names, without starting it."""
+    cpus = session.num_cpus or len(os.sched_getaffinity(0))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"CPU": float(cpus), "GPU": float(_num_gpus(session)), "memory": float(memory)}
+
+
+def _num_gpus(session: Session) -> int:
+    if session.num_gpus is not None:
+        return session.num_gpus
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+
+
+def check_fits(plan: Plan, total: dict[str, float] | None = None) -> None:
+    """Adds up what the fewest actors of every group need, against what the cluster has.
+
+    Args:
+        plan: whose groups are placed.
+        total: what there is, by Ray's names; None asks the cluster.
+
+    Raises:
+        UsageError: naming the resource, what is needed and what there is.
+    """
+    total = total if total is not None else ray.cluster_resources()
+    needs = {"CPU": float(_STREAM_CPUS), "GPU": 0.0, "memory": 0.0}
+    for group in plan.group_names:
+        placement = plan.placement(group)
+        fewest = placement.actors[0]
+        needs["CPU"] += fewest * placement.num_cpus
+        needs["GPU"] += fewest * placement.num_gpus
+        needs["memory"] += fewest * (placement.memory_gib or 0.0) * 2**30
+    for name, need in needs.items():
+        if need > total.get(name, 0.0):
+            raise UsageError(_does_not_fit(plan, name, need, total.get(name, 0.0)))
+
+
+def _does_not_fit(plan: Plan, name: str, need: float, there: float) -> str:
+    groups = ", ".join(
+        f"{group}: {plan.placement(group).actors[0]} x {_share(plan, group, name):g}"
+        for group in plan.group_names
+    )
+    if name == "memory":
+        need, there = need / 2**30, there / 2**30
+    streaming = f", and {_STREAM_CPUS} for the stream" if name == "CPU" else ""
+    unit = " GiB" if name == "memory" else ""
+    return (
+        f"the plan needs {need:g}{unit} {name} ({groups}{streaming}) and the cluster has "
+        f"{there:g}{unit}: lower actors or num_{name.lower()}s of a group, or use a larger cluster"
+    )
+
+
+def _share(plan: Plan, group: str, name: str) -> float:
+    placement = plan.placement(group)
+    shares = {"CPU": placement.num_cpus, "GPU": placement.num_gpus}
+    return shares.get(name, placement.memory_gib or 0.0)

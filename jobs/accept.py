@@ -1,0 +1,63 @@
+"""Applying another policy to a finished run: stored scores are judged anew, nothing is edited."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from overpaint.jobs.report import write_report
+from overpaint.pipeline.errors import UsageError, near_miss
+from overpaint.pipeline.manifest import Ledger, judged, manifest_ledger
+from overpaint.pipeline.policy import Policy
+from overpaint.pipeline.run_folder import RECIPE, SUCCESS, RunFolder
+from pydantic import ValidationError
+
+
+def read_policy(file: str) -> Policy:
+    """The policy in a TOML file: its `[policy]` table, or the whole file.
+
+    Raises:
+        UsageError: no such file, not TOML, or not bounds.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise UsageError(f"{file}: no such policy file")
+    try:
+        tables = tomllib.loads(path.read_text())
+        return Policy.model_validate(tables.get("policy", tables))
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise UsageError(
+            f"{file}: not a policy ({reason}); write score = {{ min = 0.2 }}"
+        ) from error
+
+
+def accept(folder: RunFolder, policy: Policy) -> Ledger:
+    """Rewrites the manifest's acceptance, its report and its ledger.
+
+    Raises:
+        UsageError: the run is not finished, or has no such score.
+    """
+    recipe: dict[str, Any] | None = folder.read_json(RECIPE)
+    if recipe is None or folder.read_json(SUCCESS) is None:
+        raise UsageError(f"{folder.storage.uri}: no finished run there; finish it first")
+    parts = folder.parts("manifest")
+    _check_scores(folder, policy, parts[0])
+    for part in parts:
+        table = folder.read_part("manifest", part)
+        rows = [judged(row, policy) for row in table.to_pylist()]
+        folder.write_part("manifest", part, pa.Table.from_pylist(rows, table.schema))
+    recipe["recipe"]["policy"] = policy.model_dump(mode="json", exclude_none=True)
+    folder.write_json(RECIPE, recipe)
+    ledger = manifest_ledger(folder, parts)
+    folder.write_json(SUCCESS, {**(folder.read_json(SUCCESS) or {}), **ledger.as_json()})
+    write_report(folder)
+    return ledger
+
+
+def _check_scores(folder: RunFolder, policy: Policy, part: int) -> None:
+    schema = folder.read_part("manifest", part).schema
+    scores = [field.name for field in schema if pa.types.is_floating(field.type)]
+    for name in policy.root:
+        if name not in scores:
+            raise UsageError(f"policy: the run has no score {name!r}: {near_miss(name, scores)}")

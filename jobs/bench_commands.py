@@ -1,0 +1,53 @@
+"""bench: what Overpaint costs and reaches, measured here and printed with how."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+from overpaint.jobs.bench_overhead import measure_overhead
+from rich.console import Console
+from rich.table import Table
+
+console = Console(soft_wrap=True, highlight=False)
+bench = App(name="bench", help="Measures what Overpaint costs and reaches, on this machine.")
+
+Json = Annotated[Path | None, Parameter(name="--json")]
+
+
+def register(app: App) -> None:
+    """Adds the benchmarks to the app."""
+    app.command(bench)
+
+
+@bench.command
+def overhead(
+    *,
+    batch_ms: Annotated[list[float] | None, Parameter(negative="")] = None,
+    rows: tuple[int, int] = (512, 2048),
+    repeats: int = 3,
+    json: Json = None,
+) -> int:
+    """Holds the pipeline against a bare loop: read, decode, model, PNG, write.
+
+    Args:
+        batch_ms: What the model takes for a batch of 8 rows; 50 and 200 where none are given.
+        rows: The two row counts between which the slope is taken.
+        repeats: Runs of each; medians are used.
+        json: A file for the figures.
+    """
+    console.print(measure_overhead.__doc__ or "")
+    found = [measure_overhead(ms, rows, repeats) for ms in batch_ms or [50.0, 200.0]]
+    _show(found, json)
+    return 0
+
+
+def _show(rows: Sequence[dict[str, Any]], file: Path | None) -> None:
+    table = Table(*rows[0], box=None)
+    for row in rows:
+        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()))
+    console.print(table)
+    if file is not None:
+        import json
+
+        file.write_text(json.dumps({"rows": list(rows)}, indent=2) + "\n")

@@ -1,0 +1,52 @@
+"""The `overpaint` command: one function a command, and the one place that turns errors into words.
+
+Exit codes: 0 every row accounted for; 2 the recipe, input or an option is wrong and nothing was
+started; 3 stopped early, the same command goes on; 4 the error budget was exceeded.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+from overpaint.jobs import (
+    bench_commands,
+    look_commands,
+    papercut_commands,
+    run_commands,
+    submit_commands,
+)
+from overpaint.jobs.signals import stop_on_sigterm
+from overpaint.pipeline.errors import BudgetError, OverpaintError, UsageError
+from rich.console import Console
+
+app = App(name="overpaint", help="Edits image datasets with diffusion models, on Ray.")
+for module in (run_commands, look_commands, submit_commands, papercut_commands, bench_commands):
+    module.register(app)
+
+_errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line and returns its exit code."""
+    stop_on_sigterm()
+    try:
+        result = app(
+            arguments, exit_on_error=False, print_error=False, result_action="return_value"
+        )
+        return result if isinstance(result, int) else 0
+    except (UsageError, CycloptsError) as error:
+        _errors.print(f"overpaint: {str(error).strip()}")
+        return 2
+    except BudgetError as error:
+        _errors.print(f"overpaint: {error}")
+        return 4
+    except KeyboardInterrupt:
+        _errors.print("overpaint: stopped; nothing is lost, the same command goes on from here")
+        return 3
+    except OverpaintError as error:
+        _errors.print(f"overpaint: {error}")
+        return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""papercut, train: the drawn world and the checkpoints trained on it."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from overpaint.operators.papercut.dataset import write_dataset
+from overpaint.operators.papercut.edits import EDIT_TYPES
+from overpaint.pipeline.errors import UsageError
+from rich.console import Console
+
+console = Console(soft_wrap=True, highlight=False)
+
+
+def register(app: App) -> None:
+    """Adds these commands to the app."""
+    app.command(papercut)
+    app.command(train)
+
+
+def papercut(
+    out: Path,
+    *,
+    rows: Annotated[int, Parameter(name="--rows")],
+    seed: int = 0,
+    edit_types: str = "color,replace",
+) -> int:
+    """Writes a folder of drawn images with rows.jsonl: instructions, masks, and the true edits.
+
+    Args:
+        out: The folder to write; it must be empty or absent.
+        rows: How many edits, each of its own image.
+        seed: Another seed gives other scenes.
+        edit_types: A list such as color,replace, or `all` for the twelve.
+    """
+    types = list(EDIT_TYPES) if edit_types == "all" else edit_types.split(",")
+    try:
+        write_dataset(out, rows=rows, seed=seed, edit_types=types)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    console.print(f"wrote {rows} edits to {out}/rows.jsonl")
+    return 0
+
+
+def train(
+    name: str,
+    *,
+    minutes: float | None = None,
+    steps: int | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    out: Path | None = None,
+    state: Path | None = None,
+) -> int:
+    """Trains a papercut checkpoint, or goes on with one whose training stopped.
+
+    Args:
+        name: vae, text_to_image, clip, clipseg, caption or judge.
+        minutes: Stop after that long; the state is kept.
+        steps: How many steps in all; the checkpoint's own number where none is given.
+        device: auto, cpu or cuda.
+        seed: Of the weights and the order of the scenes.
+        out: Where the checkpoint goes; its place in the package where none is given.
+        state: Where the training keeps its state; ~/.cache/overpaint/training where none is given.
+    """
+    from overpaint.jobs.training.train import train as start
+
+    try:
+        start(name, out=out, state=state, minutes=minutes, steps=steps, device=device, seed=seed)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return 0

@@ -1,0 +1,244 @@
+"""A run, from recipe and input to manifest: plan it, take what remains through a runner, finish it.
+
+The same call goes on with a run that stopped: the plan is in the run folder, and what remains is
+derived from it.
+"""
+
+import json
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, Protocol
+
+import pyarrow as pa
+from overpaint.cluster.group import Run
+from overpaint.jobs.report import write_report
+from overpaint.pipeline.errors import BudgetError, OverpaintError, UsageError
+from overpaint.pipeline.identity import digest
+from overpaint.pipeline.inputs import Input
+from overpaint.pipeline.manifest import Ledger, finish_part, manifest_ledger
+from overpaint.pipeline.plan import Plan
+from overpaint.pipeline.planning import write_plan
+from overpaint.pipeline.recipe import recipe_of
+from overpaint.pipeline.run_folder import RECIPE, STATS, SUCCESS, WORK, RunFolder
+from overpaint.pipeline.storage import Storage, normalise
+from overpaint.pipeline.tasks import Remaining, Task, remaining
+
+Runner = Callable[[Run, Sequence[Task]], Iterable[pa.Table]]
+"""Takes tasks through a plan and yields a summary of each as it is committed."""
+
+_PLANNED = f"{WORK}/planned.json"
+_PACKAGES = ("overpaint", "ray", "torch", "diffusers", "transformers", "pyarrow", "pillow", "numpy")
+
+
+class Display(Protocol):
+    """Where a run shows how it goes."""
+
+    def started(self, ledger: Ledger) -> None:
+        """The run begins, with what an earlier one has done."""
+
+    def advanced(self, ledger: Ledger, seconds: dict[str, float]) -> None:
+        """A task was committed: the counts so far, and the seconds by stage so far."""
+
+
+@dataclass
+class Progress:
+    """The counts of a run while it goes."""
+
+    ledger: Ledger
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+    rows: int = 0
+    num_tasks: int = 0
+
+    def add(self, summary: dict[str, Any], seconds: dict[str, float]) -> int:
+        """Counts a task; returns its number of rows."""
+        counts = Ledger(0, *(summary[name] for name in ("accepted", "rejected", "failed")))
+        self.ledger = self.ledger.plus(counts)
+        self.rows += counts.ended
+        self.num_tasks += 1
+        for stage, taken in seconds.items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + taken
+        return counts.ended
+
+
+def open_run(plan: Plan, input_uri: str, output: str, read: Callable[[], Input]) -> Run:
+    """Plans a run into its folder, or finds it planned.
+
+    Args:
+        plan: checked.
+        input_uri: for the record.
+        output: the run folder.
+        read: reads the input; called only where the run is not planned yet.
+
+    Raises:
+        UsageError: the input does not fit the plan, or the folder holds another run.
+    """
+    folder = RunFolder(Storage(normalise(output)))
+    found = folder.read_json(RECIPE)
+    identity = run_identity(plan, input_uri)
+    if found is not None and found.get("identity") != identity:
+        raise UsageError(_another_run(output, found, plan, input_uri))
+    planned = found is not None and (
+        folder.read_json(_PLANNED) is not None or folder.read_json(SUCCESS) is not None
+    )
+    if not planned:
+        given = read()
+        plan.check_input(given.table.column_names)
+        record = _record(plan, given, input_uri, identity)
+        _refuse_strangers(folder, found)
+        folder.write_json(RECIPE, record)
+        counts = write_plan(plan, given, folder)
+        folder.write_json(
+            _PLANNED, {"planned": counts.num_rows, "duplicates": counts.num_duplicates}
+        )
+        return Run(plan, folder.storage.uri, given.base_uri)
+    assert found is not None
+    return Run(plan, folder.storage.uri, found["base_uri"])
+
+
+def run_identity(plan: Plan, input_uri: str) -> str:
+    """Of everything that decides what a run's folder will hold."""
+    return digest(
+        {
+            "stages": list(plan.fingerprints().items()),
+            "row": plan.row,
+            "policy": plan.policy.model_dump(mode="json"),
+            "image_format": plan.image_format,
+            "input": normalise(input_uri),
+        }
+    )
+
+
+def _refuse_strangers(folder: RunFolder, found: Any) -> None:
+    """A folder with files that no run wrote is not taken over."""
+    if found is None and (paths := folder.storage.list()):
+        raise UsageError(
+            f"{folder.storage.uri}: the output folder holds {len(paths)} files that are not a "
+            f"run's, such as {paths[0]}; choose an empty one"
+        )
+
+
+def _another_run(output: str, found: dict[str, Any], plan: Plan, input_uri: str) -> str:
+    recipe = recipe_of(plan)
+    theirs: dict[str, Any] = found.get("recipe", {})
+    changed = [key for key in recipe if recipe[key] != theirs.get(key)]
+    if found.get("input") != normalise(input_uri):
+        changed.append("input")
+    what = ", ".join(changed) or "checkpoint files or versions"
+    return f"{output}: the output holds another run (different: {what}); choose another --output"
+
+
+def _record(plan: Plan, given: Input, input_uri: str, identity: str) -> dict[str, Any]:
+    return {
+        "name": plan.name,
+        "identity": identity,
+        "fingerprint": plan.fingerprint(),
+        "fingerprints": plan.fingerprints(),
+        "key_columns": plan.key_columns(),
+        "revisions": {stage.name: stage.operator.revisions() for stage in plan.stages},
+        "input": normalise(input_uri),
+        "base_uri": given.base_uri,
+        "recipe": recipe_of(plan),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions that can change bytes."""
+    found = {name: version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), "machine": platform.machine(), **found}
+
+
+def execute(run: Run, runner: Runner, display: Display) -> Ledger:
+    """Takes what remains of a run to its end.
+
+    Raises:
+        BudgetError: too many rows failed.
+        OverpaintError: the ledger does not add up, which is a fault of Overpaint.
+    """
+    folder = run.folder
+    left = remaining(folder, run.plan.task_rows)
+    progress = Progress(left.ledger)
+    display.started(left.ledger)
+    if folder.read_json(SUCCESS) is not None and not left.pending:
+        return left.ledger
+    started_at = datetime.now(UTC)
+    start = time.monotonic()
+    try:
+        _drive(run, left, runner, progress, display)
+    finally:
+        _write_stats(folder, progress, started_at, time.monotonic() - start)
+    return _finish(run, left.ledger.planned)
+
+
+def _drive(run: Run, left: Remaining, runner: Runner, progress: Progress, display: Display) -> None:
+    pending = dict(left.pending)
+    for part in [part for part, rows in pending.items() if rows == 0]:
+        finish_part(run.folder, run.plan, part)
+    if not left.tasks:
+        return
+    for summary, seconds in _summaries(runner(run, left.tasks)):
+        pending[summary["part"]] -= progress.add(summary, seconds)
+        if pending[summary["part"]] == 0:
+            finish_part(run.folder, run.plan, summary["part"])
+        display.advanced(progress.ledger, progress.seconds)
+        if run.plan.budget.is_exceeded(progress.ledger.ended, progress.ledger.failed):
+            raise BudgetError(
+                f"{progress.ledger.failed} of {progress.ledger.ended} rows failed, more than "
+                f"budget.max_failed_share = {run.plan.budget.max_failed_share:g}: "
+                "`overpaint status` counts the causes; mend them and run the same command again"
+            )
+
+
+def _summaries(tables: Iterable[pa.Table]) -> Iterator[tuple[dict[str, Any], dict[str, float]]]:
+    for table in tables:
+        for row in table.to_pylist():
+            yield row, json.loads(row["seconds_json"])
+
+
+def _finish(run: Run, planned: int) -> Ledger:
+    """Checks the ledger from storage, writes the report, and marks the run as done."""
+    folder = run.folder
+    parts = folder.parts("manifest")
+    ledger = manifest_ledger(folder, parts)
+    if parts != folder.parts("plan") or ledger.planned != planned or ledger.pending:
+        raise OverpaintError(
+            f"the ledger does not add up: {planned} planned, {ledger.as_json()}: this is a fault "
+            f"of Overpaint; the run folder is kept as it is"
+        )
+    write_report(folder)
+    planned_json = folder.read_json(_PLANNED) or {}
+    folder.write_json(SUCCESS, {**ledger.as_json(), **planned_json})
+    folder.storage.remove_tree(WORK)
+    return ledger
+
+
+def _write_stats(
+    folder: RunFolder, progress: Progress, started_at: datetime, wall_s: float
+) -> None:
+    """Times and hosts, added to those of earlier sessions of the same run."""
+    before: dict[str, Any] = folder.read_json(STATS) or {}
+    stages: dict[str, Any] = before.get("stages", {})
+    for stage, seconds in progress.seconds.items():
+        old = stages.get(stage, {"seconds": 0.0, "rows": 0})
+        rows = old["rows"] + progress.rows
+        stages[stage] = {"seconds": round(old["seconds"] + seconds, 3), "rows": rows}
+    total_s = before.get("wall_s", 0.0) + wall_s
+    folder.write_json(
+        STATS,
+        {
+            "ledger": progress.ledger.as_json(),
+            "stages": stages,
+            "wall_s": round(total_s, 3),
+            "rows_per_s": round(progress.rows / wall_s, 3) if wall_s else None,
+            "num_tasks": before.get("num_tasks", 0) + progress.num_tasks,
+            "num_sessions": before.get("num_sessions", 0) + 1,
+            "started_at": before.get("started_at", started_at.isoformat(timespec="seconds")),
+            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": versions(),
+            "hosts": sorted({*before.get("hosts", []), platform.node()}),
+        },
+    )

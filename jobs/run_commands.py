@@ -1,0 +1,200 @@
+"""run, plan, accept, replay: the commands that do something to rows."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from overpaint.cluster.local import run_local
+from overpaint.cluster.session import Session, check_fits, connected, local_resources
+from overpaint.jobs import accept as accepting
+from overpaint.jobs import replay as replaying
+from overpaint.jobs.display import RunDisplay
+from overpaint.jobs.recipes import load_plan
+from overpaint.jobs.run import execute, open_run
+from overpaint.jobs.truth import success
+from overpaint.pipeline.errors import UsageError
+from overpaint.pipeline.inputs import Input, read_input
+from overpaint.pipeline.manifest import Ledger
+from overpaint.pipeline.plan import Plan
+from overpaint.pipeline.planning import plan_parts
+from overpaint.pipeline.run_folder import REPORT, RunFolder
+from overpaint.pipeline.storage import Storage, normalise
+from rich.console import Console
+from rich.table import Table
+
+console = Console(soft_wrap=True, highlight=False)
+
+InputUri = Annotated[str, Parameter(name="--input")]
+OutputUri = Annotated[str, Parameter(name="--output")]
+Settings = Annotated[list[str], Parameter(name="--set", negative="")]
+Mapping = Annotated[list[str], Parameter(name="--map", negative="")]
+
+
+def register(app: App) -> None:
+    """Adds these commands to the app."""
+    for command in (run, plan, accept, replay):
+        app.command(command)
+
+
+def run(
+    recipe: str,
+    *,
+    input_uri: InputUri,
+    output: OutputUri,
+    limit: int | None = None,
+    settings: Settings | None = None,
+    mapping: Mapping | None = None,
+    address: str | None = None,
+    num_cpus: int | None = None,
+    ray: bool = True,
+) -> int:
+    """Edits a dataset; the same command goes on with a run that stopped.
+
+    Args:
+        recipe: A recipe file, or the name of a shipped recipe.
+        input_uri: A folder or prefix of images, a table with source_uri, or another run's folder.
+        output: The run folder: a local path or any fsspec URL, such as s3://bucket/run.
+        limit: Take only that many rows from the front of the input.
+        settings: stage.field=value changes a field of a stage; may be given several times.
+        mapping: NAME=NEW renames a column of the input table; may be given several times.
+        address: Of a Ray cluster; a local one is started where none is given.
+        num_cpus: Logical CPUs of a local Ray; all of the machine where none are given.
+        ray: --no-ray runs every stage in this process.
+    """
+    checked, read = _prepared(recipe, input_uri, limit, settings, mapping)
+    session = Session(address=address, num_cpus=num_cpus)
+    if ray and session.cluster_address is None:
+        check_fits(checked, local_resources(session))
+    opened = open_run(checked, input_uri, output, read)
+    with RunDisplay(console) as display:
+        if not ray:
+            ledger = execute(opened, run_local, display)
+        else:
+            # Ray takes seconds to import: commands that do not run rows do without.
+            from overpaint.cluster.ray_data import run_on_ray
+
+            with connected(session):
+                check_fits(checked)
+                ledger = execute(opened, run_on_ray, display)
+    _tell(opened.folder, ledger)
+    return 0
+
+
+def _prepared(
+    recipe: str,
+    input_uri: str,
+    limit: int | None,
+    settings: list[str] | None,
+    mapping: list[str] | None,
+) -> tuple[Plan, Callable[[], Input]]:
+    """Checks all that can be checked before anything is started."""
+    checked = load_plan(recipe, settings or [])
+    checked.check_models()
+    names = _names(mapping or [])
+    return checked, lambda: read_input(input_uri, limit=limit, mapping=names)
+
+
+def _names(mapping: list[str]) -> dict[str, str]:
+    pairs = [entry.split("=", 1) for entry in mapping]
+    for entry, pair in zip(mapping, pairs, strict=True):
+        if len(pair) != 2 or not all(pair):
+            raise UsageError(f"--map {entry!r}: write NAME=NEW, such as file_name=source_uri")
+    return {old: new for old, new in pairs}
+
+
+def _tell(folder: RunFolder, ledger: Ledger) -> None:
+    console.print(
+        f"\nplanned {ledger.planned} = accepted {ledger.accepted} + rejected {ledger.rejected} "
+        f"+ failed {ledger.failed}"
+    )
+    for name, counts in success(folder).items():
+        matching = _share(counts.successful, counts.planned)
+        oracle = _share(counts.oracle, counts.measured)
+        console.print(f"edits that match the truth, {name}: {matching} (oracle {oracle})")
+    console.print(f"report   {folder.storage.at(REPORT)}")
+    console.print(f"images   {folder.storage.at('images')}")
+    console.print(f"manifest {folder.storage.at('manifest')}")
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count}/{total} = {count / total:.0%}" if total else "none measured"
+
+
+def plan(
+    recipe: str,
+    *,
+    input_uri: InputUri,
+    limit: int | None = None,
+    settings: Settings | None = None,
+    mapping: Mapping | None = None,
+) -> int:
+    """Shows what a run would do and cost; needs no GPU and writes nothing.
+
+    Args:
+        recipe: A recipe file, or the name of a shipped recipe.
+        input_uri: A folder or prefix of images, a table with source_uri, or another run's folder.
+        limit: Take only that many rows from the front of the input.
+        settings: stage.field=value changes a field of a stage; may be given several times.
+        mapping: NAME=NEW renames a column of the input table; may be given several times.
+    """
+    checked, read = _prepared(recipe, input_uri, limit, settings, mapping)
+    given = read()
+    checked.check_input(given.table.column_names)
+    num_rows = num_duplicates = 0
+    for table, duplicates in plan_parts(checked, given):
+        num_rows += table.num_rows
+        num_duplicates += duplicates
+    console.print(f"{checked.name}: fingerprint {checked.fingerprint()}")
+    console.print(_stage_table(checked))
+    console.print(f"{given.table.num_rows} input rows give {num_rows} edits", end="")
+    console.print(f" ({num_duplicates} identical rows left out)" if num_duplicates else "")
+    console.print(f"the key of an edit: source_uri, {', '.join(checked.key_columns()) or '-'}")
+    return 0
+
+
+def _stage_table(checked: Plan) -> Table:
+    table = Table("stage", "group", "batch", "adds", "CPUs", "GPUs", "actors", box=None)
+    for stage in checked.stages:
+        placement = checked.placement(stage.group)
+        table.add_row(
+            stage.name,
+            stage.group,
+            str(stage.operator.batch_size),
+            ", ".join(stage.written),
+            f"{placement.num_cpus:g}",
+            f"{placement.num_gpus:g}",
+            f"{placement.actors[0]}-{placement.actors[1]}",
+        )
+    return table
+
+
+def accept(output: str, *, policy: str) -> int:
+    """Applies another acceptance policy to a finished run; nothing is edited again.
+
+    Args:
+        output: The run folder.
+        policy: A TOML file with bounds on scores, such as clip_sim_dir = { min = 0.2 }.
+    """
+    folder = RunFolder(Storage(normalise(output)))
+    _tell(folder, accepting.accept(folder, accepting.read_policy(policy)))
+    return 0
+
+
+def replay(output: str, key: str, *, to: str | None = None) -> int:
+    """Does one row of a run again, here, and compares the bytes with the run's.
+
+    Args:
+        output: The run folder.
+        key: Of the row, or enough of its first digits.
+        to: A folder to write the row's images into.
+    """
+    replayed = replaying.replay(RunFolder(Storage(normalise(output))), key)
+    for name, value in replayed.row.items():
+        if not isinstance(value, bytes) and value is not None and name != "inversion":
+            console.print(f"{name} = {value}")
+    if to is not None:
+        names = replaying.write_images(replayed, normalise(to))
+        console.print(f"wrote {', '.join(names)} to {to}")
+    word = "equal to" if replayed.is_equal else "different from"
+    console.print(f"edited image {word} the run's ({replayed.recorded_sha256 or 'none recorded'})")
+    return 0 if replayed.is_equal else 1

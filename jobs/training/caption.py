@@ -1,0 +1,157 @@
+"""The `caption` checkpoint: a BlipForConditionalGeneration that says what a scene shows.
+
+Shapes: n images or texts, 3 RGB channels, h and w pixels, t tokens.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import (
+    BertTokenizer,
+    BlipConfig,
+    BlipForConditionalGeneration,
+    BlipImageProcessorPil,
+    BlipProcessor,
+)
+
+from overpaint.jobs.training import pictures
+from overpaint.jobs.training.cache import Cache
+from overpaint.jobs.training.loop import Moment, Schedule
+from overpaint.jobs.training.weights import save_half
+
+_NUM_SHOWN = 12
+
+
+def build_caption(
+    tokenizer: BertTokenizer, *, width: int = 128, vision_layers: int = 5, text_layers: int = 2
+) -> BlipForConditionalGeneration:
+    """BLIP: a vision transformer on 8 px patches, a text decoder with cross-attention."""
+    vision = {
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": vision_layers,
+        "num_attention_heads": width // 32,
+        "image_size": 64,
+        "patch_size": 8,
+    }
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": width,
+        "encoder_hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": text_layers,
+        "num_attention_heads": width // 32,
+        "max_position_embeddings": tokenizer.model_max_length,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.sep_token_id,
+        "sep_token_id": tokenizer.sep_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
+    model = BlipForConditionalGeneration(BlipConfig(text_config=text, vision_config=vision))
+    model.generation_config.max_length = tokenizer.model_max_length
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.eos_token_id = tokenizer.sep_token_id
+    return model
+
+
+def caption_image_processor() -> BlipImageProcessorPil:
+    """Processor to 64 x 64 in -1 to 1."""
+    return BlipImageProcessorPil(
+        size={"height": 64, "width": 64}, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionTrainee:
+    """The captioner in training: next-word loss on the most detailed caption of a scene."""
+
+    caption: BlipForConditionalGeneration
+    tokenizer: BertTokenizer
+    train: Cache
+    test: Cache
+    tokens_nt: Tensor
+    schedule: Schedule
+    name: str = "caption"
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        """The whole model."""
+        return {"caption": self.caption}
+
+    def loss(self, moment: Moment) -> Tensor:
+        """Cross-entropy of each word after the image and the words before it."""
+        picks = np.sort(moment.rng.integers(len(self.train), size=self.schedule.batch_size))
+        images_n3hw = pictures.to_tensor(self.train.arrays["image"][picks], moment.device)
+        tokens_nt = self.tokens_nt[picks].to(moment.device)
+        seen = self.caption.vision_model(pixel_values=images_n3hw)[0]
+        logits = self.caption.text_decoder(
+            input_ids=tokens_nt[:, :-1],
+            attention_mask=(tokens_nt[:, :-1] != self.tokenizer.pad_token_id).long(),
+            encoder_hidden_states=seen,
+        ).logits
+        expected = tokens_nt[:, 1:].masked_fill(tokens_nt[:, 1:] == self.tokenizer.pad_token_id, -100)
+        return functional.cross_entropy(logits.float().flatten(0, 1), expected.flatten())
+
+    def export(self, folder: Path) -> None:
+        """Write the model, the tokenizer and the image processor."""
+        save_half(self.caption, folder)
+        BlipProcessor(caption_image_processor(), self.tokenizer).save_pretrained(folder)
+
+    def quality(self, device: torch.device) -> dict[str, float]:
+        """Share of unseen scenes whose caption is right word for word."""
+        images = self.test.arrays["image"][:128]
+        made = write_captions(self.caption, self.tokenizer, images, device)
+        true = [entry["captions"][0] for entry in self.test.texts[:128]]
+        return {"exact": float(np.mean([same_words(a, b) for a, b in zip(made, true, strict=True)]))}
+
+    def sheet(self, device: torch.device) -> Image.Image:
+        """Unseen scenes in reading order; their captions are the file's text next to it."""
+        images = np.asarray(self.test.arrays["image"][:_NUM_SHOWN])
+        return pictures.sheet([images])
+
+
+def caption_tokens(cache: Cache, tokenizer: BertTokenizer) -> Tensor:
+    """Tokens NT of the most detailed captions: start, words, end, padding."""
+    encoded = tokenizer(
+        [entry["captions"][0] for entry in cache.texts],
+        padding="max_length",
+        truncation=True,
+        return_tensors="pt",
+    )
+    tokens_nt = torch.as_tensor(encoded["input_ids"])
+    tokens_nt[:, 0] = tokenizer.bos_token_id
+    return tokens_nt
+
+
+@torch.no_grad()
+def write_captions(
+    caption: BlipForConditionalGeneration,
+    tokenizer: BertTokenizer,
+    images: NDArray[np.uint8],
+    device: torch.device,
+) -> list[str]:
+    """A caption for each image; images are RGB uint8 NHWC of 64 px."""
+    texts: list[str] = []
+    for start in range(0, len(images), 64):
+        pixels = pictures.to_tensor(images[start : start + 64], device)
+        tokens = caption.generate(pixel_values=pixels, max_length=tokenizer.model_max_length)
+        texts += tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    return texts
+
+
+def same_words(first: str, second: str) -> bool:
+    """Whether two captions have the same words, punctuation and spacing aside."""
+    return _words(first) == _words(second)
+
+
+def _words(text: str) -> list[str]:
+    return "".join(letter if letter.isalnum() else " " for letter in text.lower()).split()

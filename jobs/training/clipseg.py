@@ -1,0 +1,161 @@
+"""The `clipseg` checkpoint: a CLIPSegForImageSegmentation that finds a named object.
+
+It starts from the clip checkpoint; a phrase that names nothing in the scene means an empty mask.
+Shapes: n images and phrases, 3 RGB channels, h and w pixels, t tokens.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import (
+    CLIPModel,
+    CLIPSegConfig,
+    CLIPSegForImageSegmentation,
+    CLIPSegProcessor,
+    CLIPTokenizer,
+    ViTImageProcessorPil,
+)
+
+from overpaint.jobs.training import pictures
+from overpaint.jobs.training.cache import Cache
+from overpaint.jobs.training.loop import Moment, Schedule
+from overpaint.jobs.training.vocabulary import token_table
+from overpaint.jobs.training.weights import save_half
+
+_NUM_SHOWN = 12
+
+
+def build_clipseg(clip: CLIPModel, *, width: int = 128) -> CLIPSegForImageSegmentation:
+    """CLIPSeg around a clip, its decoder as deep as the clip's vision transformer."""
+    layers = clip.config.vision_config.num_hidden_layers
+    config = CLIPSegConfig(
+        text_config=clip.config.text_config.to_dict(),
+        vision_config=clip.config.vision_config.to_dict(),
+        projection_dim=clip.config.projection_dim,
+        extract_layers=list(range(1, layers)),
+        reduce_dim=width,
+        decoder_num_attention_heads=4,
+        decoder_intermediate_size=2 * width,
+        conditional_layer=0,
+    )
+    model = CLIPSegForImageSegmentation(config)
+    model.clip.load_state_dict(clip.state_dict())
+    return model
+
+
+def clipseg_image_processor() -> ViTImageProcessorPil:
+    """Processor to 64 x 64 in -1 to 1."""
+    return ViTImageProcessorPil(
+        size={"height": 64, "width": 64}, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipsegTrainee:
+    """The clipseg in training: cross-entropy and Dice loss on the masks of named objects.
+
+    `train` and `test` hold `image`, `mask` (uint8, 0 or 255) and the `phrases` for it.
+    """
+
+    clipseg: CLIPSegForImageSegmentation
+    tokenizer: CLIPTokenizer
+    train: Cache
+    test: Cache
+    phrases: Tensor
+    schedule: Schedule
+    name: str = "clipseg"
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        """The whole model, the clip inside it included."""
+        return {"clipseg": self.clipseg}
+
+    def loss(self, moment: Moment) -> Tensor:
+        """Loss on a batch of scenes, with one of the phrases of each mask."""
+        picks = np.sort(moment.rng.integers(len(self.train), size=self.schedule.batch_size))
+        images_n3hw = pictures.to_tensor(self.train.arrays["image"][picks], moment.device)
+        masks = torch.from_numpy(self.train.arrays["mask"][picks] > 127).to(moment.device).float()
+        choices = moment.rng.integers(self.phrases.shape[1], size=len(picks))
+        tokens = self.phrases[picks, choices].to(moment.device)
+        logits = self.clipseg(input_ids=tokens, pixel_values=images_n3hw).logits
+        return _mask_loss(logits.float().reshape_as(masks), masks)
+
+    def export(self, folder: Path) -> None:
+        """Write the model, the tokenizer and the image processor."""
+        save_half(self.clipseg, folder)
+        CLIPSegProcessor(clipseg_image_processor(), self.tokenizer).save_pretrained(folder)
+
+    def quality(self, device: torch.device) -> dict[str, float]:
+        """Mean IoU on unseen scenes."""
+        masks = self.test.arrays["mask"][:256] > 127
+        return {"iou": float(iou(masks, self.predict(256, device)).mean())}
+
+    def sheet(self, device: torch.device) -> Image.Image:
+        """Unseen scenes, the true masks and the masks found."""
+        images = np.asarray(self.test.arrays["image"][:_NUM_SHOWN])
+        masks = self.test.arrays["mask"][:_NUM_SHOWN] > 127
+        found = self.predict(_NUM_SHOWN, device)
+        return pictures.sheet([images, _as_images(masks), _as_images(found)])
+
+    @torch.no_grad()
+    def predict(self, num_scenes: int, device: torch.device) -> NDArray[np.bool_]:
+        """Masks, bool NHW, of the first unseen scenes by their first phrase."""
+        texts = [entry["phrases"][0] for entry in self.test.texts[:num_scenes]]
+        images = self.test.arrays["image"][:num_scenes]
+        return find_masks(self.clipseg, self.tokenizer, images, texts, device)
+
+
+@torch.no_grad()
+def find_masks(
+    clipseg: CLIPSegForImageSegmentation,
+    tokenizer: CLIPTokenizer,
+    images: NDArray[np.uint8],
+    texts: list[str],
+    device: torch.device,
+) -> NDArray[np.bool_]:
+    """Masks, bool NHW, of one phrase an image; images are RGB uint8 NHWC of 64 px."""
+    found: list[NDArray[np.bool_]] = []
+    for start in range(0, len(texts), 64):
+        part = slice(start, start + 64)
+        tokens = token_table(tokenizer, texts[part]).to(device)
+        pixels = pictures.to_tensor(images[part], device)
+        logits = clipseg(input_ids=tokens, pixel_values=pixels).logits
+        found.append((logits.reshape(-1, *pixels.shape[2:]) > 0).cpu().numpy())
+    return np.concatenate(found)
+
+
+def iou(expected: NDArray[np.bool_], found: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Intersection over union of each mask; 1 where both are empty."""
+    both = (expected & found).sum(axis=(1, 2))
+    either = (expected | found).sum(axis=(1, 2))
+    return np.where(either == 0, 1.0, both / np.maximum(either, 1))
+
+
+def phrase_table(cache: Cache, tokenizer: CLIPTokenizer, *, num_phrases: int = 8) -> Tensor:
+    """Tokens of `num_phrases` phrases a mask, by mask and phrase; short lists are repeated."""
+    phrases = [
+        entry["phrases"][i % len(entry["phrases"])]
+        for entry in cache.texts
+        for i in range(num_phrases)
+    ]
+    return token_table(tokenizer, phrases).reshape(len(cache), num_phrases, -1)
+
+
+def _mask_loss(logits_nhw: Tensor, masks_nhw: Tensor) -> Tensor:
+    cross_entropy = functional.binary_cross_entropy_with_logits(logits_nhw, masks_nhw)
+    found_nhw = logits_nhw.sigmoid()
+    both = (found_nhw * masks_nhw).sum(dim=(1, 2))
+    sizes = found_nhw.sum(dim=(1, 2)) + masks_nhw.sum(dim=(1, 2))
+    dice = 1.0 - (2.0 * both + 1.0) / (sizes + 1.0)
+    return cross_entropy + 0.5 * dice.mean()
+
+
+def _as_images(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    return np.repeat(masks[..., None].astype(np.uint8) * 255, 3, axis=3)

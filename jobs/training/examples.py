@@ -1,0 +1,115 @@
+"""What the caches hold: scenes, named masks and judged pairs, drawn from papercut by index.
+
+Nothing here imports torch, so that drawing processes start quickly.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from overpaint.jobs.training.cache import Example
+from overpaint.operators.papercut import words
+from overpaint.operators.papercut.draw import coverage, draw, num_items, thing_mask
+from overpaint.operators.papercut.sample import sample_scene
+from overpaint.operators.papercut.scene import COLOURS, KINDS, Scene
+
+Split = Literal["train", "test"]
+
+_SEEDS_AN_INDEX = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mixture:
+    """Which scenes a checkpoint is trained on.
+
+    Attributes:
+        families: Families of scenes; None for all of them.
+        most_things: Scenes with more things are left out; None for no limit.
+        styles: Whole-image styles; None for all of them.
+    """
+
+    families: tuple[str, ...] | None = None
+    most_things: int | None = None
+    styles: tuple[str, ...] | None = None
+
+    @property
+    def label(self) -> str:
+        """Name of the mixture in the names of caches."""
+        families = "-".join(self.families) if self.families else "all"
+        styles = "-".join(self.styles) if self.styles else "all"
+        return f"{families}_{self.most_things or 'any'}_{styles}"
+
+    def holds(self, scene: Scene) -> bool:
+        """Whether a scene belongs to the mixture."""
+        few = self.most_things is None or len(scene.things) <= self.most_things
+        return few and (self.styles is None or scene.style in self.styles)
+
+
+EVERYTHING = Mixture()
+SIMPLE_OBJECTS = Mixture(families=("objects",), most_things=2, styles=("flat",))
+
+
+def mixture_scene(index: int, *, split: Split, mixture: Mixture = EVERYTHING) -> Scene:
+    """Scene number `index` of a mixture."""
+    for attempt in range(_SEEDS_AN_INDEX):
+        scene = sample_scene(index * _SEEDS_AN_INDEX + attempt, split, mixture.families)
+        if mixture.holds(scene):
+            return scene
+    raise ValueError(f"no scene of {mixture} among {_SEEDS_AN_INDEX} seeds of index {index}")
+
+
+def scene_example(index: int, *, split: Split, mixture: Mixture = EVERYTHING) -> Example:
+    """A scene's `image` (RGB uint8 HWC) and its `captions`, the most detailed first."""
+    scene = mixture_scene(index, split=split, mixture=mixture)
+    return Example({"image": rgb(draw(scene))}, {"captions": words.captions(scene)})
+
+
+def mask_example(index: int, *, split: Split) -> Example:
+    """A scene's `image`, the `mask` (uint8 HW, 0 or 255) of one item, and `phrases` for it.
+
+    One example in twelve asks for what is not there, one in twelve for the background.
+    """
+    scene = mixture_scene(index, split=split)
+    dice = np.random.default_rng([index, 1])
+    item, roll = int(dice.integers(num_items(scene))), int(dice.integers(12))
+    if roll == 0 and scene.subject is None and split == "train":
+        mask, phrases = np.zeros((64, 64), np.uint8), [_absent_phrase(scene, dice)]
+    elif roll == 1 and split == "train":
+        mask, phrases = _background_mask(scene), ["the background", "background"]
+    else:
+        mask, phrases = thing_mask(scene, item), item_phrases(scene, item)
+    return Example({"image": rgb(draw(scene)), "mask": mask}, {"phrases": phrases})
+
+
+def item_phrases(scene: Scene, item: int) -> list[str]:
+    """Ways to name an item that fit no other item of its scene, the usual one first."""
+    short = words.phrase(scene, item)
+    if scene.subject is not None:
+        return [short, f"the {short}", scene.family, f"the {scene.family}"]
+    thing = scene.things[item]
+    place = words.PLACES[words.place_of(thing)]
+    names = [short, f"the {short}", words.looks(thing), f"the {short} {place}", f"{short} {place}"]
+    if sum(other.kind == thing.kind for other in scene.things) == 1:
+        names += [thing.kind, f"the {thing.kind}", f"the {thing.kind} {place}"]
+    return names
+
+
+def _absent_phrase(scene: Scene, dice: np.random.Generator) -> str:
+    shown = {(thing.kind, thing.colour) for thing in scene.things}
+    while True:
+        kind, colour = KINDS[dice.integers(len(KINDS))], COLOURS[dice.integers(len(COLOURS))]
+        if (kind, colour) not in shown:
+            return f"{colour} {kind}"
+
+
+def _background_mask(scene: Scene) -> NDArray[np.uint8]:
+    covers = [coverage(scene, item) for item in range(num_items(scene))]
+    return np.where(np.maximum.reduce(covers) < 128, 255, 0).astype(np.uint8)
+
+
+def rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """RGB uint8 HWC of an image."""
+    return np.asarray(image.convert("RGB"))

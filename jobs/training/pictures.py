@@ -1,0 +1,47 @@
+"""Images as tensors, and sample sheets: grids of images, enlarged to be looked at.
+
+Shapes: n images, h and w pixels, 3 RGB channels.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+
+def to_tensor(images_nhw3: NDArray[Any], device: torch.device | str = "cpu") -> Tensor:
+    """RGB uint8 NHWC, 0-255, as float NCHW, -1 to 1."""
+    tensor = torch.from_numpy(np.ascontiguousarray(images_nhw3)).to(device)
+    return tensor.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
+
+
+def to_uint8(images_n3hw: Tensor) -> NDArray[np.uint8]:
+    """Float NCHW, -1 to 1, as RGB uint8 NHWC, 0-255."""
+    scaled = images_n3hw.float().add(1.0).mul(127.5).round().clamp(0, 255)
+    return scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def psnr(expected: NDArray[np.uint8], actual: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """PSNR of each image in dB; images are RGB uint8 NHWC."""
+    difference = expected.astype(np.float64) - actual.astype(np.float64)
+    mse = np.maximum((difference**2).mean(axis=(1, 2, 3)), 1e-3)
+    return 10.0 * np.log10(255.0**2 / mse)
+
+
+def sheet(rows: Sequence[NDArray[np.uint8]], *, zoom: int = 3, gap_px: int = 4) -> Image.Image:
+    """Grid of images: each entry of `rows` is RGB uint8 NHWC and becomes one row."""
+    num_columns = max(len(row) for row in rows)
+    height, width = rows[0].shape[1:3]
+    cell_w, cell_h = width * zoom + gap_px, height * zoom + gap_px
+    grid = Image.new("RGB", (num_columns * cell_w, len(rows) * cell_h), "white")
+    for y, row in enumerate(rows):
+        for x, image in enumerate(row):
+            cell = Image.fromarray(image).resize(
+                (width * zoom, height * zoom), Image.Resampling.NEAREST
+            )
+            grid.paste(cell, (x * cell_w, y * cell_h))
+    return grid

@@ -1,0 +1,110 @@
+"""Tokenizers whose words are papercut's: every word of the lexicon is one token.
+
+Words outside the lexicon fall to pieces of letters, so nothing is unknown to the byte-level
+tokenizers; BLIP's needs whole words and has an unknown token.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import BPE
+from torch import Tensor
+from transformers import BertTokenizer, CLIPTokenizer, PreTrainedTokenizerFast
+
+MAX_TOKENS = 32
+_WORD_END = "</w>"
+
+
+class BytePairs(NamedTuple):
+    """Vocabulary and merges of a byte-level BPE whose words end in `</w>`."""
+
+    vocab: dict[str, int]
+    merges: list[tuple[str, str]]
+
+
+def byte_pairs(words: Iterable[str], special_tokens: Sequence[str]) -> BytePairs:
+    """Byte pairs that make each word one token, in the order of the words.
+
+    A later word's merges rank below those of earlier words, so they cannot break those up.
+    """
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    ranks: dict[tuple[str, str], int] = {}
+    for word in words:
+        pieces = _pieces(word, ranks)
+        while len(pieces) > 1:
+            ranks.setdefault((pieces[0], pieces[1]), len(ranks))
+            pieces = _pieces(word, ranks)
+    tokens = [*letters, *(letter + _WORD_END for letter in letters)]
+    tokens += ["".join(pair) for pair in ranks]
+    tokens = [*dict.fromkeys(tokens), *special_tokens]
+    return BytePairs({token: i for i, token in enumerate(tokens)}, list(ranks))
+
+
+def clip_tokenizer(words: Iterable[str], *, max_tokens: int = MAX_TOKENS) -> CLIPTokenizer:
+    """CLIPTokenizer over the words; shared by clip, clipseg and text_to_image."""
+    vocab, merges = byte_pairs(words, ["<|startoftext|>", "<|endoftext|>"])
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=max_tokens)
+
+
+def bert_tokenizer(words: Iterable[str], *, max_tokens: int = MAX_TOKENS) -> BertTokenizer:
+    """BertTokenizer over the words, with the start token that BLIP's processor expects."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]"]
+    vocab = {token: i for i, token in enumerate(dict.fromkeys([*special, *words]))}
+    return BertTokenizer(vocab=vocab, bos_token="[DEC]", model_max_length=max_tokens)
+
+
+def chat_tokenizer(words: Iterable[str], *, max_tokens: int) -> PreTrainedTokenizerFast:
+    """Byte-level tokenizer of a language model: `<image>`, numbers whole, `name:` one word."""
+    vocab, merges = byte_pairs(words, ["<pad>", "<s>", "</s>", "<image>"])
+    backend = Tokenizer(BPE(vocab=vocab, merges=merges, end_of_word_suffix=_WORD_END))
+    backend.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    pattern = Regex(r"\p{L}+:?|\p{N}+|[^\s\p{L}\p{N}]+")
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(pattern, behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    backend.decoder = decoders.Sequence([decoders.Replace(_WORD_END, " "), decoders.ByteLevel()])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        additional_special_tokens=["<image>"],
+        model_max_length=max_tokens,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def token_table(tokenizer: CLIPTokenizer | BertTokenizer, texts: Sequence[str]) -> Tensor:
+    """Token ids of each text, padded and cut to the longest that the model takes."""
+    encoded = tokenizer(
+        list(texts), padding="max_length", truncation=True, return_tensors="pt"
+    )
+    return torch.as_tensor(encoded["input_ids"])
+
+
+def _pieces(word: str, ranks: dict[tuple[str, str], int]) -> list[str]:
+    pieces = [*word[:-1], word[-1] + _WORD_END]
+    while True:
+        known = [pair for pair in zip(pieces, pieces[1:], strict=False) if pair in ranks]
+        if not known:
+            return pieces
+        best = min(known, key=ranks.__getitem__)
+        pieces = _merged(pieces, best)
+
+
+def _merged(pieces: list[str], pair: tuple[str, str]) -> list[str]:
+    merged: list[str] = []
+    i = 0
+    while i < len(pieces):
+        if tuple(pieces[i : i + 2]) == pair:
+            merged.append(pieces[i] + pieces[i + 1])
+            i += 2
+        else:
+            merged.append(pieces[i])
+            i += 1
+    return merged

@@ -1,0 +1,45 @@
+"""Saving modules as fp16 safetensors that plain `from_pretrained` loads in float32."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def half_copy(module: Any) -> Any:
+    """Copy of a module on the CPU in half precision."""
+    return copy.deepcopy(module).cpu().half().eval()
+
+
+def save_half(module: Any, folder: Path) -> None:
+    """Save a transformers or diffusers model to `folder`, its weights as fp16 safetensors.
+
+    transformers would load such a folder in half precision, which is slow on a CPU, so the saved
+    configuration names float32.
+    """
+    half_copy(module).save_pretrained(folder)
+    name_float32(folder)
+
+
+def name_float32(folder: Path) -> None:
+    """Make the configurations in and below `folder` ask for float32 weights."""
+    for path in folder.rglob("config.json"):
+        config = json.loads(path.read_text())
+        if "dtype" in config:
+            path.write_text(json.dumps(_with_float32(config), indent=2, sort_keys=True) + "\n")
+
+
+def _with_float32(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: "float32" if key == "dtype" and entry else _with_float32(entry)
+            for key, entry in value.items()
+        }
+    return value

@@ -1,0 +1,45 @@
+"""How a run came out where the truth is known: the share of successful edits beside the oracle."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from overpaint.pipeline.run_folder import RunFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """Counts of one edit type.
+
+    Args:
+        planned: rows of a run that measures success, ended in whatever way.
+        successful: rows whose edit matches the truth.
+        measured: rows that were edited, so that the oracle was asked.
+        oracle: rows of those whose true target survives the VAE's round trip.
+    """
+
+    planned: int
+    successful: int
+    measured: int
+    oracle: int
+
+
+def success(folder: RunFolder) -> dict[str, Success]:
+    """Success by edit type, and of `all`; empty where the run does not measure it."""
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    for part in folder.parts("manifest"):
+        table = folder.read_part("manifest", part)
+        if "truth_success" not in table.column_names:
+            return {}
+        columns = ["edit_type", "truth_success", "oracle_success"]
+        for row in table.select(columns).to_pylist():
+            for name in ("all", row["edit_type"] or "other"):
+                _count(counts[name], row)
+    return {name: Success(*found) for name, found in sorted(counts.items())}
+
+
+def _count(counts: list[int], row: dict[str, Any]) -> None:
+    counts[0] += 1
+    counts[1] += bool(row["truth_success"])
+    counts[2] += row["oracle_success"] is not None
+    counts[3] += bool(row["oracle_success"])

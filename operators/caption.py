@@ -1,0 +1,94 @@
+"""Caption: says what a source image shows, by a BLIP-like captioner.
+
+Words are chosen greedily, so equal images have equal captions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from overpaint.operators import checkpoints, device, loading
+from overpaint.pipeline import columns as c
+from overpaint.pipeline.columns import Column, Row
+from overpaint.pipeline.images import decode
+from overpaint.pipeline.operator import Kind, NewColumns, Operator, Rejected
+from pydantic import Field
+
+_PART = "caption"
+
+
+@dataclass(frozen=True, slots=True)
+class Captioner:
+    """A loaded captioner."""
+
+    processor: Any
+    model: Any
+
+
+class Caption(Operator[Captioner]):
+    """Describes each source image in words."""
+
+    kind: ClassVar[Kind] = "caption"
+
+    checkpoint: str = checkpoints.PAPERCUT
+    """A BLIP-like captioner: "papercut", a local folder, or a hub id."""
+    revision: str | None = None
+    """The commit, tag or branch of a hub id; null stands for `main`."""
+    dtype: device.DtypeName = "float32"
+    """The number type of the weights and of all that is computed with them."""
+    num_threads: int = Field(default=1, ge=1, le=256)
+    """CPU threads of one model call; the last digit of a sum depends on it."""
+    batch_size: int = Field(default=8, ge=1, le=4096)
+    """Images in one model call."""
+    prompt: str = ""
+    """How every caption begins, such as "a photo of"; empty lets the model begin."""
+    max_new_tokens: int = Field(default=40, ge=1, le=512)
+    """The longest caption, in tokens."""
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        """The source."""
+        return (c.SOURCE_IMAGE,)
+
+    @property
+    def outputs(self) -> tuple[Column, ...]:
+        """The caption."""
+        return (c.CAPTION,)
+
+    def check(self) -> None:
+        """Looks whether the captioner is there."""
+        checkpoints.check("checkpoint", self.checkpoint, _PART, self.revision)
+
+    def revisions(self) -> dict[str, str]:
+        """The captioner's weights."""
+        return {"checkpoint": checkpoints.identity(self.checkpoint, self.revision, _PART)}
+
+    def load(self) -> Captioner:
+        """Loads the captioner."""
+        from transformers import AutoModelForImageTextToText
+
+        device.threads(self.num_threads)
+        source = (self.checkpoint, _PART, self.revision)
+        return Captioner(
+            loading.load_processor(*source),
+            loading.load_model(AutoModelForImageTextToText, *source, self.dtype),
+        )
+
+    def run(self, rows: Sequence[Row], model: Captioner) -> list[NewColumns | Rejected]:
+        """Captions each source."""
+        import torch
+
+        device.threads(self.num_threads)
+        images = [decode(row[c.SOURCE_IMAGE.name]).image() for row in rows]
+        # All rows have the same prompt, so there is nothing to pad.
+        text = {"text": [self.prompt] * len(rows)} if self.prompt else {}
+        inputs = model.processor(images=images, return_tensors="pt", **text)
+        with torch.inference_mode():
+            tokens = model.model.generate(
+                **inputs.to(model.model.device, model.model.dtype),
+                max_new_tokens=self.max_new_tokens,
+                do_sample=False,
+                num_beams=1,
+            )
+        captions = model.processor.batch_decode(tokens, skip_special_tokens=True)
+        return [{c.CAPTION.name: " ".join(caption.split())} for caption in captions]

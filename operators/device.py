@@ -1,0 +1,45 @@
+"""Where a model runs, in which number type, on how many threads."""
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+DtypeName = Literal["float32", "bfloat16", "float16"]
+"""The number types that a recipe may name."""
+
+
+def device() -> "torch.device":
+    """The accelerator that this actor was given, or the CPU where it was given none.
+
+    Ray hides the GPUs that an actor did not reserve, so that what is visible is what is ours.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def torch_dtype(name: DtypeName) -> "torch.dtype":
+    """The number type of that name."""
+    import torch
+
+    return {
+        "float32": torch.float32,
+        "bfloat16": torch.bfloat16,
+        "float16": torch.float16,
+    }[name]
+
+
+def threads(count: int) -> None:
+    """Sets how many CPU threads PyTorch uses in this process; it changes the last digit of sums.
+
+    The operators of a group share a process, so each calls this before it runs its model.
+    """
+    import torch
+
+    if torch.get_num_threads() != count:
+        torch.set_num_threads(count)

@@ -1,0 +1,124 @@
+"""Loads a checkpoint of the Stable Diffusion shape once for all operators of an actor."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import torch
+from overpaint.operators import checkpoints
+from overpaint.operators.device import device, torch_dtype
+from overpaint.operators.diffusion.attention import AttentionSwitch, install_switch
+from overpaint.operators.diffusion.checkpoint import Checkpoint
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, kw_only=True, slots=True)
+class LatentModel:
+    """A loaded latent diffusion model.
+
+    Attributes:
+        checkpoint: what it was loaded from.
+        identity: the exact weights.
+        unet: a UNet2DConditionModel.
+        vae: an AutoencoderKL.
+        text: tokenizer and text encoder; two pairs where the checkpoint is an SDXL.
+        scheduler_config: of the scheduler that the checkpoint names.
+        switch: turns attention edits on and off.
+        num_evaluations: rows that the UNet has seen, for counting costs.
+    """
+
+    checkpoint: Checkpoint
+    identity: str
+    unet: Any
+    vae: Any
+    text: tuple[tuple[Any, Any], ...]
+    scheduler_config: Mapping[str, Any]
+    empty_is_zero: bool
+    switch: AttentionSwitch
+    num_evaluations: int = 0
+    prompts: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self.unet.device
+
+    @property
+    def factor_px(self) -> int:
+        """Pixels along a latent pixel's side."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def multiple_px(self) -> int:
+        """Sides of a picture are multiples of this."""
+        return self.factor_px * 2 ** (len(self.unet.config.block_out_channels) - 1)
+
+    @property
+    def resolution_px(self) -> int:
+        """The side that it was trained on."""
+        return int(self.unet.config.sample_size) * self.factor_px
+
+
+@lru_cache(maxsize=4)
+def load_latent_model(checkpoint: Checkpoint) -> LatentModel:
+    """The model of a checkpoint; a second call returns the one already loaded.
+
+    Raises:
+        ValueError: it is not of the Stable Diffusion shape.
+    """
+    pipeline = _read_pipeline(checkpoint)
+    parts: Mapping[str, Any] = pipeline.components
+    for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
+        if parts.get(name) is None:
+            raise ValueError(
+                f"checkpoint = {checkpoint.name!r} has no {name}: this method needs a checkpoint "
+                "of the Stable Diffusion shape"
+            )
+    model = LatentModel(
+        checkpoint=checkpoint,
+        identity=checkpoint.identity(),
+        unet=parts["unet"].eval().requires_grad_(False),
+        vae=parts["vae"].eval().requires_grad_(False),
+        text=_text_parts(parts),
+        scheduler_config=parts["scheduler"].config,
+        empty_is_zero=bool(pipeline.config.get("force_zeros_for_empty_prompt", False)),
+        switch=install_switch(parts["unet"]),
+    )
+    log.info("loaded %s on %s", checkpoint.name, model.device)
+    return model
+
+
+def _read_pipeline(checkpoint: Checkpoint) -> Any:
+    from diffusers import DiffusionPipeline
+    from diffusers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    path = checkpoint.path
+    index: Mapping[str, Any] = DiffusionPipeline.load_config(
+        path, **checkpoints.source_options(checkpoint.name, checkpoint.revision)
+    )
+    unused = {
+        name: None
+        for name in ("safety_checker", "feature_extractor", "image_encoder")
+        if name in index
+    }
+    if "requires_safety_checker" in index:
+        unused["requires_safety_checker"] = False
+    pipeline: Any = DiffusionPipeline.from_pretrained(
+        path,
+        dtype=torch_dtype(checkpoint.dtype),
+        variant=checkpoint.found_variant(),
+        **unused,
+        **checkpoints.weight_options(checkpoint.name, checkpoint.revision),
+    )
+    return pipeline.to(device())
+
+
+def _text_parts(parts: Mapping[str, Any]) -> tuple[tuple[Any, Any], ...]:
+    pairs = [(parts["tokenizer"], parts["text_encoder"].eval())]
+    if parts.get("text_encoder_2") is not None:
+        pairs.append((parts["tokenizer_2"], parts["text_encoder_2"].eval()))
+    return tuple(pairs)

@@ -1,0 +1,57 @@
+"""Loading a transformers model and its processor from a checkpoint.
+
+Image processors take their Pillow form: it is always there, while the other one needs torchvision
+and gives other digits.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from overpaint.operators import checkpoints, device
+
+
+def load_processor(checkpoint: str, part: str, revision: str | None) -> Any:
+    """The processor that belongs to a checkpoint: its tokenizer and its image processor."""
+    from transformers import AutoProcessor
+
+    return AutoProcessor.from_pretrained(
+        checkpoints.resolve(checkpoint, part),
+        backend="pil",
+        **checkpoints.source_options(checkpoint, revision),
+    )
+
+
+def load_model(
+    loader: Any, checkpoint: str, part: str, revision: str | None, dtype: device.DtypeName
+) -> Any:
+    """A checkpoint's model, ready to be asked, on this actor's device.
+
+    Args:
+        loader: the class of transformers whose `from_pretrained` is called.
+        checkpoint: "papercut", a local folder, or a hub id.
+        part: which papercut checkpoint is meant.
+        revision: a commit, tag or branch of the hub; null stands for `main`.
+        dtype: of the weights and of all that is computed with them.
+    """
+    with quietly():
+        model = loader.from_pretrained(
+            checkpoints.resolve(checkpoint, part),
+            dtype=device.torch_dtype(dtype),
+            **checkpoints.weight_options(checkpoint, revision),
+        )
+    return model.eval().to(device.device())
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without transformers' progress bars: a run has a display of its own."""
+    from transformers.utils import logging
+
+    was_shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_shown:
+            logging.enable_progress_bar()

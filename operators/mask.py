@@ -1,0 +1,241 @@
+"""Mask: finds in each source the region that an edit may change.
+
+CLIPSeg finds what a phrase names; SAM cuts out what a box or points select; `clipseg_sam` lets
+CLIPSeg find a box and SAM cut it out.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+from overpaint.operators import checkpoints, clipseg, device, phrases, regions, sam
+from overpaint.operators.regions import Box, Heat, Region
+from overpaint.operators.sam import Point, Selection
+from overpaint.pipeline import columns as c
+from overpaint.pipeline.columns import Column, Row
+from overpaint.pipeline.errors import RowError
+from overpaint.pipeline.images import decode, encode_mask
+from overpaint.pipeline.operator import Kind, NewColumns, Operator, Rejected
+from PIL import Image
+from pydantic import Field
+
+MASK_AREA = c.score("mask_area", "how much of the source the mask covers, 0 to 1")
+MASK_BOX = Column(
+    "mask_box", pa.list_(pa.float64()), "left, top, right, bottom of the region, px of the source"
+)
+MASK_POINTS = Column(
+    "mask_points",
+    pa.list_(pa.list_(pa.float64())),
+    "places in the region as [x, y], px of the source; [x, y, 0] is one outside it",
+)
+
+_PHRASE_COLUMNS = {
+    column.name: column for column in (c.MASK_PHRASE, c.INSTRUCTION, c.SOURCE_PROMPT, c.CAPTION)
+}
+_AUTO = (c.MASK_PHRASE.name, c.INSTRUCTION.name, c.SOURCE_PROMPT.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Masker:
+    """The loaded models; null where the method does not use one."""
+
+    clipseg: clipseg.Clipseg | None
+    sam: sam.Sam | None
+
+
+class Mask(Operator[Masker]):
+    """Finds the region of each source that an edit may change."""
+
+    kind: ClassVar[Kind] = "mask"
+
+    method: Literal["clipseg", "sam", "clipseg_sam"] = "clipseg"
+    """What finds the region: a phrase, a box or points, or a phrase and then its box."""
+    checkpoint: str = checkpoints.PAPERCUT
+    """A CLIPSeg: "papercut", a local folder, or a hub id."""
+    revision: str | None = None
+    """The commit, tag or branch of a hub id; null stands for `main`."""
+    sam_checkpoint: str = checkpoints.PAPERCUT
+    """A SAM: "papercut", a local folder, or a hub id."""
+    sam_revision: str | None = None
+    """The commit, tag or branch of a hub id; null stands for `main`."""
+    dtype: device.DtypeName = "float32"
+    """The number type of the weights and of all that is computed with them."""
+    num_threads: int = Field(default=1, ge=1, le=256)
+    """CPU threads of one model call; the last digit of a sum depends on it."""
+    batch_size: int = Field(default=8, ge=1, le=4096)
+    """Images in one model call."""
+    phrase_from: Literal["auto", "mask_phrase", "instruction", "source_prompt", "caption"] = "auto"
+    """The column that says what to look for. "instruction" takes the thing that it names; "auto" is
+    the first that a row has of mask_phrase, instruction and source_prompt."""
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    """The least probability with which CLIPSeg sees the phrase; photographs often want 0.3."""
+    sam_threshold: float = Field(default=0.5, gt=0, lt=1)
+    """The least probability with which SAM counts a place to the region."""
+    keep_largest: bool = False
+    """Whether only the largest connected part is kept."""
+    fill_holes: bool = False
+    """Whether what the region encloses belongs to it."""
+    dilate_px: int = Field(default=0, ge=0, le=1024)
+    """How far the region is grown at the end, in pixels of the source."""
+    min_area: float = Field(default=0.0, ge=0, lt=1)
+    """A region that covers less of the source than this share counts as empty."""
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        """The source, and the phrase's column where one is chosen."""
+        if self._uses_phrase and self.phrase_from != "auto":
+            return (c.SOURCE_IMAGE, _PHRASE_COLUMNS[self.phrase_from])
+        return (c.SOURCE_IMAGE,)
+
+    @property
+    def optional(self) -> tuple[Column, ...]:
+        """Where a phrase may stand, or the box and the points."""
+        if not self._uses_phrase:
+            return (MASK_BOX, MASK_POINTS)
+        if self.phrase_from == "auto":
+            return tuple(_PHRASE_COLUMNS[name] for name in _AUTO)
+        return ()
+
+    @property
+    def outputs(self) -> tuple[Column, ...]:
+        """The mask, how it was made, and its size."""
+        return (c.MASK_IMAGE, c.MASK_SOURCE, MASK_AREA)
+
+    @property
+    def _uses_phrase(self) -> bool:
+        return self.method != "sam"
+
+    @property
+    def _uses_sam(self) -> bool:
+        return self.method != "clipseg"
+
+    def check(self) -> None:
+        """Looks whether the models are there."""
+        if self._uses_phrase:
+            checkpoints.check("checkpoint", self.checkpoint, clipseg.PART, self.revision)
+        if self._uses_sam:
+            checkpoints.check("sam_checkpoint", self.sam_checkpoint, sam.PART, self.sam_revision)
+
+    def revisions(self) -> dict[str, str]:
+        """The weights of the models that the method uses."""
+        found: dict[str, str] = {}
+        if self._uses_phrase:
+            found["checkpoint"] = checkpoints.identity(self.checkpoint, self.revision, clipseg.PART)
+        if self._uses_sam:
+            found["sam_checkpoint"] = checkpoints.identity(
+                self.sam_checkpoint, self.sam_revision, sam.PART
+            )
+        return found
+
+    def bucket(self, row: Row) -> Hashable:
+        """Selections of one form share a call of SAM."""
+        return _form(row) if self.method == "sam" else None
+
+    def load(self) -> Masker:
+        """Loads the models that the method uses."""
+        device.threads(self.num_threads)
+        finder = cutter = None
+        if self._uses_phrase:
+            finder = clipseg.load(self.checkpoint, self.revision, self.dtype)
+        if self._uses_sam:
+            cutter = sam.load(self.sam_checkpoint, self.sam_revision, self.dtype)
+        return Masker(finder, cutter)
+
+    def run(self, rows: Sequence[Row], model: Masker) -> list[NewColumns | Rejected]:
+        """Finds each source's region."""
+        device.threads(self.num_threads)
+        images = [decode(row[c.SOURCE_IMAGE.name]).image() for row in rows]
+        if self.method == "sam":
+            found = self._cut_out(model, images, [_selection(row) for row in rows])
+            return [
+                self._answer(region, "sam_points" if row.get(MASK_BOX.name) is None else "sam_box")
+                for region, row in zip(found, rows, strict=True)
+            ]
+        wanted = [self._phrase(row) for row in rows]
+        found = self._find(model, images, wanted)
+        if self.method == "clipseg_sam":
+            found = self._cut_out_found(model, images, found)
+        return [self._answer(region, self.method) for region in found]
+
+    def _find(self, model: Masker, images: list[Image.Image], wanted: list[str]) -> list[Region]:
+        assert model.clipseg is not None
+        heats = clipseg.find(model.clipseg, images, wanted)
+        found = [self._region(heat, image) for heat, image in zip(heats, images, strict=True)]
+        return [regions.largest(region) for region in found] if self.keep_largest else found
+
+    def _region(self, heat: Heat, image: Image.Image) -> Region:
+        return regions.scaled(heat, image.width, image.height) >= self.threshold
+
+    def _cut_out(
+        self, model: Masker, images: list[Image.Image], selections: list[Selection]
+    ) -> list[Region]:
+        assert model.sam is not None
+        return sam.select(model.sam, images, selections, self.sam_threshold)
+
+    def _cut_out_found(
+        self, model: Masker, images: list[Image.Image], found: list[Region]
+    ) -> list[Region]:
+        # A row without a region keeps its place in the call: the batch has one shape.
+        boxes = [regions.box_of(region) for region in found]
+        selections = [
+            Selection(box or Box(0.0, 0.0, float(image.width), float(image.height)))
+            for box, image in zip(boxes, images, strict=True)
+        ]
+        cut_out = self._cut_out(model, images, selections)
+        return [
+            region if box else np.zeros_like(region)
+            for region, box in zip(cut_out, boxes, strict=True)
+        ]
+
+    def _answer(self, region: Region, source: str) -> NewColumns | Rejected:
+        if self.keep_largest:
+            region = regions.largest(region)
+        if self.fill_holes:
+            region = regions.without_holes(region)
+        area = regions.share(region)
+        if area == 0 or area < self.min_area:
+            return Rejected("mask_empty", f"the region covers {area:.4f} of the source")
+        region = regions.grown(region, self.dilate_px)
+        return {
+            c.MASK_IMAGE.name: encode_mask(region.astype(np.uint8) * 255),
+            c.MASK_SOURCE.name: source,
+            MASK_AREA.name: regions.share(region),
+        }
+
+    def _phrase(self, row: Row) -> str:
+        names = _AUTO if self.phrase_from == "auto" else (self.phrase_from,)
+        for name in names:
+            text: str | None = row.get(name)
+            wanted = phrases.changed_thing(text) if text and name == "instruction" else text
+            if wanted:
+                return wanted
+        raise RowError(
+            "mask_phrase_missing",
+            "nothing says what to look for: give the row a mask_phrase, or an instruction that "
+            "names a thing",
+        )
+
+
+def _form(row: Row) -> tuple[bool, int]:
+    points: Any = row.get(MASK_POINTS.name)
+    return row.get(MASK_BOX.name) is not None, 0 if points is None else len(points)
+
+
+def _selection(row: Row) -> Selection:
+    if _form(row) == (False, 0):
+        raise RowError("mask_prompt_missing", "the row has neither mask_box nor mask_points")
+    box: Any = row.get(MASK_BOX.name)
+    if box is not None and not (len(box) == 4 and box[0] < box[2] and box[1] < box[3]):
+        raise RowError("mask_prompt_invalid", "mask_box is not left < right, top < bottom")
+    points: Any = row.get(MASK_POINTS.name)
+    if points is not None and any(len(point) not in (2, 3) for point in points):
+        raise RowError("mask_prompt_invalid", "a point of mask_points is not [x, y] or [x, y, 0]")
+    return Selection(
+        None if box is None else Box(*map(float, box)),
+        tuple(
+            Point(float(point[0]), float(point[1]), len(point) == 2 or point[2] > 0)
+            for point in (() if points is None else points)
+        ),
+    )

@@ -1,0 +1,1 @@
+"""The editing methods of `edit`: one module each, found by its name."""

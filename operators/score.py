@@ -1,0 +1,168 @@
+"""Score: how well an edit follows its prompt, and how well it keeps the rest.
+
+The four CLIP similarities are InstructPix2Pix's: the direction of an edit is the difference of
+normalised embeddings. Their usual thresholds hold for openai/clip-vit-large-patch14 alone. What has
+no value (a missing prompt, an unchanged image, no background) is null, never a number.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from overpaint.operators import checkpoints, clip, device, preservation
+from overpaint.operators.clip import Clip, Embedding, similarity
+from overpaint.pipeline import columns as c
+from overpaint.pipeline.columns import Column, Row
+from overpaint.pipeline.errors import RowError
+from overpaint.pipeline.images import Picture, decode, decode_mask
+from overpaint.pipeline.operator import Kind, NewColumns, Operator, Rejected
+from pydantic import Field
+
+CLIP_SIM_SOURCE = c.score("clip_sim_source", "cosine of the source and its prompt, by CLIP")
+CLIP_SIM_TARGET = c.score("clip_sim_target", "cosine of the edited image and its prompt, by CLIP")
+CLIP_SIM_DIR = c.score("clip_sim_dir", "cosine of the change in pixels and in words, by CLIP")
+CLIP_SIM_IMAGE = c.score("clip_sim_image", "cosine of the source and the edited image, by CLIP")
+BACKGROUND_PSNR_DB = c.score("background_psnr_db", "PSNR outside the mask, at most 100 dB")
+BACKGROUND_SSIM = c.score("background_ssim", "structural similarity outside the mask, up to 1")
+BACKGROUND_MSE = c.score("background_mse", "mean squared difference outside the mask, 0 to 1")
+CHANGE_MEAN = c.score("change_mean", "mean of |edited - source|, 0 to 1")
+CHANGE_FRAC = c.score("change_frac", "share of the pixels that differ by more than 8 of 255")
+EDIT_LOCALITY = c.score("edit_locality", "share of the change that lies inside the mask, 0 to 1")
+
+_CLIP_COLUMNS = (CLIP_SIM_SOURCE, CLIP_SIM_TARGET, CLIP_SIM_DIR, CLIP_SIM_IMAGE)
+_PIXEL_COLUMNS = (
+    BACKGROUND_PSNR_DB,
+    BACKGROUND_SSIM,
+    BACKGROUND_MSE,
+    CHANGE_MEAN,
+    CHANGE_FRAC,
+    EDIT_LOCALITY,
+)
+
+
+class Score(Operator[Clip | None]):
+    """Measures each edit against its prompts and its source."""
+
+    kind: ClassVar[Kind] = "score"
+
+    checkpoint: str = checkpoints.PAPERCUT
+    """A CLIP: "papercut", a local folder, or a hub id."""
+    revision: str | None = None
+    """The commit, tag or branch of a hub id; null stands for `main`."""
+    dtype: device.DtypeName = "float32"
+    """The number type of the weights and of all that is computed with them."""
+    num_threads: int = Field(default=1, ge=1, le=256)
+    """CPU threads of one model call; the last digit of a sum depends on it."""
+    batch_size: int = Field(default=8, ge=1, le=4096)
+    """Edits in one model call."""
+    use_clip: bool = True
+    """Whether the CLIP similarities are computed; without them no model is loaded."""
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        """Both images."""
+        return (c.SOURCE_IMAGE, c.EDITED_IMAGE)
+
+    @property
+    def optional(self) -> tuple[Column, ...]:
+        """The mask, and what may serve as the two prompts."""
+        prompts = (c.SOURCE_PROMPT, c.CAPTION, c.TARGET_PROMPT, c.INSTRUCTION)
+        return (c.MASK_IMAGE, *(prompts if self.use_clip else ()))
+
+    @property
+    def outputs(self) -> tuple[Column, ...]:
+        """The scores."""
+        return (*(_CLIP_COLUMNS if self.use_clip else ()), *_PIXEL_COLUMNS)
+
+    def check(self) -> None:
+        """Looks whether the CLIP is there."""
+        if self.use_clip:
+            checkpoints.check("checkpoint", self.checkpoint, clip.PART, self.revision)
+
+    def revisions(self) -> dict[str, str]:
+        """The CLIP's weights."""
+        if not self.use_clip:
+            return {}
+        return {"checkpoint": checkpoints.identity(self.checkpoint, self.revision, clip.PART)}
+
+    def load(self) -> Clip | None:
+        """Loads the CLIP, where it is used."""
+        if not self.use_clip:
+            return None
+        device.threads(self.num_threads)
+        return clip.load(self.checkpoint, self.revision, self.dtype)
+
+    def run(self, rows: Sequence[Row], model: Clip | None) -> list[NewColumns | Rejected]:
+        """Scores each edit."""
+        sources = [decode(row[c.SOURCE_IMAGE.name]) for row in rows]
+        edits = [decode(row[c.EDITED_IMAGE.name]) for row in rows]
+        pixels = [
+            _pixel_scores(source, edited, row.get(c.MASK_IMAGE.name))
+            for source, edited, row in zip(sources, edits, rows, strict=True)
+        ]
+        if model is None:
+            return [*pixels]
+        device.threads(self.num_threads)
+        similar = _clip_scores(model, rows, sources, edits)
+        return [one | other for one, other in zip(similar, pixels, strict=True)]
+
+
+def _pixel_scores(source: Picture, edited: Picture, mask_image: bytes | None) -> dict[str, Any]:
+    if source.rgb.shape != edited.rgb.shape:
+        raise RowError(
+            "edited_size",
+            f"the edited image is {edited.width_px}x{edited.height_px} px, its source "
+            f"{source.width_px}x{source.height_px} px",
+        )
+    mask = decode_mask(mask_image, source.width_px, source.height_px) if mask_image else None
+    change = preservation.measure(source.rgb, edited.rgb, mask)
+    return {
+        BACKGROUND_PSNR_DB.name: change.background_psnr_db,
+        BACKGROUND_SSIM.name: change.background_ssim,
+        BACKGROUND_MSE.name: change.background_mse,
+        CHANGE_MEAN.name: change.mean,
+        CHANGE_FRAC.name: change.share,
+        EDIT_LOCALITY.name: change.locality,
+    }
+
+
+def _clip_scores(
+    model: Clip, rows: Sequence[Row], sources: list[Picture], edits: list[Picture]
+) -> list[dict[str, Any]]:
+    said_before = [_first(row, c.SOURCE_PROMPT, c.CAPTION) for row in rows]
+    said_after = [_first(row, c.TARGET_PROMPT, c.INSTRUCTION) for row in rows]
+    # A row without a prompt keeps its place in the call, and then has no score.
+    return [
+        _similarities(*embedded, has_before=bool(before), has_after=bool(after))
+        for before, after, *embedded in zip(
+            said_before,
+            said_after,
+            clip.embed_images(model, [picture.image() for picture in sources]),
+            clip.embed_images(model, [picture.image() for picture in edits]),
+            clip.embed_texts(model, said_before),
+            clip.embed_texts(model, said_after),
+            strict=True,
+        )
+    ]
+
+
+def _similarities(
+    source: Embedding,
+    edited: Embedding,
+    before: Embedding,
+    after: Embedding,
+    *,
+    has_before: bool,
+    has_after: bool,
+) -> dict[str, Any]:
+    has_both = has_before and has_after
+    return {
+        CLIP_SIM_SOURCE.name: similarity(source, before) if has_before else None,
+        CLIP_SIM_TARGET.name: similarity(edited, after) if has_after else None,
+        CLIP_SIM_DIR.name: similarity(edited - source, after - before) if has_both else None,
+        CLIP_SIM_IMAGE.name: similarity(source, edited),
+    }
+
+
+def _first(row: Row, *columns: Column) -> str:
+    """The first of the columns that has a text, or no text."""
+    return next((text for column in columns if (text := row.get(column.name))), "")

@@ -1,0 +1,138 @@
+"""How near an edit comes to the true edited image, where that is known, beside the oracle.
+
+The oracle is what the editor's VAE makes of the true target itself: no edit that goes through that
+VAE can be expected to come nearer.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from overpaint.operators import checkpoints
+from overpaint.operators.device import threads
+from overpaint.operators.diffusion.checkpoint import Checkpoint
+from overpaint.pipeline import columns as c
+from overpaint.pipeline.columns import Column, Row, score
+from overpaint.pipeline.images import Pixels, decode, decode_mask
+from overpaint.pipeline.operator import Kind, NewColumns, Operator, Rejected
+from overpaint.pipeline.storage import join, read_uri
+from PIL import Image, ImageFilter
+from pydantic import Field
+
+TARGET_URI = Column("target_uri", pa.string(), "where the true edited image lies")
+GAIN = score("truth_gain", "1 - MSE(edited, target) / MSE(source, target); 1 is perfect")
+OUTSIDE_PSNR_DB = score("truth_outside_psnr_db", "PSNR to the source outside the true mask, dB")
+SUCCESS = Column("truth_success", pa.bool_(), "gain and outside PSNR reach their bounds")
+ORACLE_GAIN = score("oracle_gain", "the gain of the VAE's round trip of the target")
+ORACLE_SUCCESS = Column("oracle_success", pa.bool_(), "whether that round trip would succeed")
+
+_MAX_PSNR_DB = 100.0
+
+
+class Truth(Operator[Any]):
+    """Measures success against the true edited image of a drawn world."""
+
+    kind: ClassVar[Kind] = "score"
+
+    batch_size: int = Field(default=8, ge=1, le=4096)
+    """Rows in one call of the VAE."""
+    checkpoint: str = "papercut"
+    """The editor's checkpoint, whose VAE is the oracle's."""
+    revision: str | None = None
+    """The revision of a hub id."""
+    min_gain: float = Field(default=0.5, le=1)
+    """The least gain of a success."""
+    min_outside_psnr_db: float = Field(default=25.0, ge=0)
+    """The least PSNR to the source outside the true mask, in dB."""
+    grow_px: int = Field(default=2, ge=0)
+    """By how much the true mask is grown before the outside is looked at."""
+    num_threads: int = Field(default=1, ge=1)
+    """CPU threads of the model."""
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        """The source, the edit, and where the truth lies."""
+        return (c.SOURCE_IMAGE, c.EDITED_IMAGE, TARGET_URI, c.GIVEN_MASK_URI, c.BASE_URI)
+
+    @property
+    def outputs(self) -> tuple[Column, ...]:
+        """Gain, outside PSNR and success, of the edit and of the oracle."""
+        return (GAIN, OUTSIDE_PSNR_DB, SUCCESS, ORACLE_GAIN, ORACLE_SUCCESS)
+
+    def check(self) -> None:
+        """Looks for the checkpoint."""
+        checkpoints.check("checkpoint", self.checkpoint, "text_to_image", self.revision)
+
+    def revisions(self) -> dict[str, str]:
+        """The weights of the oracle."""
+        found = checkpoints.identity(self.checkpoint, self.revision, "text_to_image")
+        return {"checkpoint": found}
+
+    def load(self) -> Any:
+        """Loads the editor's model, or finds it loaded."""
+        from overpaint.operators.diffusion.weights import load_latent_model
+
+        return load_latent_model(Checkpoint(name=self.checkpoint, revision=self.revision))
+
+    def run(self, rows: Sequence[Row], model: Any) -> list[NewColumns | Rejected]:
+        """Reads each target and compares."""
+        threads(self.num_threads)
+        targets = [_read_target(row) for row in rows]
+        oracles = _round_trips(targets, model)
+        return [
+            self._compared(row, target, oracle)
+            for row, target, oracle in zip(rows, targets, oracles, strict=True)
+        ]
+
+    def _compared(self, row: Row, target: Pixels, oracle: Pixels) -> NewColumns:
+        source = decode(row["source_image"]).rgb
+        outside = self._outside(row, source)
+        edited = decode(row["edited_image"]).rgb
+        gain, psnr_db = _gain(edited, source, target), _psnr_db(edited, source, outside)
+        oracle_gain = _gain(oracle, source, target)
+        oracle_psnr_db = _psnr_db(oracle, source, outside)
+        return {
+            GAIN.name: gain,
+            OUTSIDE_PSNR_DB.name: psnr_db,
+            SUCCESS.name: self._is_success(gain, psnr_db),
+            ORACLE_GAIN.name: oracle_gain,
+            ORACLE_SUCCESS.name: self._is_success(oracle_gain, oracle_psnr_db),
+        }
+
+    def _is_success(self, gain: float, psnr_db: float) -> bool:
+        return gain >= self.min_gain and psnr_db >= self.min_outside_psnr_db
+
+    def _outside(self, row: Row, source: Pixels) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        data = read_uri(join(row["base_uri"], row[c.GIVEN_MASK_URI.name]))
+        mask = Image.fromarray(decode_mask(data, source.shape[1], source.shape[0]))
+        grown = mask.filter(ImageFilter.MaxFilter(2 * self.grow_px + 1)) if self.grow_px else mask
+        return np.asarray(grown) < 128
+
+
+def _read_target(row: Row) -> Pixels:
+    return decode(read_uri(join(row["base_uri"], row["target_uri"]))).rgb
+
+
+def _round_trips(targets: Sequence[Pixels], model: Any) -> list[Pixels]:
+    from overpaint.operators.diffusion import autoencode
+
+    latents = autoencode.encode(model, autoencode.to_tensor(targets, model.device))
+    decoded = autoencode.decode(model, latents)
+    return [np.clip(picture + 0.5, 0, 255).astype(np.uint8) for picture in decoded]
+
+
+def _mse(first: Pixels, second: Pixels) -> float:
+    return float(np.mean((first.astype(np.float64) - second.astype(np.float64)) ** 2)) / 255.0**2
+
+
+def _gain(edited: Pixels, source: Pixels, target: Pixels) -> float:
+    return 1.0 - _mse(edited, target) / _mse(source, target)
+
+
+def _psnr_db(edited: Pixels, source: Pixels, outside: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
+    if not outside.any():
+        return _MAX_PSNR_DB
+    mse = _mse(edited[outside], source[outside])
+    return min(_MAX_PSNR_DB, -10.0 * math.log10(mse)) if mse else _MAX_PSNR_DB

@@ -1,0 +1,130 @@
+"""Every column a row can carry: its name, its Arrow type, and one sentence.
+
+A row is one edit on its way through: a mapping from column names to values. Columns are only ever
+added, each by one stage. Operators may declare columns of their own; those named here have a
+fixed meaning that several parts rely on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+Scope = Literal["manifest", "stream", "group", "run"]
+"""How far a column travels.
+
+- `manifest`: kept, in the manifest of the run
+- `stream`: passed from stage to stage (encoded images), never kept in the manifest
+- `group`: a live object, such as the state of an inversion, that never leaves its actor
+- `run`: the same for every row of a run; given by the runner
+"""
+
+Row = Mapping[str, Any]
+"""One edit on its way through the stages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A named, typed value of a row."""
+
+    name: str
+    type: pa.DataType
+    doc: str
+    scope: Scope = "manifest"
+
+
+def _text(name: str, doc: str) -> Column:
+    return Column(name, pa.string(), doc)
+
+
+def _image(name: str, doc: str) -> Column:
+    return Column(name, pa.binary(), doc, "stream")
+
+
+def score(name: str, doc: str) -> Column:
+    """A column for a figure that an operator measured; null where it could not be."""
+    return Column(name, pa.float64(), doc)
+
+
+# Given by the runner to every row.
+BASE_URI = Column("base_uri", pa.string(), "what relative URIs of the input are relative to", "run")
+RUN_URI = Column("run_uri", pa.string(), "the run folder", "run")
+IMAGE_FORMAT = Column("image_format", pa.string(), "png, jpg or webp: how images are stored", "run")
+
+# Given by planning.
+KEY = _text("key", "the identity of this edit: 32 hex digits")
+SOURCE_URI = _text("source_uri", "where the source image lies, as given")
+GROUP_ID = _text("group_id", "equal for all edits of one source")
+CANDIDATE = Column("candidate", pa.int32(), "0, 1, ... for several tries at one edit")
+SEED = Column("seed", pa.int64(), "the seed of the row's generator, 0 to 2**63-1")
+
+# What the user asks for.
+INSTRUCTION = _text("instruction", "what to change, in words")
+SOURCE_PROMPT = _text("source_prompt", "a description of the source")
+TARGET_PROMPT = _text("target_prompt", "a description of the edited image")
+EDIT_TYPE = _text("edit_type", "one of the survey's edit types")
+GIVEN_MASK_URI = _text("in_mask_uri", "the `mask_uri` of the input: a mask that the user drew")
+MASK_PHRASE = _text("mask_phrase", "what to look for in the source when a mask is made")
+
+# What stages add.
+SOURCE_IMAGE = _image("source_image", "the encoded source, as fetched")
+SOURCE_SHA256 = _text("source_sha256", "of the fetched bytes")
+WIDTH_PX = Column("width_px", pa.int32(), "of the upright source")
+HEIGHT_PX = Column("height_px", pa.int32(), "of the upright source")
+CAPTION = _text("caption", "what a captioner says of the source")
+MASK_IMAGE = _image("mask_image", "one-channel PNG of the source's size: 255 may change")
+MASK_SOURCE = _text("mask_source", "how the mask was made")
+INVERSION = Column("inversion", pa.null(), "the source's path to noise, as tensors", "group")
+EDITED_IMAGE = _image("edited_image", "the encoded result, of the source's size")
+METHOD = _text("method", "the editing method")
+CHECKPOINT = _text("checkpoint", "the weights that edited")
+REVISION = _text("revision", "their revision or digest")
+PARAMS_JSON = _text("params_json", "the editing stages' fields, as canonical JSON")
+EDITED_URI = _text("edited_uri", "the stored result, relative to the run folder")
+EDITED_SHA256 = _text("edited_sha256", "of the stored bytes")
+MASK_URI = _text("mask_uri", "the stored mask, relative to the run folder")
+
+# How the row ended.
+STATUS = _text("status", "accepted, rejected or failed")
+STAGE = _text("stage", "the stage that rejected or failed it")
+ERROR_CODE = _text("error_code", "why it failed or was rejected by a stage, in one word")
+ERROR_MESSAGE = _text("error_message", "why, in one sentence")
+REJECT_REASONS = Column(
+    "reject_reasons", pa.list_(pa.string()), "every rule of the policy that it broke"
+)
+FINGERPRINT = _text("fingerprint", "of the stages that made the pixels: 16 hex digits")
+
+MANIFEST = (
+    KEY,
+    SOURCE_URI,
+    SOURCE_SHA256,
+    GROUP_ID,
+    CANDIDATE,
+    CAPTION,
+    INSTRUCTION,
+    SOURCE_PROMPT,
+    TARGET_PROMPT,
+    EDIT_TYPE,
+    METHOD,
+    CHECKPOINT,
+    REVISION,
+    PARAMS_JSON,
+    SEED,
+    EDITED_URI,
+    EDITED_SHA256,
+    MASK_URI,
+    MASK_SOURCE,
+    WIDTH_PX,
+    HEIGHT_PX,
+    STATUS,
+    STAGE,
+    ERROR_CODE,
+    ERROR_MESSAGE,
+    REJECT_REASONS,
+    FINGERPRINT,
+)
+"""The columns every manifest has, in order; an operator's own come after them."""
+
+INPUT = (INSTRUCTION, SOURCE_PROMPT, TARGET_PROMPT, EDIT_TYPE, MASK_PHRASE, CAPTION)
+"""Columns that an input table may give under their own names."""

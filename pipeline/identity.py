@@ -1,0 +1,96 @@
+"""Fingerprints, keys and seeds: hashes of canonical JSON, and of nothing else.
+
+Time, host and attempt never enter an identity. A value with no stable form is refused rather than
+turned into text.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from overpaint.pipeline.operator import Operator
+from pydantic.fields import FieldInfo
+
+PIXELS_VERSION = 1
+"""Raised only when Overpaint itself gives other bytes for the same plan and row."""
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces; raises `TypeError` on what JSON cannot hold."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(value: Any, length: int = 16) -> str:
+    """The first `length` hex digits of the SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]
+
+
+def sha256(data: bytes) -> str:
+    """The SHA-256 of bytes, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _changes_bytes(field: FieldInfo) -> bool:
+    extra = field.json_schema_extra
+    return not (isinstance(extra, dict) and extra.get("identity") is False)
+
+
+def identity_fields(operator: Operator[Any]) -> dict[str, Any]:
+    """The fields of an operator that can change a byte, as JSON values."""
+    names = {name for name, field in type(operator).model_fields.items() if _changes_bytes(field)}
+    return operator.model_dump(mode="json", include=names)
+
+
+def operator_fingerprint(operator: Operator[Any]) -> str:
+    """Of everything that decides an operator's answers: class, version, fields, weights."""
+    kind = type(operator)
+    return digest(
+        {
+            "operator": f"{kind.__module__}:{kind.__qualname__}",
+            "pixels_version": kind.pixels_version,
+            "fields": identity_fields(operator),
+            "revisions": operator.revisions(),
+        }
+    )
+
+
+def plan_fingerprint(stage_fingerprints: Sequence[str], image_format: str) -> str:
+    """Of the stages that make the pixels, in order, and of how the pixels are stored."""
+    return digest([PIXELS_VERSION, image_format, list(stage_fingerprints)])
+
+
+class RowIdentity:
+    """Makes the keys of a run's rows.
+
+    Args:
+        fingerprint: of the stages that make the pixels.
+        columns: the input columns that those stages read, beside `source_uri`.
+    """
+
+    def __init__(self, fingerprint: str, columns: Sequence[str]) -> None:
+        self._columns = tuple(sorted(columns))
+        self._start = hashlib.sha256(canonical_json([fingerprint, self._columns]).encode())
+
+    def key(self, row: Mapping[str, Any], candidate: int) -> str:
+        """32 hex digits: equal for equal edits, wherever and whenever they run."""
+        values = [row["source_uri"], candidate, *(row.get(name) for name in self._columns)]
+        hasher = self._start.copy()
+        hasher.update(json.dumps(values, ensure_ascii=False, default=_stable).encode())
+        return hasher.hexdigest()[:32]
+
+
+def _stable(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"sha256": sha256(value)}
+    raise TypeError(f"a {type(value).__name__} in an input column has no stable identity")
+
+
+def row_seed(key: str) -> int:
+    """The seed of a row: 63 bits of its key."""
+    return int(key[:16], 16) >> 1
+
+
+def group_id(source_uri: str) -> str:
+    """16 hex digits that all edits of one source share."""
+    return hashlib.sha256(source_uri.encode()).hexdigest()[:16]

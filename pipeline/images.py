@@ -1,0 +1,200 @@
+"""Bytes to upright 8-bit pixels, and back.
+
+A `Picture` keeps what an editor must not lose: the alpha channel and the ICC profile. Pixels come
+in upright (EXIF orientation applied); CMYK and 16-bit images come in as 8-bit sRGB.
+"""
+
+import io
+import warnings
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from overpaint.pipeline.errors import RowError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+MAX_PIXELS = 128_000_000
+FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
+
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+"""RGB uint8 HWC or one channel uint8 HW, 0-255."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An upright image: RGB uint8 HWC; alpha uint8 HW and an ICC profile where it had them."""
+
+    rgb: Pixels
+    alpha: Pixels | None = None
+    icc_profile: bytes | None = None
+
+    @property
+    def width_px(self) -> int:
+        """Columns of pixels."""
+        return int(self.rgb.shape[1])
+
+    @property
+    def height_px(self) -> int:
+        """Rows of pixels."""
+        return int(self.rgb.shape[0])
+
+    def image(self) -> Image.Image:
+        """The colours as a Pillow RGB image."""
+        return Image.fromarray(self.rgb)
+
+
+def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decodes an encoded image; keeps the latest few, since the stages of a group ask in turn.
+
+    Args:
+        data: an encoded image in any format that Pillow reads.
+        max_pixels: larger images are refused before they are decoded.
+
+    Raises:
+        RowError: `image_empty`, `image_unreadable`, `image_truncated` or `image_too_large`.
+    """
+    found = _LATEST.get(data)
+    if found is None:
+        found = _decode(data, max_pixels)
+        _LATEST.put(data, found)
+    return found
+
+
+def _decode(data: bytes, max_pixels: int) -> Picture:
+    if not data:
+        raise RowError("image_empty", "the file has no bytes")
+    image = _open(data)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise RowError(
+            "image_too_large", f"{width}x{height} px is more than max_pixels = {max_pixels}"
+        )
+    try:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        return _picture(upright)
+    except Image.DecompressionBombError as error:
+        raise RowError("image_too_large", f"{width}x{height} px: {error}") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise RowError(
+            "image_truncated", f"a {image.format} file that ends or breaks early"
+        ) from error
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            # The caller's max_pixels decides, with the size in the message.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise RowError("image_too_large", "more pixels than any image may have") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise RowError("image_unreadable", "not an image in a format that can be read") from error
+
+
+def _picture(image: Image.Image) -> Picture:
+    icc_profile = image.info.get("icc_profile")
+    if image.mode == "CMYK":
+        return Picture(_pixels(_cmyk_to_srgb(image, icc_profile)))
+    if image.mode.startswith("I") or image.mode == "F":
+        return Picture(_pixels(_to_8_bit(image).convert("RGB")))
+    alpha = None
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        alpha = _pixels(image.getchannel("A"))
+    keeps_profile = icc_profile and image.mode in ("RGB", "RGBA")
+    return Picture(_pixels(image.convert("RGB")), alpha, icc_profile if keeps_profile else None)
+
+
+def _cmyk_to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
+    if not icc_profile:
+        return image.convert("RGB")
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
+        converted = ImageCms.profileToProfile(
+            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except ImageCms.PyCMSError:
+        return image.convert("RGB")
+    return converted or image.convert("RGB")
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """Scales 16-bit grey (and float 0-1) to 8 bits; Pillow's own convert would clip it."""
+    values = np.asarray(image).astype(np.float64)
+    top = 65535.0 if values.max(initial=0.0) > 255.0 else (1.0 if image.mode == "F" else 255.0)
+    return Image.fromarray(np.clip(values * (255.0 / top) + 0.5, 0, 255).astype(np.uint8))
+
+
+def _pixels(image: Image.Image) -> Pixels:
+    return np.ascontiguousarray(np.asarray(image, dtype=np.uint8))
+
+
+def encode(picture: Picture, image_format: str = "png", quality: int = 95) -> bytes:
+    """Encodes a picture with its alpha (not in JPEG, which has none) and ICC profile.
+
+    Args:
+        picture: what to encode.
+        image_format: `png`, `jpg` or `webp`.
+        quality: 1 to 100, for `jpg` and `webp`.
+    """
+    image = picture.image()
+    if picture.alpha is not None and image_format != "jpg":
+        image.putalpha(Image.fromarray(picture.alpha))
+    options: dict[str, Any] = (
+        {"compress_level": 6} if image_format == "png" else {"quality": quality}
+    )
+    if picture.icc_profile:
+        options["icc_profile"] = picture.icc_profile
+    out = io.BytesIO()
+    image.save(out, FORMATS[image_format], **options)
+    return out.getvalue()
+
+
+def encode_mask(mask: Pixels) -> bytes:
+    """Encodes a mask (uint8 HW, 255 = may change) as a one-channel PNG."""
+    out = io.BytesIO()
+    Image.fromarray(mask).save(out, "PNG", compress_level=6)
+    return out.getvalue()
+
+
+def decode_mask(data: bytes, width_px: int, height_px: int) -> Pixels:
+    """Decodes a mask to uint8 HW; one of another size is scaled to the source's.
+
+    Raises:
+        RowError: `mask_unreadable`.
+    """
+    try:
+        image = Image.open(io.BytesIO(data)).convert("L")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise RowError("mask_unreadable", "the mask is not an image that can be read") from error
+    if image.size != (width_px, height_px):
+        image = image.resize((width_px, height_px), Image.Resampling.NEAREST)
+    return _pixels(image)
+
+
+class _Latest:
+    """The latest decoded pictures, as long as together they stay under a number of bytes."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._num_bytes = 0
+        self._pictures: OrderedDict[bytes, Picture] = OrderedDict()
+
+    def get(self, data: bytes) -> Picture | None:
+        picture = self._pictures.get(data)
+        if picture is not None:
+            self._pictures.move_to_end(data)
+        return picture
+
+    def put(self, data: bytes, picture: Picture) -> None:
+        self._pictures[data] = picture
+        self._num_bytes += picture.rgb.nbytes + len(data)
+        while self._num_bytes > self._max_bytes and self._pictures:
+            old_data, old = self._pictures.popitem(last=False)
+            self._num_bytes -= old.rgb.nbytes + len(old_data)
+
+
+_LATEST = _Latest(256 * 2**20)

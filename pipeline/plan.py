@@ -1,0 +1,275 @@
+"""A plan: checked, ordered stages, where each runs, and what is accepted.
+
+`Plan(...)` in Python and a recipe in TOML are the same object. A plan always begins by fetching the
+source and stores each edited image right after it is made: both stages are added where they are not
+written out.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from overpaint.pipeline import columns as c
+from overpaint.pipeline.catalogue import operator_class, operator_name
+from overpaint.pipeline.errors import UsageError, near_miss
+from overpaint.pipeline.identity import operator_fingerprint, plan_fingerprint
+from overpaint.pipeline.operator import Operator, Placement
+from overpaint.pipeline.policy import Policy
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
+
+GIVEN = {column.name for column in (c.BASE_URI, c.RUN_URI, c.IMAGE_FORMAT)} | {
+    column.name for column in (c.KEY, c.SOURCE_URI, c.GROUP_ID, c.CANDIDATE, c.SEED)
+}
+"""Columns that planning and the runner give to every row."""
+
+
+ROW_CONTROLS = ("candidates", "edits")
+"""Keys of `row` that multiply rows rather than give a column."""
+
+
+class Stage(BaseModel):
+    """An operator in a plan."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    operator: SerializeAsAny[Operator[Any]]
+    name: str = ""
+    group: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_names(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        operator = value.get("operator")
+        plain = operator_name(operator).split(":")[-1] if isinstance(operator, Operator) else ""
+        name = value.get("name") or plain
+        return {**value, "name": name, "group": value.get("group") or name}
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The names of the columns it adds."""
+        return tuple(column.name for column in self.operator.outputs)
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The names of the columns it cannot do without."""
+        return tuple(column.name for column in self.operator.inputs)
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """The names of the columns it reads where they are there."""
+        return (*self.needed, *(column.name for column in self.operator.optional))
+
+
+class Budget(BaseModel):
+    """How many rows may fail before a run stops early."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    max_failed_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Stops once more than this share of the rows that ended has failed."""
+    min_rows: int = Field(default=1000, ge=1)
+    """How many rows must have ended before the share counts."""
+
+    def is_exceeded(self, ended: int, failed: int) -> bool:
+        """Whether a run with these counts should stop."""
+        return ended >= self.min_rows and failed > self.max_failed_share * ended
+
+
+class Plan(BaseModel):
+    """What a run does to every row."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str
+    """A word for people; not part of any identity."""
+    stages: tuple[Stage, ...]
+    """In the order in which they run."""
+    row: dict[str, Any] = {}
+    """Defaults for columns that the input lacks; `candidates` and `edits` multiply rows."""
+    groups: dict[str, Placement] = {}
+    """Where each group of stages runs."""
+    policy: Policy = Policy()
+    """What is accepted."""
+    budget: Budget = Budget()
+    """When to stop early."""
+    image_format: Literal["png", "jpg", "webp"] = "png"
+    """How edited images are stored."""
+    task_rows: int = Field(default=32, ge=1, le=4096)
+    """Rows in one task: what a killed actor may have to do again."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _add_implied_stages(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("stages"):
+            return {**value, "stages": _with_implied(value["stages"])}
+        return value
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> "Plan":
+        if not self.stages:
+            raise ValueError("a plan needs at least one stage")
+        _check_names(self.stages)
+        _check_groups(self.stages, self.groups)
+        _check_columns(self.stages)
+        _check_policy(self.policy, self.stages)
+        return self
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """The groups, in order."""
+        return tuple(dict.fromkeys(stage.group for stage in self.stages))
+
+    def stages_of(self, group: str) -> tuple[Stage, ...]:
+        """The stages that share one actor."""
+        return tuple(stage for stage in self.stages if stage.group == group)
+
+    def placement(self, group: str) -> Placement:
+        """Where a group runs."""
+        return self.groups.get(group, Placement())
+
+    def editing_stages(self) -> tuple[Stage, ...]:
+        """The stages that decide the pixels: the edit, and all that it reads from."""
+        edits = [stage for stage in self.stages if stage.operator.kind == "edit"]
+        wanted = {name for stage in edits or self.stages for name in (*stage.read, *stage.written)}
+        found: list[Stage] = []
+        for stage in reversed(self.stages):
+            if wanted & set(stage.written):
+                wanted |= set(stage.read)
+                found.append(stage)
+        return tuple(reversed(found))
+
+    def key_columns(self) -> tuple[str, ...]:
+        """The columns of the input that decide the pixels, beside `source_uri`."""
+        stages = self.editing_stages()
+        written = {name for stage in stages for name in stage.written}
+        read = {name for stage in stages for name in stage.read}
+        return tuple(sorted(read - written - GIVEN))
+
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprint of each stage by its name."""
+        return {stage.name: operator_fingerprint(stage.operator) for stage in self.stages}
+
+    def fingerprint(self) -> str:
+        """Of the stages that decide the pixels."""
+        made = [operator_fingerprint(stage.operator) for stage in self.editing_stages()]
+        return plan_fingerprint(made, self.image_format)
+
+    def stored_columns(self) -> tuple[c.Column, ...]:
+        """The operators' own columns that the manifest keeps, after the fixed ones."""
+        fixed = {column.name for column in c.MANIFEST}
+        written = (column for stage in self.stages for column in stage.operator.outputs)
+        return tuple(o for o in written if o.scope == "manifest" and o.name not in fixed)
+
+    def given_names(self, names: Sequence[str]) -> dict[str, str]:
+        """The plan's name of each column that the user gives, beside `source_uri` and `seed`.
+
+        Columns that a stage reads, and those an input may give by the manifest's names, keep
+        theirs. Every other becomes `in_<name>`, and so does one that a stage or planning writes.
+
+        Args:
+            names: the columns of the input table; those of `row` are added.
+        """
+        used = {name for stage in self.stages for name in stage.read}
+        used |= {column.name for column in c.INPUT}
+        taken = {name for stage in self.stages for name in stage.written} | GIVEN
+        taken |= {column.name for column in c.MANIFEST} - {column.name for column in c.INPUT}
+        edits = [name for edit in self.row.get("edits", []) for name in edit]
+        defaults = [name for name in self.row if name not in ROW_CONTROLS]
+        return {
+            name: name if name in used - taken else f"in_{name}"
+            for name in dict.fromkeys([*names, *defaults, *edits])
+            if name not in ("source_uri", "seed")
+        }
+
+    def check_input(self, names: Iterable[str]) -> None:
+        """Checks that every column that a stage needs is in the input or written before it.
+
+        Raises:
+            UsageError: naming the stage, the column and the nearest one there is.
+        """
+        known = GIVEN | set(self.given_names(list(names)).values())
+        for stage in self.stages:
+            for name in stage.needed:
+                if name not in known:
+                    raise UsageError(
+                        f"stage {stage.name!r} reads column {name!r}, which neither the input nor "
+                        f"an earlier stage gives: {near_miss(name, known)}"
+                    )
+            known |= set(stage.written)
+
+    def check_models(self) -> None:
+        """Asks every operator whether what it will load is there.
+
+        Raises:
+            UsageError: naming the stage.
+        """
+        for stage in self.stages:
+            try:
+                stage.operator.check()
+            except ValueError as error:
+                raise UsageError(f"stage {stage.name!r}: {error}") from error
+
+
+def _with_implied(given: Sequence[Any]) -> list[Stage]:
+    stages = [stage if isinstance(stage, Stage) else Stage.model_validate(stage) for stage in given]
+    kinds = [stage.operator.kind for stage in stages]
+    if "fetch" not in kinds:
+        fetch = Stage(operator=operator_class("fetch")(), group=stages[0].group)
+        stages.insert(0, fetch)
+    if "store" not in kinds and "edit" in kinds:
+        edits = [index for index, stage in enumerate(stages) if stage.operator.kind == "edit"]
+        store = Stage(operator=operator_class("store")(), group=stages[edits[-1]].group)
+        stages.insert(edits[-1] + 1, store)
+    return stages
+
+
+def _check_names(stages: Sequence[Stage]) -> None:
+    names = [stage.name for stage in stages]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two stages are named {name!r}: give one of them another name")
+
+
+def _check_groups(stages: Sequence[Stage], groups: dict[str, Placement]) -> None:
+    order = [stage.group for stage in stages]
+    starts = [order[0], *(b for a, b in pairwise(order) if a != b)]
+    for group in starts:
+        if starts.count(group) > 1:
+            raise ValueError(f"group {group!r} is split: the stages of a group stand together")
+    for group in groups:
+        if group not in starts:
+            raise ValueError(f"no stage is in group {group!r}: {near_miss(group, starts)}")
+
+
+def _check_columns(stages: Sequence[Stage]) -> None:
+    writers: dict[str, Stage] = {}
+    local: dict[str, str] = {}
+    for stage in stages:
+        for name in stage.read:
+            if local.get(name, stage.group) != stage.group:
+                raise ValueError(
+                    f"stage {stage.name!r} reads {name!r}, which never leaves the actor that made "
+                    f"it: put it into group {local[name]!r}"
+                )
+        for column in stage.operator.outputs:
+            if column.name in GIVEN:
+                raise ValueError(f"stage {stage.name!r} writes {column.name!r}, which is given")
+            if column.name in writers:
+                raise ValueError(
+                    f"stages {writers[column.name].name!r} and {stage.name!r} both write column "
+                    f"{column.name!r}"
+                )
+            writers[column.name] = stage
+            if column.scope == "group":
+                local[column.name] = stage.group
+
+
+def _check_policy(policy: Policy, stages: Sequence[Stage]) -> None:
+    scores = [column.name for stage in stages for column in stage.operator.outputs]
+    for name in policy.root:
+        if name not in scores:
+            raise ValueError(
+                f"policy: no stage writes the score {name!r}: {near_miss(name, scores)}"
+            )

@@ -1,0 +1,49 @@
+"""What is accepted: bounds on stored scores. Changing one re-edits nothing."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, RootModel, model_validator
+
+
+class Bounds(BaseModel):
+    """The values of one score that are accepted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    min: float | None = None
+    """The least accepted value; null for no lower bound."""
+    max: float | None = None
+    """The greatest accepted value; null for no upper bound."""
+    allow_null: bool = False
+    """Whether a row is accepted where the score could not be measured."""
+
+    @model_validator(mode="after")
+    def _is_a_bound(self) -> "Bounds":
+        if self.min is None and self.max is None:
+            raise ValueError("give min, max or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min = {self.min} is above max = {self.max}")
+        return self
+
+    def broken_by(self, name: str, value: float | None) -> str | None:
+        """The rule that `value` breaks, such as `clip_sim_dir < 0.2`; None where it keeps all."""
+        if value is None:
+            return None if self.allow_null else f"{name} is null"
+        if self.min is not None and not value >= self.min:
+            return f"{name} < {self.min:g}"
+        if self.max is not None and not value <= self.max:
+            return f"{name} > {self.max:g}"
+        return None
+
+
+class Policy(RootModel[dict[str, Bounds]]):
+    """Bounds by the name of a score column; a row is accepted where it keeps all of them."""
+
+    model_config = ConfigDict(frozen=True)
+    root: dict[str, Bounds] = {}
+
+    def reasons(self, row: Mapping[str, Any]) -> list[str]:
+        """Every rule that a row breaks, in the order of the policy."""
+        broken = (bounds.broken_by(name, row[name]) for name, bounds in self.root.items())
+        return [reason for reason in broken if reason]

@@ -1,0 +1,247 @@
+"""Recipes: TOML to a plan, and a plan to JSON.
+
+name = "recolor"
+[row]                       # defaults for columns that the input lacks
+instruction = "make the circle blue"
+candidates = 2
+[[stage]]
+operator = "mask"           # every other key is a field of the operator
+group = "gpu"               # stages of one group share an actor
+[[stage]]
+operator = "edit"
+group = "gpu"
+[group.gpu]                 # placement; a stage alone has [stage.placement]
+num_gpus = 1
+[policy]
+background_psnr_db = { min = 25 }
+[budget]
+max_failed_share = 0.1
+[output]
+format = "png"
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from overpaint.pipeline.catalogue import operator_class, operator_name, operator_names
+from overpaint.pipeline.errors import UsageError, near_miss
+from overpaint.pipeline.operator import Operator, Placement
+from overpaint.pipeline.plan import Budget, Plan, Stage
+from overpaint.pipeline.policy import Policy
+from pydantic import TypeAdapter, ValidationError
+
+_TABLES = ("name", "description", "row", "stage", "group", "policy", "budget", "output")
+_STAGE_KEYS = ("operator", "name", "group", "placement")
+_OUTPUT_KEYS = {"format": "image_format", "task_rows": "task_rows"}
+
+
+def read_toml(text: str, file: str) -> dict[str, Any]:
+    """A recipe's tables.
+
+    Raises:
+        UsageError: not TOML; names the file, and the line as tomllib gives it.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{file}: not TOML: {error}") from error
+
+
+def apply_settings(tables: dict[str, Any], settings: Sequence[str], file: str) -> dict[str, Any]:
+    """The tables with `stage.field=value` settings applied; values are TOML, else text.
+
+    Raises:
+        UsageError: a setting is not of that form, or names no stage.
+    """
+    stages = [dict(stage) for stage in tables.get("stage", [])]
+    by_name = {str(stage.get("name", stage.get("operator"))): stage for stage in stages}
+    for setting in settings:
+        match = re.fullmatch(r"([^.=]+)\.([^.=]+)=(.*)", setting, re.DOTALL)
+        if not match:
+            raise UsageError(f"--set {setting!r}: write stage.field=value")
+        name, field, value = match.groups()
+        if name == "row":
+            tables = {**tables, "row": {**tables.get("row", {}), field: _value(value)}}
+        elif name in by_name:
+            by_name[name][field] = _value(value)
+        else:
+            raise UsageError(
+                f"{file}: --set {setting!r}: no stage {name!r}: {near_miss(name, by_name)}"
+            )
+    return {**tables, "stage": stages}
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def plan_from_tables(tables: Mapping[str, Any], file: str) -> Plan:
+    """The plan that a recipe describes.
+
+    Raises:
+        UsageError: one sentence with the file, the stage and the field, and the near miss.
+    """
+    _known(tables, _TABLES, file)
+    stages = [_stage(given, f"{file}: stage {i + 1}") for i, given in enumerate(_stages(tables))]
+    groups = {
+        name: _placement(given, f"{file}: group {name!r}")
+        for name, given in _table(tables, "group", file).items()
+    }
+    for stage, given in zip(stages, _stages(tables), strict=True):
+        if "placement" in given:
+            if "group" in given:
+                raise UsageError(
+                    f"{file}: stage {stage.name!r} is in group {stage.group!r}: its placement "
+                    f"belongs in [group.{stage.group}]"
+                )
+            where = f"{file}: stage {stage.name!r}, placement"
+            groups[stage.group] = _placement(given["placement"], where)
+    return _plan(tables, stages, groups, file)
+
+
+def _plan(
+    tables: Mapping[str, Any], stages: list[Stage], groups: dict[str, Placement], file: str
+) -> Plan:
+    output = _table(tables, "output", file)
+    _known(output, _OUTPUT_KEYS, f"{file}: [output]")
+    try:
+        return Plan(
+            name=tables.get("name", "unnamed"),
+            row=_table(tables, "row", file),
+            stages=tuple(stages),
+            groups=groups,
+            policy=_model(Policy, _table(tables, "policy", file), f"{file}: [policy]"),
+            budget=_model(Budget, _table(tables, "budget", file), f"{file}: [budget]"),
+            **{_OUTPUT_KEYS[key]: value for key, value in output.items()},
+        )
+    except ValidationError as error:
+        raise UsageError(f"{file}: {_sentence(error, Plan.model_fields)}") from error
+
+
+def _stages(tables: Mapping[str, Any]) -> list[dict[str, Any]]:
+    stages = tables.get("stage", [])
+    return list(stages) if isinstance(stages, list) else []
+
+
+def _table(tables: Mapping[str, Any], name: str, file: str) -> dict[str, Any]:
+    table = tables.get(name, {})
+    if not isinstance(table, dict):
+        raise UsageError(f"{file}: {name} is {table!r}; write a table, [{name}]")
+    return table
+
+
+def _known(table: Mapping[str, Any], known: Sequence[str] | Mapping[str, Any], where: str) -> None:
+    for key in table:
+        if key not in known:
+            raise UsageError(f"{where}: unknown key {key!r}: {near_miss(key, known)}")
+
+
+def _stage(given: Mapping[str, Any], where: str) -> Stage:
+    name = given.get("operator")
+    if not isinstance(name, str):
+        raise UsageError(f"{where}: operator is missing: {near_miss('', operator_names())}")
+    try:
+        kind = operator_class(name)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+    label = f"{where} ({given.get('name', name)!r})"
+    fields = {key: value for key, value in given.items() if key not in _STAGE_KEYS}
+    operator = _model(kind, fields, label)
+    return Stage(operator=operator, name=given.get("name", ""), group=given.get("group", ""))
+
+
+def _placement(given: Any, where: str) -> Placement:
+    return _model(Placement, given, where)
+
+
+def _model(kind: Any, fields: Any, where: str) -> Any:
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        raise UsageError(f"{where}: {_sentence(error, kind.model_fields)}") from error
+
+
+def _sentence(error: ValidationError, fields: Mapping[str, Any]) -> str:
+    """The first of pydantic's complaints as one sentence."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown field {field!r}: {near_miss(field, fields)}"
+    message = first["msg"].removeprefix("Value error, ")
+    if not field:
+        return message
+    return f"{field} = {first['input']!r}: {message[:1].lower()}{message[1:]}"
+
+
+def recipe_of(plan: Plan) -> dict[str, Any]:
+    """A plan as JSON: every stage written out, every field with its value."""
+    return {
+        "name": plan.name,
+        "row": plan.row,
+        "stage": [
+            {
+                "operator": operator_name(stage.operator),
+                "name": stage.name,
+                "group": stage.group,
+                **stage.operator.model_dump(mode="json"),
+            }
+            for stage in plan.stages
+        ],
+        "group": {
+            name: plan.placement(name).model_dump(mode="json", exclude_none=True)
+            for name in plan.group_names
+        },
+        "policy": plan.policy.model_dump(mode="json", exclude_none=True),
+        "budget": plan.budget.model_dump(mode="json"),
+        "output": {"format": plan.image_format, "task_rows": plan.task_rows},
+    }
+
+
+def recipe_schema() -> dict[str, Any]:
+    """The JSON Schema of a recipe over the operators that come with Overpaint."""
+    stages = [_stage_schema(name, operator_class(name)) for name in operator_names()]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Overpaint recipe",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["name", "stage"],
+        "properties": {
+            "name": {"type": "string"},
+            "description": {"type": "string"},
+            "row": {"type": "object"},
+            "stage": {"type": "array", "minItems": 1, "items": {"anyOf": stages}},
+            "group": {"type": "object", "additionalProperties": _schema(Placement)},
+            "policy": _schema(Policy),
+            "budget": _schema(Budget),
+            "output": {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {
+                    "format": {"enum": ["png", "jpg", "webp"]},
+                    "task_rows": {"type": "integer", "minimum": 1, "maximum": 4096},
+                },
+            },
+        },
+    }
+
+
+def _schema(kind: Any) -> dict[str, Any]:
+    return TypeAdapter(kind).json_schema()
+
+
+def _stage_schema(name: str, kind: type[Operator[Any]]) -> dict[str, Any]:
+    schema = _schema(kind)
+    schema["properties"] = {
+        "operator": {"const": name},
+        "name": {"type": "string"},
+        "group": {"type": "string"},
+        "placement": _schema(Placement),
+        **schema.get("properties", {}),
+    }
+    return {**schema, "required": ["operator", *schema.get("required", [])]}

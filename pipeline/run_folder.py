@@ -1,0 +1,96 @@
+"""What lies where in a run's folder.
+
+OUTPUT/
+recipe.json                 the resolved recipe, fingerprints, versions
+plan/part-00000.parquet     every planned row, complete and in a fixed order
+manifest/part-00000.parquet exactly the rows of that plan part, once all of them have ended
+images/3f/3f9c....png       masks/3f/3f9c....png
+report.html  stats.json  _SUCCESS.json
+_work/results/part-00000/   rows that ended, task by task, until their part is complete
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from overpaint.pipeline.storage import Storage
+
+RECIPE = "recipe.json"
+STATS = "stats.json"
+REPORT = "report.html"
+SUCCESS = "_SUCCESS.json"
+WORK = "_work"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Reads and writes the parts of one run."""
+
+    storage: Storage
+
+    def read_json(self, path: str) -> Any | None:
+        """A JSON file of the run; None where it is absent."""
+        try:
+            return json.loads(self.storage.read(path))
+        except FileNotFoundError:
+            return None
+
+    def write_json(self, path: str, value: Any) -> None:
+        """Writes a JSON file in one step."""
+        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        self.storage.write(path, text.encode())
+
+    def parts(self, folder: str) -> list[int]:
+        """The numbers of the parts in `plan` or `manifest`, in order."""
+        names = (path.rsplit("/", 1)[-1] for path in self.storage.list(folder))
+        return sorted(
+            int(name[5:-8])
+            for name in names
+            if name.startswith("part-") and name.endswith(".parquet")
+        )
+
+    def read_part(self, folder: str, part: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """One part of `plan` or `manifest`."""
+        return _table(self.storage.read(part_path(folder, part)), columns)
+
+    def write_part(self, folder: str, part: int, table: pa.Table) -> None:
+        """Writes one part in one step."""
+        self.storage.write(part_path(folder, part), parquet_bytes(table))
+
+    def results(self, part: int) -> list[str]:
+        """The result files of a part that is not complete yet."""
+        paths = self.storage.list(f"{WORK}/results/part-{part:05d}")
+        return [path for path in paths if path.endswith(".parquet")]
+
+    def read_results(self, part: int, columns: Sequence[str] | None = None) -> list[pa.Table]:
+        """The rows of a part that have ended so far, file by file."""
+        return self.storage.map(lambda p: _table(self.storage.read(p), columns), self.results(part))
+
+    def write_result(self, part: int, name: str, table: pa.Table) -> None:
+        """Commits the rows of one task; the same rows have the same name."""
+        path = f"{WORK}/results/part-{part:05d}/{name}.parquet"
+        self.storage.write(path, parquet_bytes(table))
+
+    def remove_results(self, part: int) -> None:
+        """Removes the result files of a part."""
+        self.storage.remove_tree(f"{WORK}/results/part-{part:05d}")
+
+
+def part_path(folder: str, part: int) -> str:
+    """Where a part lies."""
+    return f"{folder}/part-{part:05d}.parquet"
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as the bytes of a Parquet file: the same table gives the same bytes."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _table(data: bytes, columns: Sequence[str] | None) -> pa.Table:
+    return pq.read_table(io.BytesIO(data), columns=list(columns) if columns is not None else None)

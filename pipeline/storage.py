@@ -1,0 +1,192 @@
+"""Reading and atomic writing below one URI: a local path, or any fsspec URL such as `s3://`.
+
+A write is one temporary file and one rename on a local disk, and one PUT on an object store, so
+that a reader sees the old object, the new one or none. What is transient (throttling, a reset
+connection) is tried again with jitter; what is not (missing, forbidden, disk full) rises at once.
+"""
+
+import errno
+import os
+import uuid
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import fsspec
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_FINAL_ERRORS = (
+    FileNotFoundError,
+    PermissionError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+)
+_FINAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL}
+_NUM_THREADS = 16
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same request may succeed a little later."""
+    if not isinstance(error, OSError) or isinstance(error, _FINAL_ERRORS):
+        return False
+    return error.errno not in _FINAL_ERRNOS
+
+
+def _patient(call: Callable[P, T]) -> Callable[P, T]:
+    return retry(
+        retry=retry_if_exception(is_transient),
+        wait=wait_random_exponential(multiplier=0.2, max=20),
+        stop=stop_after_attempt(10),
+        reraise=True,
+    )(call)
+
+
+def is_local(uri: str) -> bool:
+    """Whether `uri` is a path of this machine."""
+    return "://" not in uri or uri.startswith("file://")
+
+
+def local_path(uri: str) -> Path:
+    """The path of a local `uri`."""
+    return Path(uri.removeprefix("file://"))
+
+
+def join(base_uri: str, relative: str) -> str:
+    """`relative` seen from `base_uri`; a URI or an absolute path stands for itself."""
+    if not base_uri or "://" in relative or relative.startswith("/"):
+        return relative
+    return f"{base_uri.rstrip('/')}/{relative}"
+
+
+def normalise(uri: str) -> str:
+    """A URI without a trailing slash; a local path made absolute."""
+    return str(local_path(uri).expanduser().resolve()) if is_local(uri) else uri.rstrip("/")
+
+
+def filesystem(uri: str) -> Any:
+    """The fsspec filesystem of a URI, with no cache of listings: other processes write too."""
+    protocol = uri.split("://", 1)[0] if "://" in uri else "file"
+    if protocol in ("s3", "s3a"):
+        retries = {"retries": {"mode": "adaptive", "max_attempts": 5}}
+        return fsspec.filesystem("s3", use_listings_cache=False, config_kwargs=retries)
+    return fsspec.filesystem(protocol)
+
+
+@_patient
+def read_uri(uri: str) -> bytes:
+    """The bytes at a URI.
+
+    Raises:
+        FileNotFoundError: nothing lies there.
+        PermissionError: it may not be read.
+    """
+    if is_local(uri):
+        return local_path(uri).read_bytes()
+    return filesystem(uri).cat_file(uri)
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """What lies below one URI. Paths are relative to it, with `/`."""
+
+    uri: str
+
+    def at(self, path: str) -> str:
+        """The full URI of a path."""
+        return join(self.uri, path) if path else self.uri
+
+    def read(self, path: str) -> bytes:
+        """The bytes at `path`; raises `FileNotFoundError` where there are none."""
+        return read_uri(self.at(path))
+
+    def write(self, path: str, data: bytes) -> None:
+        """Puts `data` at `path` in one step, over whatever lies there."""
+        if is_local(self.uri):
+            _replace(local_path(self.at(path)), data)
+        else:
+            _put(self.at(path), data)
+
+    def exists(self, path: str) -> bool:
+        """Whether an object lies at `path`."""
+        if is_local(self.uri):
+            return local_path(self.at(path)).is_file()
+        return _patient(filesystem(self.uri).isfile)(self.at(path))
+
+    def list(self, path: str = "") -> list[str]:
+        """Every object below `path`, sorted, relative to the storage; none where it is absent."""
+        return sorted(self.sizes(path))
+
+    def sizes(self, path: str = "") -> dict[str, int]:
+        """Every object below `path` with its size in bytes."""
+        if is_local(self.uri):
+            return _walk(local_path(self.uri), local_path(self.at(path)))
+        return _find(self.uri, self.at(path))
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Removes objects, one request each: not every store takes a bulk delete."""
+        with ThreadPoolExecutor(_NUM_THREADS) as pool:
+            list(pool.map(self._remove, paths))
+
+    def _remove(self, path: str) -> None:
+        try:
+            if is_local(self.uri):
+                local_path(self.at(path)).unlink()
+            else:
+                _patient(filesystem(self.uri).rm_file)(self.at(path))
+        except FileNotFoundError:
+            return
+
+    def remove_tree(self, path: str) -> None:
+        """Removes every object below `path`, and on a local disk the folders too."""
+        self.remove(self.list(path))
+        if is_local(self.uri):
+            root = local_path(self.at(path))
+            folders = [found for found in root.rglob("*") if found.is_dir()]
+            for folder in (*sorted(folders, reverse=True), root):
+                if folder.is_dir():
+                    folder.rmdir()
+
+    def map(self, call: Callable[[str], T], paths: Iterable[str]) -> list[T]:
+        """`call` for each path, several at a time, answers in order."""
+        with ThreadPoolExecutor(_NUM_THREADS) as pool:
+            return list(pool.map(call, paths))
+
+
+def _replace(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)  # noqa: PTH105
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@_patient
+def _put(uri: str, data: bytes) -> None:
+    filesystem(uri).pipe_file(uri, data)
+
+
+def _walk(root: Path, below: Path) -> dict[str, int]:
+    if not below.is_dir():
+        return {}
+    files = (path for path in below.rglob("*") if path.is_file())
+    return {
+        path.relative_to(root).as_posix(): path.stat().st_size
+        for path in files
+        if not path.name.endswith(".tmp")
+    }
+
+
+@_patient
+def _find(root: str, below: str) -> dict[str, int]:
+    found: dict[str, dict[str, Any]] = filesystem(root).find(below, detail=True)
+    start = len(root.split("://", 1)[1].rstrip("/")) + 1
+    return {path[start:]: int(info["size"]) for path, info in found.items()}
