@@ -9,8 +9,9 @@ import re
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from overpaint.cluster.attempts import end_process
 from overpaint.pipeline.columns import Row
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.manifest import FAILED, REJECTED
@@ -19,6 +20,11 @@ from overpaint.pipeline.plan import Stage
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 _MAX_MESSAGE = 300
+# After one of these every later call of the process fails too, whatever its row.
+_LOST_DEVICE = re.compile(
+    r"CUDA error: (an illegal memory access|device-side assert|unspecified launch failure|"
+    r"uncorrectable ECC|misaligned address)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +38,20 @@ class Failed:
 Answer = NewColumns | Rejected | Failed
 
 
-def run_stages(
-    stages: Sequence[Stage], models: Mapping[str, Any], rows: Sequence[Row]
-) -> tuple[list[dict[str, Any]], dict[str, float]]:
+class Ran(NamedTuple):
+    """Rows that went through stages, in order, and the seconds that each stage took."""
+
+    rows: list[dict[str, Any]]
+    seconds: dict[str, float]
+
+
+def run_stages(stages: Sequence[Stage], models: Mapping[str, Any], rows: Sequence[Row]) -> Ran:
     """Runs rows through stages.
 
     Args:
         stages: of one group, in order.
         models: what each stage's operator loaded, by stage name.
         rows: with the columns the stages read; a row whose `status` is set has ended.
-
-    Returns:
-        The rows with the new columns, in order; and the seconds that each stage took.
     """
     found = [dict(row) for row in rows]
     seconds: dict[str, float] = {}
@@ -54,7 +62,7 @@ def run_stages(
         for index, answer in zip(alive, answers, strict=True):
             found[index].update(_ending(stage, answer))
         seconds[stage.name] = time.perf_counter() - start
-    return found, seconds
+    return Ran(found, seconds)
 
 
 def _ending(stage: Stage, answer: Answer) -> Mapping[str, Any]:
@@ -121,6 +129,8 @@ def run_batch(operator: Operator[Any], model: Any, rows: Sequence[Row]) -> list[
     try:
         return _checked(operator, operator.run(padded, model), len(padded))[: len(rows)]
     except (Exception, SystemExit) as error:  # noqa: BLE001  the boundary between a row and a run
+        if _LOST_DEVICE.search(str(error)):
+            end_process(f"the device is lost to this process: {error}")
         if len(rows) == 1:
             return [_failed(error)]
     middle = len(rows) // 2

@@ -11,9 +11,11 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
-from overpaint.cluster.batch import run_stages
+from overpaint.cluster.attempts import Attempts
+from overpaint.cluster.batch import Ran, run_stages
 from overpaint.pipeline import columns as c
-from overpaint.pipeline.manifest import ACCEPTED, count, result_name, result_schema
+from overpaint.pipeline.columns import Row
+from overpaint.pipeline.manifest import ACCEPTED, FAILED, count, result_name, result_schema
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.run_folder import RunFolder
 from overpaint.pipeline.storage import Storage
@@ -72,6 +74,8 @@ class GroupWorker:
         self._stages = run.plan.stages_of(group)
         self._models = {stage.name: stage.operator.load() for stage in self._stages}
         self._part: tuple[int, pa.Table] | None = None
+        timeout_s = run.plan.limits.row_timeout_s
+        self._attempts = Attempts(run.folder.storage, group, timeout_s)
 
     def start(self, task: Task) -> pa.Table:
         """Takes a task of the plan through the group; for the first group."""
@@ -93,11 +97,32 @@ class GroupWorker:
 
     def _through(self, rows: list[dict[str, Any]], part: int, before: dict[str, float]) -> pa.Table:
         given = [{**row, **self._run.constants} for row in rows]
-        found, seconds = run_stages(self._stages, self._models, given)
-        seconds = {**before, **seconds}
+        with self._attempts.of_task([row["key"] for row in rows]) as earlier:
+            found, taken = self._one_by_one(given) if earlier else self._together(given)
+        seconds = {**before, **taken}
         if self._group == self._run.plan.group_names[-1]:
             return self._commit(found, part, seconds)
         return self._handed_on(found, part, seconds)
+
+    def _together(self, rows: Sequence[Row]) -> Ran:
+        return run_stages(self._stages, self._models, rows)
+
+    def _one_by_one(self, rows: Sequence[Row]) -> Ran:
+        """Runs suspect rows alone; one that ended its worker too often fails."""
+        ran = [self._alone(row) for row in rows]
+        seconds = {
+            stage.name: sum(taken.get(stage.name, 0.0) for _, taken in ran)
+            for stage in self._stages
+        }
+        return Ran([row for found, _ in ran for row in found], seconds)
+
+    def _alone(self, row: Row) -> Ran:
+        with self._attempts.of_row(row["key"]) as earlier:
+            if earlier < self._run.plan.limits.max_attempts:
+                return self._together([row])
+        message = f"its worker died {earlier} times while the row was alone in it"
+        ending = {"status": FAILED, "stage": self._group, "error_code": "worker_died"}
+        return Ran([{**row, **ending, "error_message": message}], {})
 
     def _commit(
         self, rows: Sequence[dict[str, Any]], part: int, seconds: dict[str, float]

@@ -53,6 +53,8 @@ def connected(session: Session) -> Iterator[None]:
 def _options(session: Session) -> dict[str, Any]:
     # An actor sees only the GPUs it reserves, those of zero GPUs none.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+    # Ray warns of every pool that its actors' arguments lie in the object store (ray issue 53727).
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if session.cluster_address:
         return {**options, "address": session.cluster_address}

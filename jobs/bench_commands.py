@@ -1,11 +1,12 @@
 """bench: what Overpaint costs and reaches, measured here and printed with how."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
-from overpaint.jobs.bench_overhead import measure_overhead
+from overpaint.jobs.bench_overhead import HOW, measure_overhead
 from rich.console import Console
 from rich.table import Table
 
@@ -26,7 +27,7 @@ def overhead(
     batch_ms: Annotated[list[float] | None, Parameter(negative="")] = None,
     rows: tuple[int, int] = (512, 2048),
     repeats: int = 3,
-    json: Json = None,
+    json_file: Json = None,
 ) -> int:
     """Holds the pipeline against a bare loop: read, decode, model, PNG, write.
 
@@ -34,11 +35,11 @@ def overhead(
         batch_ms: What the model takes for a batch of 8 rows; 50 and 200 where none are given.
         rows: The two row counts between which the slope is taken.
         repeats: Runs of each; medians are used.
-        json: A file for the figures.
+        json_file: A file for the figures.
     """
-    console.print(measure_overhead.__doc__ or "")
+    console.print(HOW)
     found = [measure_overhead(ms, rows, repeats) for ms in batch_ms or [50.0, 200.0]]
-    _show(found, json)
+    _show(found, json_file)
     return 0
 
 
@@ -48,6 +49,4 @@ def _show(rows: Sequence[dict[str, Any]], file: Path | None) -> None:
         table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()))
     console.print(table)
     if file is not None:
-        import json
-
         file.write_text(json.dumps({"rows": list(rows)}, indent=2) + "\n")

@@ -62,7 +62,7 @@ def status(
 
 
 def verify(output: str) -> int:
-    """Proves a run from storage alone: every row once, every object with the right hash, no orphans.
+    """Proves a run from storage alone: every row once, every object with its hash, no orphans.
 
     Args:
         output: The run folder.
@@ -136,7 +136,7 @@ def operators(name: str | None = None) -> int:
 
 
 def doctor(*, output: str | None = None) -> int:
-    """Looks at what is installed, the GPUs and the storage, and says what is missing and how to mend it.
+    """Looks at what is installed, the GPUs and the storage, and says how to mend what is missing.
 
     Args:
         output: A folder or URL where a run would write; tried with one small object.

@@ -18,7 +18,7 @@ from overpaint.cluster.group import Run
 from overpaint.jobs.report import write_report
 from overpaint.pipeline.errors import BudgetError, OverpaintError, UsageError
 from overpaint.pipeline.identity import digest
-from overpaint.pipeline.inputs import Input
+from overpaint.pipeline.inputs import Input, read_input
 from overpaint.pipeline.manifest import Ledger, finish_part, manifest_ledger
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.planning import write_plan
@@ -32,6 +32,27 @@ Runner = Callable[[Run, Sequence[Task]], Iterable[pa.Table]]
 
 _PLANNED = f"{WORK}/planned.json"
 _PACKAGES = ("overpaint", "ray", "torch", "diffusers", "transformers", "pyarrow", "pillow", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which rows a user asked for."""
+
+    input_uri: str
+    limit: int | None = None
+    mapping: dict[str, str] = field(default_factory=dict[str, str])
+
+    def as_json(self) -> dict[str, Any]:
+        """For the record of a run, and its identity."""
+        return {
+            "input": normalise(self.input_uri),
+            "limit": self.limit,
+            "mapping": self.mapping,
+        }
+
+    def read(self) -> Input:
+        """Reads the rows."""
+        return read_input(self.input_uri, limit=self.limit, mapping=self.mapping)
 
 
 class Display(Protocol):
@@ -64,30 +85,30 @@ class Progress:
         return counts.ended
 
 
-def open_run(plan: Plan, input_uri: str, output: str, read: Callable[[], Input]) -> Run:
+def open_run(plan: Plan, asked: Asked, output: str, read: Callable[[], Input]) -> Run:
     """Plans a run into its folder, or finds it planned.
 
     Args:
         plan: checked.
-        input_uri: for the record.
+        asked: which input, for the record.
         output: the run folder.
-        read: reads the input; called only where the run is not planned yet.
+        read: reads the input and checks that it fits the plan; called only where the run is not
+            planned yet.
 
     Raises:
-        UsageError: the input does not fit the plan, or the folder holds another run.
+        UsageError: the folder holds another run, or files that are no run's.
     """
     folder = RunFolder(Storage(normalise(output)))
     found = folder.read_json(RECIPE)
-    identity = run_identity(plan, input_uri)
+    identity = run_identity(plan, asked)
     if found is not None and found.get("identity") != identity:
-        raise UsageError(_another_run(output, found, plan, input_uri))
+        raise UsageError(_another_run(output, found, plan, asked))
     planned = found is not None and (
         folder.read_json(_PLANNED) is not None or folder.read_json(SUCCESS) is not None
     )
     if not planned:
         given = read()
-        plan.check_input(given.table.column_names)
-        record = _record(plan, given, input_uri, identity)
+        record = _record(plan, given, asked, identity)
         _refuse_strangers(folder, found)
         folder.write_json(RECIPE, record)
         counts = write_plan(plan, given, folder)
@@ -99,7 +120,7 @@ def open_run(plan: Plan, input_uri: str, output: str, read: Callable[[], Input])
     return Run(plan, folder.storage.uri, found["base_uri"])
 
 
-def run_identity(plan: Plan, input_uri: str) -> str:
+def run_identity(plan: Plan, asked: Asked) -> str:
     """Of everything that decides what a run's folder will hold."""
     return digest(
         {
@@ -107,7 +128,7 @@ def run_identity(plan: Plan, input_uri: str) -> str:
             "row": plan.row,
             "policy": plan.policy.model_dump(mode="json"),
             "image_format": plan.image_format,
-            "input": normalise(input_uri),
+            **asked.as_json(),
         }
     )
 
@@ -121,17 +142,16 @@ def _refuse_strangers(folder: RunFolder, found: Any) -> None:
         )
 
 
-def _another_run(output: str, found: dict[str, Any], plan: Plan, input_uri: str) -> str:
+def _another_run(output: str, found: dict[str, Any], plan: Plan, asked: Asked) -> str:
     recipe = recipe_of(plan)
     theirs: dict[str, Any] = found.get("recipe", {})
     changed = [key for key in recipe if recipe[key] != theirs.get(key)]
-    if found.get("input") != normalise(input_uri):
-        changed.append("input")
+    changed += [key for key, value in asked.as_json().items() if found.get(key) != value]
     what = ", ".join(changed) or "checkpoint files or versions"
     return f"{output}: the output holds another run (different: {what}); choose another --output"
 
 
-def _record(plan: Plan, given: Input, input_uri: str, identity: str) -> dict[str, Any]:
+def _record(plan: Plan, given: Input, asked: Asked, identity: str) -> dict[str, Any]:
     return {
         "name": plan.name,
         "identity": identity,
@@ -139,7 +159,7 @@ def _record(plan: Plan, given: Input, input_uri: str, identity: str) -> dict[str
         "fingerprints": plan.fingerprints(),
         "key_columns": plan.key_columns(),
         "revisions": {stage.name: stage.operator.revisions() for stage in plan.stages},
-        "input": normalise(input_uri),
+        **asked.as_json(),
         "base_uri": given.base_uri,
         "recipe": recipe_of(plan),
         "versions": versions(),

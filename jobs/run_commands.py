@@ -1,6 +1,7 @@
 """run, plan, accept, replay: the commands that do something to rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -9,11 +10,11 @@ from overpaint.cluster.session import Session, check_fits, connected, local_reso
 from overpaint.jobs import accept as accepting
 from overpaint.jobs import replay as replaying
 from overpaint.jobs.display import RunDisplay
-from overpaint.jobs.recipes import load_plan
-from overpaint.jobs.run import execute, open_run
+from overpaint.jobs.recipes import load_plan, read_recipe
+from overpaint.jobs.run import Asked, execute, open_run
 from overpaint.jobs.truth import success
 from overpaint.pipeline.errors import UsageError
-from overpaint.pipeline.inputs import Input, read_input
+from overpaint.pipeline.inputs import Input
 from overpaint.pipeline.manifest import Ledger
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.planning import plan_parts
@@ -61,11 +62,13 @@ def run(
         num_cpus: Logical CPUs of a local Ray; all of the machine where none are given.
         ray: --no-ray runs every stage in this process.
     """
-    checked, read = _prepared(recipe, input_uri, limit, settings, mapping)
+    asked = Asked(input_uri, limit, _names(mapping or []))
+    checked, read = _prepared(recipe, settings or [], asked)
     session = Session(address=address, num_cpus=num_cpus)
     if ray and session.cluster_address is None:
-        check_fits(checked, local_resources(session))
-    opened = open_run(checked, input_uri, output, read)
+        with _about(read_recipe(recipe)[1]):
+            check_fits(checked, local_resources(session))
+    opened = open_run(checked, asked, output, read)
     with RunDisplay(console) as display:
         if not ray:
             ledger = execute(opened, run_local, display)
@@ -80,18 +83,29 @@ def run(
     return 0
 
 
-def _prepared(
-    recipe: str,
-    input_uri: str,
-    limit: int | None,
-    settings: list[str] | None,
-    mapping: list[str] | None,
-) -> tuple[Plan, Callable[[], Input]]:
-    """Checks all that can be checked before anything is started."""
-    checked = load_plan(recipe, settings or [])
-    checked.check_models()
-    names = _names(mapping or [])
-    return checked, lambda: read_input(input_uri, limit=limit, mapping=names)
+def _prepared(recipe: str, settings: list[str], asked: Asked) -> tuple[Plan, Callable[[], Input]]:
+    """Checks all that can be checked before anything is started, and how to read the input."""
+    file = read_recipe(recipe)[1]
+    checked = load_plan(recipe, settings)
+    with _about(file):
+        checked.check_models()
+
+    def read() -> Input:
+        given = asked.read()
+        with _about(file):
+            checked.check_input(given.table.column_names)
+        return given
+
+    return checked, read
+
+
+@contextmanager
+def _about(file: str) -> Iterator[None]:
+    """Names the recipe's file in errors about it."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{file}: {error}") from error
 
 
 def _names(mapping: list[str]) -> dict[str, str]:
@@ -99,7 +113,7 @@ def _names(mapping: list[str]) -> dict[str, str]:
     for entry, pair in zip(mapping, pairs, strict=True):
         if len(pair) != 2 or not all(pair):
             raise UsageError(f"--map {entry!r}: write NAME=NEW, such as file_name=source_uri")
-    return {old: new for old, new in pairs}
+    return {pair[0]: pair[1] for pair in pairs}
 
 
 def _tell(folder: RunFolder, ledger: Ledger) -> None:
@@ -139,7 +153,6 @@ def plan(
     """
     checked, read = _prepared(recipe, input_uri, limit, settings, mapping)
     given = read()
-    checked.check_input(given.table.column_names)
     num_rows = num_duplicates = 0
     for table, duplicates in plan_parts(checked, given):
         num_rows += table.num_rows

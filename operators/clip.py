@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from overpaint.operators import device, loading
+from overpaint.pipeline.errors import RowError
 from PIL import Image
 
 PART = "clip"
@@ -38,7 +39,11 @@ def load(checkpoint: str, revision: str | None, dtype: device.DtypeName) -> Clip
 
 
 def embed_images(clip: Clip, images: Sequence[Image.Image]) -> list[Embedding]:
-    """The direction of each RGB image."""
+    """The direction of each RGB image.
+
+    Raises:
+        RowError: `clip_not_finite`.
+    """
     import torch
 
     model: Any = clip.model
@@ -53,7 +58,11 @@ def embed_images(clip: Clip, images: Sequence[Image.Image]) -> list[Embedding]:
 
 
 def embed_texts(clip: Clip, texts: Sequence[str]) -> list[Embedding]:
-    """The direction of each text; what is beyond the model's longest text is cut off."""
+    """The direction of each text; what is beyond the model's longest text is cut off.
+
+    Raises:
+        RowError: `clip_not_finite`.
+    """
     import torch
 
     model: Any = clip.model
@@ -78,4 +87,6 @@ def similarity(one: Embedding, other: Embedding) -> float | None:
 
 def _directions(found: Any) -> list[Embedding]:
     vectors = found.float().cpu().numpy().astype(np.float64)
+    if not np.isfinite(vectors).all():
+        raise RowError("clip_not_finite", "CLIP's answer holds no numbers: try dtype float32")
     return list(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))

@@ -16,6 +16,7 @@ from overpaint.operators.diffusion import place
 from overpaint.operators.diffusion.checkpoint import Checkpoint
 from overpaint.operators.diffusion.frame import Fit, Frame, paste, view, view_mask
 from overpaint.operators.diffusion.method import Editor, Job, Method, find_method
+from overpaint.operators.invert import Invert
 from overpaint.pipeline.columns import (
     CHECKPOINT,
     EDITED_IMAGE,
@@ -108,6 +109,12 @@ class Edit(Operator[Any]):
         return {**defaults, **given}
 
     @property
+    def settings(self) -> Any:
+        """The fields that the method uses, as its own dataclass."""
+        method = find_method(self.method)
+        return method.fields(**{name: getattr(self, name) for name in method.field_names})
+
+    @property
     def inputs(self) -> tuple[Column, ...]:
         """The source, what to make, the seed, and what the method reads."""
         method = find_method(self.method)
@@ -156,9 +163,8 @@ class Edit(Operator[Any]):
         """
         threads(self.num_threads)
         method = find_method(self.method)
-        fields = method.fields(**{name: getattr(self, name) for name in method.field_names})
         placed = [self._place(row, method, model) for row in rows]
-        edited = method.edit([found.job for found in placed], model, fields)
+        edited = method.edit([found.job for found in placed], model, self.settings)
         return [
             self._answer(row, found, picture, model)
             for row, found, picture in zip(rows, placed, edited, strict=True)
@@ -245,8 +251,11 @@ _GENERAL = frozenset(
 
 def _check_used(method: Method, name: str) -> None:
     used = {*_GENERAL, *method.field_names}
-    if name in Edit.model_fields and name not in used:
-        raise ValueError(f"{name} is not used by method {method.name!r}: {near_miss(name, used)}")
+    if name not in Edit.model_fields or name in used:
+        return
+    if INVERSION in method.inputs and name in Invert.model_fields:
+        raise ValueError(f"{name}: method {method.name!r} takes it from invert: set it there")
+    raise ValueError(f"{name} is not used by method {method.name!r}: {near_miss(name, used)}")
 
 
 def _paste(

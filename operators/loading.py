@@ -4,7 +4,7 @@ Image processors take their Pillow form: it is always there, while the other one
 and gives other digits.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,7 +44,7 @@ def load_model(
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
+def quietly() -> Generator[None, None, None]:
     """Without transformers' progress bars: a run has a display of its own."""
     from transformers.utils import logging
 

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 from types import ModuleType
 from typing import Any
@@ -65,5 +66,7 @@ def _only_operator(module: ModuleType) -> type[Operator[Any]] | None:
         if isinstance(value, type)
         and issubclass(value, Operator)
         and value.__module__ == module.__name__
+        # pydantic leaves `Operator[Model]`, the base of an operator, in its module.
+        and not inspect.isabstract(value)
     ]
     return own[0] if own else None

@@ -7,6 +7,8 @@ turned into text.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from datetime import date, time
+from decimal import Decimal
 from typing import Any
 
 from overpaint.pipeline.operator import Operator
@@ -17,8 +19,15 @@ PIXELS_VERSION = 1
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces; raises `TypeError` on what JSON cannot hold."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    """JSON with sorted keys and no spaces.
+
+    Raises:
+        TypeError: JSON cannot hold the value.
+        ValueError: a number is infinite or none at all.
+    """
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
 
 
 def digest(value: Any, length: int = 16) -> str:
@@ -73,16 +82,26 @@ class RowIdentity:
         self._start = hashlib.sha256(canonical_json([fingerprint, self._columns]).encode())
 
     def key(self, row: Mapping[str, Any], candidate: int) -> str:
-        """32 hex digits: equal for equal edits, wherever and whenever they run."""
+        """32 hex digits: equal for equal edits, wherever and whenever they run.
+
+        Args:
+            row: a `seed` counts only where the user gives one, since others are made of the key.
+            candidate: which try at the edit this is.
+        """
         values = [row["source_uri"], candidate, *(row.get(name) for name in self._columns)]
+        if row.get("seed") is not None:
+            values.append({"seed": row["seed"]})
         hasher = self._start.copy()
-        hasher.update(json.dumps(values, ensure_ascii=False, default=_stable).encode())
+        text = json.dumps(values, sort_keys=True, ensure_ascii=False, default=_stable)
+        hasher.update(text.encode())
         return hasher.hexdigest()[:32]
 
 
 def _stable(value: Any) -> Any:
     if isinstance(value, bytes):
         return {"sha256": sha256(value)}
+    if isinstance(value, date | time | Decimal):
+        return {type(value).__name__: str(value)}
     raise TypeError(f"a {type(value).__name__} in an input column has no stable identity")
 
 

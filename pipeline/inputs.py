@@ -13,7 +13,14 @@ import pyarrow.csv as pa_csv
 import pyarrow.json as pa_json
 import pyarrow.parquet as pq
 from overpaint.pipeline.errors import UsageError, near_miss
-from overpaint.pipeline.storage import Storage, filesystem, is_local, local_path, normalise
+from overpaint.pipeline.storage import (
+    Storage,
+    filesystem,
+    is_file,
+    is_folder,
+    is_local,
+    normalise,
+)
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 TABLE_SUFFIXES = (".parquet", ".jsonl", ".csv")
@@ -65,9 +72,9 @@ def read_input(
 
 
 def _read(uri: str) -> Input:
-    if uri.lower().endswith(TABLE_SUFFIXES) and _is_file(uri):
+    if uri.lower().endswith(TABLE_SUFFIXES) and is_file(uri):
         return Input(_read_table(uri), uri.rsplit("/", 1)[0])
-    if not _is_folder(uri):
+    if not is_folder(uri):
         raise UsageError(f"{uri}: no such input; give a folder of images or a table")
     storage = Storage(uri)
     if storage.exists(_ROWS_FILE):
@@ -75,14 +82,6 @@ def _read(uri: str) -> Input:
     if storage.exists("recipe.json"):
         return Input(_read_run(storage), uri)
     return Input(_list_images(uri), uri)
-
-
-def _is_file(uri: str) -> bool:
-    return local_path(uri).is_file() if is_local(uri) else bool(filesystem(uri).isfile(uri))
-
-
-def _is_folder(uri: str) -> bool:
-    return local_path(uri).is_dir() if is_local(uri) else bool(filesystem(uri).isdir(uri))
 
 
 def _read_table(uri: str) -> pa.Table:

@@ -9,13 +9,14 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
+import pyarrow as pa
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.catalogue import operator_class, operator_name
 from overpaint.pipeline.errors import UsageError, near_miss
 from overpaint.pipeline.identity import operator_fingerprint, plan_fingerprint
 from overpaint.pipeline.operator import Operator, Placement
 from overpaint.pipeline.policy import Policy
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation, model_validator
 
 GIVEN = {column.name for column in (c.BASE_URI, c.RUN_URI, c.IMAGE_FORMAT)} | {
     column.name for column in (c.KEY, c.SOURCE_URI, c.GROUP_ID, c.CANDIDATE, c.SEED)
@@ -32,7 +33,8 @@ class Stage(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    operator: SerializeAsAny[Operator[Any]]
+    # pydantic takes Operator[Any] and Operator[None] for strangers; the validator below checks.
+    operator: SkipValidation[Operator[Any]]
     name: str = ""
     group: str = ""
 
@@ -42,8 +44,9 @@ class Stage(BaseModel):
         if not isinstance(value, dict):
             return value
         operator = value.get("operator")
-        plain = operator_name(operator).split(":")[-1] if isinstance(operator, Operator) else ""
-        name = value.get("name") or plain
+        if not isinstance(operator, Operator):
+            raise ValueError(f"operator = {operator!r}: give an Operator")
+        name = value.get("name") or operator_name(operator).split(":")[-1]
         return {**value, "name": name, "group": value.get("group") or name}
 
     @property
@@ -77,6 +80,17 @@ class Budget(BaseModel):
         return ended >= self.min_rows and failed > self.max_failed_share * ended
 
 
+class Limits(BaseModel):
+    """What a row may cost before it fails alone. Changes no byte of a row that succeeds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    max_attempts: int = Field(default=3, ge=1, le=100)
+    """How often a row may end its worker (a segfault, out of memory, a hang)."""
+    row_timeout_s: float = Field(default=1800.0, gt=0)
+    """How long a row may take in one group of stages, in seconds."""
+
+
 class Plan(BaseModel):
     """What a run does to every row."""
 
@@ -94,6 +108,8 @@ class Plan(BaseModel):
     """What is accepted."""
     budget: Budget = Budget()
     """When to stop early."""
+    limits: Limits = Limits()
+    """What a row may cost."""
     image_format: Literal["png", "jpg", "webp"] = "png"
     """How edited images are stored."""
     task_rows: int = Field(default=32, ge=1, le=4096)
@@ -267,7 +283,8 @@ def _check_columns(stages: Sequence[Stage]) -> None:
 
 
 def _check_policy(policy: Policy, stages: Sequence[Stage]) -> None:
-    scores = [column.name for stage in stages for column in stage.operator.outputs]
+    written = [column for stage in stages for column in stage.operator.outputs]
+    scores = [column.name for column in written if pa.types.is_floating(column.type)]
     for name in policy.root:
         if name not in scores:
             raise ValueError(

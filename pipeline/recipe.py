@@ -28,11 +28,11 @@ from typing import Any
 from overpaint.pipeline.catalogue import operator_class, operator_name, operator_names
 from overpaint.pipeline.errors import UsageError, near_miss
 from overpaint.pipeline.operator import Operator, Placement
-from overpaint.pipeline.plan import Budget, Plan, Stage
+from overpaint.pipeline.plan import Budget, Limits, Plan, Stage
 from overpaint.pipeline.policy import Policy
 from pydantic import TypeAdapter, ValidationError
 
-_TABLES = ("name", "description", "row", "stage", "group", "policy", "budget", "output")
+_TABLES = ("name", "description", "row", "stage", "group", "policy", "budget", "limits", "output")
 _STAGE_KEYS = ("operator", "name", "group", "placement")
 _OUTPUT_KEYS = {"format": "image_format", "task_rows": "task_rows"}
 
@@ -117,6 +117,7 @@ def _plan(
             groups=groups,
             policy=_model(Policy, _table(tables, "policy", file), f"{file}: [policy]"),
             budget=_model(Budget, _table(tables, "budget", file), f"{file}: [budget]"),
+            limits=_model(Limits, _table(tables, "limits", file), f"{file}: [limits]"),
             **{_OUTPUT_KEYS[key]: value for key, value in output.items()},
         )
     except ValidationError as error:
@@ -198,6 +199,7 @@ def recipe_of(plan: Plan) -> dict[str, Any]:
         },
         "policy": plan.policy.model_dump(mode="json", exclude_none=True),
         "budget": plan.budget.model_dump(mode="json"),
+        "limits": plan.limits.model_dump(mode="json"),
         "output": {"format": plan.image_format, "task_rows": plan.task_rows},
     }
 
@@ -219,6 +221,7 @@ def recipe_schema() -> dict[str, Any]:
             "group": {"type": "object", "additionalProperties": _schema(Placement)},
             "policy": _schema(Policy),
             "budget": _schema(Budget),
+            "limits": _schema(Limits),
             "output": {
                 "type": "object",
                 "additionalProperties": False,

@@ -5,17 +5,26 @@ that a reader sees the old object, the new one or none. What is transient (throt
 connection) is tried again with jitter; what is not (missing, forbidden, disk full) rises at once.
 """
 
+import builtins
 import errno
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import fsspec
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    retry,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,21 +37,35 @@ _FINAL_ERRORS = (
     NotADirectoryError,
 )
 _FINAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL}
+_TRANSIENT_ERRORS = {
+    "botocore.exceptions.ConnectionError",
+    "botocore.exceptions.HTTPClientError",
+    "aiohttp.client_exceptions.ClientConnectionError",
+    "aiohttp.client_exceptions.ClientPayloadError",
+}
+"""What clients raise that are no `OSError`s; by name, so that a local run imports no client."""
+_TRANSIENT_HTTP = {408, 429, 500, 502, 503, 504}
+_NUM_ATTEMPTS = 10
+_MAX_WAIT_S = 120
+"""Clients try again on their own before each attempt counts, so time is bounded too."""
 _NUM_THREADS = 16
 
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed a little later."""
-    if not isinstance(error, OSError) or isinstance(error, _FINAL_ERRORS):
+    if isinstance(error, _FINAL_ERRORS):
         return False
-    return error.errno not in _FINAL_ERRNOS
+    if isinstance(error, OSError):
+        return error.errno not in _FINAL_ERRNOS
+    kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
+    return bool(kinds & _TRANSIENT_ERRORS) or getattr(error, "status", None) in _TRANSIENT_HTTP
 
 
 def _patient(call: Callable[P, T]) -> Callable[P, T]:
     return retry(
         retry=retry_if_exception(is_transient),
         wait=wait_random_exponential(multiplier=0.2, max=20),
-        stop=stop_after_attempt(10),
+        stop=stop_after_attempt(_NUM_ATTEMPTS) | stop_after_delay(_MAX_WAIT_S),
         reraise=True,
     )(call)
 
@@ -76,6 +99,30 @@ def filesystem(uri: str) -> Any:
         retries = {"retries": {"mode": "adaptive", "max_attempts": 5}}
         return fsspec.filesystem("s3", use_listings_cache=False, config_kwargs=retries)
     return fsspec.filesystem(protocol)
+
+
+def bare_path(uri: str) -> str:
+    """A remote URI as its filesystem names it in listings: without the scheme."""
+    return str(filesystem(uri)._strip_protocol(uri))
+
+
+def is_file(uri: str) -> bool:
+    """Whether an object lies at a URI; raises what the store says of anything but its absence."""
+    return local_path(uri).is_file() if is_local(uri) else _type_of(uri) == "file"
+
+
+def is_folder(uri: str) -> bool:
+    """Whether something lies below a URI; raises what the store says of anything else."""
+    return local_path(uri).is_dir() if is_local(uri) else _type_of(uri) == "directory"
+
+
+@_patient
+def _type_of(uri: str) -> str | None:
+    # fsspec's own isfile and isdir answer False to a wrong secret and to a lost connection.
+    try:
+        return filesystem(uri).info(uri)["type"]
+    except FileNotFoundError:
+        return None
 
 
 @_patient
@@ -114,9 +161,7 @@ class Storage:
 
     def exists(self, path: str) -> bool:
         """Whether an object lies at `path`."""
-        if is_local(self.uri):
-            return local_path(self.at(path)).is_file()
-        return _patient(filesystem(self.uri).isfile)(self.at(path))
+        return is_file(self.at(path))
 
     def list(self, path: str = "") -> list[str]:
         """Every object below `path`, sorted, relative to the storage; none where it is absent."""
@@ -144,15 +189,18 @@ class Storage:
 
     def remove_tree(self, path: str) -> None:
         """Removes every object below `path`, and on a local disk the folders too."""
-        self.remove(self.list(path))
-        if is_local(self.uri):
-            root = local_path(self.at(path))
-            folders = [found for found in root.rglob("*") if found.is_dir()]
-            for folder in (*sorted(folders, reverse=True), root):
-                if folder.is_dir():
-                    folder.rmdir()
+        if not is_local(self.uri):
+            self.remove(self.list(path))
+        elif local_path(self.at(path)).is_dir():
+            shutil.rmtree(local_path(self.at(path)))
 
-    def map(self, call: Callable[[str], T], paths: Iterable[str]) -> list[T]:
+    def remove_leftovers(self, path: str = "") -> None:
+        """Removes what killed writers left below `path` on a local disk; nobody may be writing."""
+        if is_local(self.uri):
+            for found in local_path(self.at(path)).rglob(".*.tmp"):
+                found.unlink(missing_ok=True)
+
+    def map(self, call: Callable[[str], T], paths: Iterable[str]) -> builtins.list[T]:
         """`call` for each path, several at a time, answers in order."""
         with ThreadPoolExecutor(_NUM_THREADS) as pool:
             return list(pool.map(call, paths))
@@ -175,18 +223,25 @@ def _put(uri: str, data: bytes) -> None:
 
 
 def _walk(root: Path, below: Path) -> dict[str, int]:
-    if not below.is_dir():
-        return {}
-    files = (path for path in below.rglob("*") if path.is_file())
-    return {
-        path.relative_to(root).as_posix(): path.stat().st_size
-        for path in files
-        if not path.name.endswith(".tmp")
-    }
+    sizes: dict[str, int] = {}
+    for folder, _, names in os.walk(below, onerror=_unless_gone):
+        for name in names:
+            path = Path(folder, name)
+            if not (name.startswith(".") and name.endswith(".tmp")):
+                with suppress(FileNotFoundError):
+                    sizes[path.relative_to(root).as_posix()] = path.stat().st_size
+    return sizes
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 @_patient
 def _find(root: str, below: str) -> dict[str, int]:
     found: dict[str, dict[str, Any]] = filesystem(root).find(below, detail=True)
-    start = len(root.split("://", 1)[1].rstrip("/")) + 1
-    return {path[start:]: int(info["size"]) for path, info in found.items()}
+    start, prefix = len(bare_path(root)) + 1, bare_path(below) + "/"
+    return {
+        path[start:]: int(info["size"]) for path, info in found.items() if path.startswith(prefix)
+    }

@@ -3,7 +3,7 @@
 Nothing here imports torch, so that drawing processes start quickly.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -50,6 +50,7 @@ class Mixture:
 
 EVERYTHING = Mixture()
 SIMPLE_OBJECTS = Mixture(families=("objects",), most_things=2, styles=("flat",))
+SINGLE_OBJECT = Mixture(families=("objects",), most_things=1, styles=("flat",))
 
 
 def mixture_scene(index: int, *, split: Split, mixture: Mixture = EVERYTHING) -> Scene:
@@ -62,9 +63,16 @@ def mixture_scene(index: int, *, split: Split, mixture: Mixture = EVERYTHING) ->
 
 
 def scene_example(index: int, *, split: Split, mixture: Mixture = EVERYTHING) -> Example:
-    """A scene's `image` (RGB uint8 HWC) and its `captions`, the most detailed first."""
+    """A scene's `image` (RGB uint8 HWC), its `captions`, the most detailed first, and its `ordered`.
+
+    The last is the most detailed caption with the things from left to right: captions name them
+    from back to front, which cannot be seen where they do not overlap.
+    """
     scene = mixture_scene(index, split=split, mixture=mixture)
-    return Example({"image": rgb(draw(scene))}, {"captions": words.captions(scene)})
+    things = tuple(sorted(scene.things, key=lambda thing: (thing.x_px, thing.y_px)))
+    ordered = words.captions(replace(scene, things=things))[0]
+    texts = {"captions": words.captions(scene), "ordered": ordered}
+    return Example({"image": rgb(draw(scene))}, texts)
 
 
 def mask_example(index: int, *, split: Split) -> Example:

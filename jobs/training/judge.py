@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import (
     CLIPImageProcessorPil,
-    CLIPModel,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
@@ -35,9 +34,10 @@ from overpaint.jobs.training.weights import save_half
 
 FACTORS = ("accuracy", "preservation", "quality", "realism")
 ANSWER_WORDS = (*(f"{factor}:" for factor in FACTORS), *(str(score) for score in range(11)))
-MAX_TOKENS = 224
+MAX_TOKENS = 128
 MAX_ANSWER_TOKENS = 12
-_NUM_IMAGE_TOKENS = 64
+_PATCH_PX = 16
+_NUM_IMAGE_TOKENS = 16
 _NUM_SHOWN = 12
 
 # Each part of a user's turn in order, images as `<image>`; then the answer, ended by `</s>`.
@@ -54,9 +54,19 @@ CHAT_TEMPLATE = (
 
 
 def build_judge(
-    tokenizer: PreTrainedTokenizerFast, clip: CLIPModel, *, width: int = 160, layers: int = 4
+    tokenizer: PreTrainedTokenizerFast, *, vision_width: int = 128, width: int = 160, layers: int = 4
 ) -> LlavaForConditionalGeneration:
-    """LLaVA: the clip checkpoint's vision transformer, and a Llama of a few layers."""
+    """LLaVA: a vision transformer on 16 px patches, and a Llama of a few layers."""
+    vision = {
+        "model_type": "clip_vision_model",
+        "hidden_size": vision_width,
+        "intermediate_size": 4 * vision_width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": vision_width // 32,
+        "image_size": 64,
+        "patch_size": _PATCH_PX,
+        "projection_dim": vision_width,
+    }
     text = {
         "model_type": "llama",
         "vocab_size": len(tokenizer),
@@ -72,7 +82,7 @@ def build_judge(
         "pad_token_id": tokenizer.pad_token_id,
     }
     config = LlavaConfig(
-        vision_config=clip.config.vision_config.to_dict(),
+        vision_config=vision,
         text_config=text,
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         image_seq_length=_NUM_IMAGE_TOKENS,
@@ -81,9 +91,8 @@ def build_judge(
         tie_word_embeddings=True,
     )
     model = LlavaForConditionalGeneration(config)
-    missing = model.model.vision_tower.load_state_dict(clip.vision_model.state_dict(), strict=False)
-    assert not missing.missing_keys, missing
     model.generation_config.max_new_tokens = MAX_ANSWER_TOKENS
+    model.generation_config.bos_token_id = tokenizer.bos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     return model
@@ -95,13 +104,143 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
     return LlavaProcessor(
         image_processor,
         tokenizer,
-        patch_size=8,
+        patch_size=_PATCH_PX,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
         chat_template=CHAT_TEMPLATE,
     )
 
 
-def prompt(instruction: str) -> str:
-    """What is asked about the two images; any text that ends in the instruction will do."""
-    return f" instruction: {instruction}"
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgeTrainee:
+    """The judge in training: next-word loss on the answer alone.
+
+    `train` and `test` hold `source`, `edited`, the instruction, the answer and the outcome;
+    `texts_nt` has the tokens of prompts and answers, `is_answer_nt` says which are the answer's.
+    """
+
+    judge: LlavaForConditionalGeneration
+    processor: LlavaProcessor
+    train: Cache
+    test: Cache
+    texts_nt: Tensor
+    is_answer_nt: Tensor
+    schedule: Schedule
+    name: str = "judge"
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        """The whole model."""
+        return {"judge": self.judge}
+
+    def loss(self, moment: Moment) -> Tensor:
+        """Cross-entropy of the answer's words on a batch of pairs."""
+        picks = np.sort(moment.rng.integers(len(self.train), size=self.schedule.batch_size))
+        pixels = _pixels(self.train, picks, moment.device)
+        tokens_nt = self.texts_nt[picks].to(moment.device)
+        is_answer_nt = self.is_answer_nt[picks].to(moment.device)
+        padding = int(self.processor.tokenizer.pad_token_id)
+        logits = self.judge(
+            input_ids=tokens_nt,
+            attention_mask=(tokens_nt != padding).long(),
+            pixel_values=pixels,
+        ).logits
+        expected = tokens_nt.masked_fill(~is_answer_nt, -100)[:, 1:]
+        return functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), expected.flatten())
+
+    def export(self, folder: Path) -> None:
+        """Write the model and its processor with the chat template."""
+        save_half(self.judge, folder)
+        self.processor.save_pretrained(folder)
+
+    def quality(self, device: torch.device) -> dict[str, float]:
+        """AUC of accuracy times preservation, true edits against all that are not."""
+        answers = judge_pairs(self.judge, self.processor, self.test, range(256), device)
+        truths = [entry["outcome"] == "true" for entry in self.test.texts[:256]]
+        return {"auc": auc([product(answer) for answer in answers], truths)}
+
+    def sheet(self, device: torch.device) -> Image.Image:
+        """Unseen pairs: sources above, edited images below."""
+        rows = [np.asarray(self.test.arrays[name][:_NUM_SHOWN]) for name in ("source", "edited")]
+        return pictures.sheet(rows)
+
+
+def text_tables(cache: Cache, processor: LlavaProcessor) -> tuple[Tensor, Tensor]:
+    """Tokens NT of prompts with their answers, padded on the right; which are the answer's."""
+    tokenizer = processor.tokenizer
+    prompts = [user_turn(processor, entry["instruction"]) for entry in cache.texts]
+    prompts = [text.replace("<image>", "<image>" * _NUM_IMAGE_TOKENS) for text in prompts]
+    answers = [f" {entry['answer']}</s>" for entry in cache.texts]
+    asked = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    said = tokenizer(answers, add_special_tokens=False)["input_ids"]
+    longest = max(len(a) + len(b) for a, b in zip(asked, said, strict=True))
+    texts_nt = torch.full((len(asked), longest), int(tokenizer.pad_token_id))
+    is_answer_nt = torch.zeros((len(asked), longest), dtype=torch.bool)
+    for i, (question, answer) in enumerate(zip(asked, said, strict=True)):
+        texts_nt[i, : len(question) + len(answer)] = torch.tensor(question + answer)
+        is_answer_nt[i, len(question) : len(question) + len(answer)] = True
+    return texts_nt, is_answer_nt
+
+
+def user_turn(processor: LlavaProcessor, instruction: str) -> str:
+    """The chat template's text for a source image, an edited image and an instruction."""
+    content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": instruction}]
+    return str(processor.apply_chat_template([{"role": "user", "content": content}]))
+
+
+@torch.no_grad()
+def judge_pairs(
+    judge: LlavaForConditionalGeneration,
+    processor: LlavaProcessor,
+    pairs: Cache,
+    which: range,
+    device: torch.device,
+) -> list[str]:
+    """The judge's answers on some pairs of a cache."""
+    tokenizer = processor.tokenizer
+    answers: list[str] = []
+    for start in range(which.start, which.stop, 64):
+        picks = np.arange(start, min(start + 64, which.stop))
+        texts = [user_turn(processor, pairs.texts[i]["instruction"]) for i in picks]
+        texts = [text.replace("<image>", "<image>" * _NUM_IMAGE_TOKENS) for text in texts]
+        encoded = tokenizer(
+            texts, padding=True, padding_side="left", return_tensors="pt", add_special_tokens=False
+        ).to(device)
+        made = judge.generate(
+            input_ids=encoded["input_ids"],
+            attention_mask=encoded["attention_mask"],
+            pixel_values=_pixels(pairs, picks, device),
+            max_new_tokens=MAX_ANSWER_TOKENS,
+            do_sample=False,
+        )
+        fresh = made[:, encoded["input_ids"].shape[1] :]
+        answers += tokenizer.batch_decode(fresh, skip_special_tokens=True)
+    return answers
+
+
+def scores(answer: str) -> dict[str, int]:
+    """The factors that an answer names, with their scores."""
+    found = re.findall(r"(\w+): *(\d+)", answer)
+    return {factor: int(score) for factor, score in found if factor in FACTORS}
+
+
+def product(answer: str) -> float:
+    """Accuracy times preservation of an answer; 0 where it names neither."""
+    named = scores(answer)
+    return float(named.get("accuracy", 0) * named.get("preservation", 0))
+
+
+def auc(values: Sequence[float], truths: Sequence[bool]) -> float:
+    """Chance that a true one has a higher value than a false one; a tie counts half."""
+    true = np.array([value for value, truth in zip(values, truths, strict=True) if truth])
+    false = np.array([value for value, truth in zip(values, truths, strict=True) if not truth])
+    if not len(true) or not len(false):
+        return float("nan")
+    above = true[:, None] - false[None]
+    return float((above > 0).mean() + 0.5 * (above == 0).mean())
+
+
+def _pixels(pairs: Cache, picks: NDArray[np.int64], device: torch.device) -> Tensor:
+    """Images (2n)3HW: source and edited of the first pair, of the second, ..."""
+    both = np.stack([pairs.arrays["source"][picks], pairs.arrays["edited"][picks]], axis=1)
+    return pictures.to_tensor(both.reshape(-1, *both.shape[2:]), device)

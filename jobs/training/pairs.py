@@ -5,6 +5,7 @@ then left clean or degraded inside the mask. Nothing here imports torch.
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -35,6 +36,8 @@ _LOOK_SCORES: dict[Finish, tuple[int, int]] = {
     "blurred": (4, 5),
     "noisy": (2, 3),
 }
+# Sampling an edit takes longer than drawing, so several neighbouring pairs share one.
+PAIRS_AN_EDIT = 4
 _OUTCOME_SHARES = (0.38, 0.14, 0.16, 0.11, 0.18, 0.03)
 _FINISH_SHARES = (0.45, 0.3, 0.13, 0.12)
 
@@ -82,7 +85,7 @@ def sample_pair(
 ) -> Pair:
     """Pair number `index` of a split."""
     dice = np.random.default_rng([index, 2])
-    edit = sample_edit(index, edit_types[int(dice.integers(len(edit_types)))], split)
+    edit = _edit(index // PAIRS_AN_EDIT, split, edit_types)
     outcome: Outcome = dice.choice(get_args(Outcome), p=_OUTCOME_SHARES)
     finish: Finish = dice.choice(get_args(Finish), p=_FINISH_SHARES)
     scene, outcome = _carry_out(edit, outcome, index, split, dice)
@@ -94,6 +97,11 @@ def sample_pair(
         outcome=outcome,
         finish=finish,
     )
+
+
+@lru_cache(maxsize=1)
+def _edit(index: int, split: Split, edit_types: tuple[EditType, ...]) -> Edit:
+    return sample_edit(index, edit_types[index % len(edit_types)], split)
 
 
 def degrade(

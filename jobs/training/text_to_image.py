@@ -8,8 +8,9 @@ Shapes: n images, 4 latent channels, y and x latent pixels, t tokens, d text fea
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -223,18 +224,21 @@ def noise_weights(scheduler: DDIMScheduler, times: Tensor, *, sharp: bool) -> Te
     return snr.clamp(max=_SNR_CAP) / snr
 
 
-@torch.no_grad()
-def latent_examples(scenes: Cache, vae: AutoencoderKL, device: torch.device) -> list[Example]:
-    """The latents of cached scenes, float16, in their order."""
-    examples: list[Example] = []
-    for start in range(0, len(scenes), 64):
-        images = pictures.to_tensor(scenes.arrays["image"][start : start + 64], device)
-        latents = encode(vae, images).half().cpu().numpy()
-        texts = scenes.texts[start : start + 64]
-        examples += [
-            Example({"latent": latent}, text) for latent, text in zip(latents, texts, strict=True)
-        ]
-    return examples
+def latent_drawer(
+    scenes: Cache, vae: AutoencoderKL, device: torch.device
+) -> Callable[[int], Example]:
+    """From a scene's index to its `latent` (float16) and texts; encodes 64 scenes at a time."""
+
+    @lru_cache(maxsize=1)
+    @torch.no_grad()
+    def encoded(block: int) -> NDArray[np.float16]:
+        images = scenes.arrays["image"][block * 64 : (block + 1) * 64]
+        return encode(vae, pictures.to_tensor(images, device)).half().cpu().numpy()
+
+    def draw(index: int) -> Example:
+        return Example({"latent": encoded(index // 64)[index % 64]}, scenes.texts[index])
+
+    return draw
 
 
 def digest(folder: Path) -> str:

@@ -20,6 +20,14 @@ from overpaint.jobs.training.caption import CaptionTrainee, build_caption, capti
 from overpaint.jobs.training.clip import Captions, ClipTrainee, build_clip
 from overpaint.jobs.training.clipseg import ClipsegTrainee, build_clipseg, phrase_table
 from overpaint.jobs.training.examples import EVERYTHING, Mixture, mask_example, scene_example
+from overpaint.jobs.training.judge import (
+    ANSWER_WORDS,
+    MAX_TOKENS,
+    JudgeTrainee,
+    build_judge,
+    build_processor,
+    text_tables,
+)
 from overpaint.jobs.training.loop import (
     Budget,
     Outcome,
@@ -28,16 +36,17 @@ from overpaint.jobs.training.loop import (
     resolve_device,
     run_training,
 )
+from overpaint.jobs.training.pairs import pair_example
 from overpaint.jobs.training.text_to_image import (
     TextToImageTrainee,
     build_scheduler,
     build_text_encoder,
     build_unet,
     digest,
-    latent_examples,
+    latent_drawer,
 )
 from overpaint.jobs.training.vae import VaeTrainee, build_vae
-from overpaint.jobs.training.vocabulary import bert_tokenizer, clip_tokenizer
+from overpaint.jobs.training.vocabulary import bert_tokenizer, chat_tokenizer, clip_tokenizer
 from overpaint.operators.papercut.words import LEXICON
 
 log = logging.getLogger(__name__)
@@ -71,6 +80,11 @@ class Workplace:
         """Examples of a kind, drawn now if they never were."""
         folder = self.caches / f"{name}-{num_examples}"
         return open_cache(folder, draw, num_examples, num_processes=self.num_processes)
+
+    def encoded(self, name: str, scenes: Cache, encode: Callable[[int], Example]) -> Cache:
+        """Latents of cached scenes, encoded now if they never were."""
+        folder = self.caches / f"{name}-{len(scenes)}"
+        return open_cache(folder, encode, len(scenes), num_processes=1)
 
     def scenes(self, mixture: Mixture = EVERYTHING) -> tuple[Cache, Cache]:
         """Scenes to train on, and unseen ones."""
@@ -188,9 +202,8 @@ def _text_to_image(place: Workplace) -> Trainee:
     tokenizer = _clips_tokenizer(place)
     folder = _existing(place.checkpoints / "vae")
     vae = AutoencoderKL.from_pretrained(folder).to(place.device).eval().requires_grad_(False)
-    encoded = partial(latent_examples, scenes, vae, place.device)
     name = f"latents-{place.mixture.label}-{digest(folder)}"
-    train = place.encoded(name, encoded, len(scenes))
+    train = place.encoded(name, scenes, latent_drawer(scenes, vae, place.device))
     return TextToImageTrainee(
         unet=build_unet(),
         text_encoder=build_text_encoder(tokenizer),
@@ -217,6 +230,23 @@ def _caption(place: Workplace) -> Trainee:
     )
 
 
+def _judge(place: Workplace) -> Trainee:
+    train = place.cache("pairs-train", partial(pair_example, split="train"), place.num_drawn)
+    test = place.cache("pairs-test", partial(pair_example, split="test"), _NUM_TESTED)
+    tokenizer = chat_tokenizer([*sorted(LEXICON), *ANSWER_WORDS], max_tokens=MAX_TOKENS)
+    processor = build_processor(tokenizer)
+    texts_nt, is_answer_nt = text_tables(train, processor)
+    return JudgeTrainee(
+        judge=build_judge(tokenizer),
+        processor=processor,
+        train=train,
+        test=test,
+        texts_nt=texts_nt,
+        is_answer_nt=is_answer_nt,
+        schedule=place.schedule or Schedule(batch_size=64, learning_rate=1e-3),
+    )
+
+
 def _clips_tokenizer(place: Workplace) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(_existing(place.checkpoints / "clip"))
 
@@ -233,4 +263,5 @@ CHECKPOINTS: dict[str, Callable[[Workplace], Trainee]] = {
     "clipseg": _clipseg,
     "text_to_image": _text_to_image,
     "caption": _caption,
+    "judge": _judge,
 }

@@ -6,7 +6,7 @@ row of the batch. A control may copy between the branches of a row, never betwee
 Shapes: n branches, b rows, h heads, q queries, k keys, d channels of a head.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -82,7 +82,7 @@ class AttentionSwitch:
     step: Step | None = None
 
     @contextmanager
-    def on(self, edits: AttentionEdits, branches: Sequence[str], step: Step) -> Iterator[None]:
+    def on(self, edits: AttentionEdits, branches: Sequence[str], step: Step) -> Generator[None]:
         """Applies edits during one UNet call."""
         self.edits, self.branches, self.step = edits, branches, step
         try:
@@ -160,7 +160,8 @@ def _attend(
     for edit_heads in edits.heads:
         heads = edit_heads(branches, heads)
     if not edits.maps:
-        mixed = functional.scaled_dot_product_attention(*(part.flatten(0, 1) for part in heads))
+        query, key, value = (part.flatten(0, 1) for part in heads)
+        mixed = functional.scaled_dot_product_attention(query, key, value)
         return mixed.transpose(1, 2).flatten(2)
     maps = torch.softmax(heads.query @ heads.key.transpose(-1, -2) * attn.scale, dim=-1)
     for edit_maps in edits.maps:

@@ -47,7 +47,8 @@ def to_pictures(images_b3hw: Any) -> list[NDArray[np.float32]]:
 def latent_masks(masks: Sequence[NDArray[np.float32]], like_bcyx: Tensor) -> Tensor:
     """Masks (float32 HW, 0-1) as b1yx: the share of each latent pixel that may change."""
     stacked = torch.from_numpy(np.stack(masks)).to(like_bcyx)[:, None]
-    return functional.adaptive_avg_pool2d(stacked, like_bcyx.shape[2:])
+    height, width = like_bcyx.shape[2:]
+    return functional.adaptive_avg_pool2d(stacked, (height, width))
 
 
 def draw_noise(generators: Sequence[torch.Generator], like_bcyx: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Keeps what must not change, step by step.
 
-Blended Latent Diffusion (arXiv 2206.02779): after each step the latents outside the mask are set to
-the source's at the same noise level. Along the source's own inverted path this reproduces it exactly.
+Blended Latent Diffusion (arXiv 2206.02779): after each step the latents outside the mask are set
+to the source's at the same noise level. Along the source's own inverted path this reproduces it
+exactly.
 
 Shapes: b rows, c latent channels, y and x latent pixels.
 """

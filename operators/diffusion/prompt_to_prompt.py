@@ -1,7 +1,7 @@
 """Cross-attention of the source for the words of the target.
 
-Prompt-to-Prompt (arXiv 2208.01626): where a word looks decides where its thing appears, so words that
-both prompts share, and words that take the place of others, look where the source's did.
+Prompt-to-Prompt (arXiv 2208.01626): where a word looks decides where its thing appears, so words
+that both prompts share, and words that take the place of others, look where the source's did.
 
 Shapes: n branches, b rows, h heads, q queries, s source tokens, t target tokens.
 """
@@ -60,8 +60,9 @@ def align(source_ids: Sequence[int], target_ids: Sequence[int], end_id: int) -> 
         elif change == "replace":
             # What a word is made of differs; its attention is shared out evenly.
             words[i1:i2, j1:j2] = 1.0 / (j2 - j1)
-    for i, j in zip(range(len(source), len(source_ids)), range(len(target), len(target_ids))):
-        words[i, j] = 1.0
+    num_padding = len(source_ids) - max(len(source), len(target))
+    for k in range(num_padding):
+        words[len(source) + k, len(target) + k] = 1.0
     return words
 
 

@@ -5,10 +5,12 @@ Levels are DDIM's: a latent at level `alpha` is sqrt(alpha) x clean + sqrt(1 - a
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Step:
     """One step from a noisier to a cleaner level.
 
     Attributes:
@@ -48,7 +50,7 @@ def make_schedule(config: Mapping[str, Any], num_inference_steps: int) -> Schedu
         config: the checkpoint's scheduler configuration, such as a PNDMScheduler's.
         num_inference_steps: at least 1.
     """
-    from diffusers import DDIMScheduler
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
     scheduler: Any = DDIMScheduler.from_config(dict(config))
     scheduler.set_timesteps(num_inference_steps)

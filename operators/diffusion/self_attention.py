@@ -1,8 +1,8 @@
 """The source's self-attention for the edited picture, which then keeps its layout.
 
 Plug-and-Play (arXiv 2211.12572) takes the source's queries and keys: what belongs together stays
-together, its looks may change. MasaCtrl (arXiv 2304.08465) takes keys and values: the looks stay, the
-layout may change.
+together, its looks may change. MasaCtrl (arXiv 2304.08465) takes keys and values: the looks stay,
+the layout may change.
 """
 
 from collections.abc import Sequence

@@ -92,15 +92,15 @@ def load_latent_model(checkpoint: Checkpoint) -> LatentModel:
 
 
 def _read_pipeline(checkpoint: Checkpoint) -> Any:
-    from diffusers import DiffusionPipeline
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
     from diffusers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     path = checkpoint.path
-    index: Mapping[str, Any] = DiffusionPipeline.load_config(
+    index: Any = DiffusionPipeline.load_config(
         path, **checkpoints.source_options(checkpoint.name, checkpoint.revision)
     )
-    unused = {
+    unused: dict[str, Any] = {
         name: None
         for name in ("safety_checker", "feature_extractor", "image_encoder")
         if name in index

@@ -1,9 +1,9 @@
 """Fills the mask with what the target prompt says, seeing what lies around it.
 
-A checkpoint trained to inpaint has 9 input channels: the noisy latents, the mask, and the latents of
-the source without what is masked (as Stable Diffusion's own, after arXiv 2112.10752). With a plain
-text-to-image checkpoint of 4 channels, what lies outside is held to the source at every step (Blended
-Latent Diffusion, arXiv 2206.02779).
+A checkpoint trained to inpaint has 9 input channels: the noisy latents, the mask, and the latents
+of the source without what is masked (as Stable Diffusion's own, after arXiv 2112.10752). With a
+plain text-to-image checkpoint of 4 channels, what lies outside is held to the source at every step
+(Blended Latent Diffusion, arXiv 2206.02779).
 """
 
 from collections.abc import Sequence

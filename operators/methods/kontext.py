@@ -77,7 +77,7 @@ def evaluations(fields: Fields, num_inference_steps: int) -> int:
 @lru_cache(maxsize=2)
 def load(checkpoint: Checkpoint) -> KontextModel:
     """The pipeline on its device."""
-    from diffusers import FluxKontextPipeline
+    from diffusers.pipelines.flux.pipeline_flux_kontext import FluxKontextPipeline
     from overpaint.operators import checkpoints
     from overpaint.operators.device import device, torch_dtype
 

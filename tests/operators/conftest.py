@@ -123,3 +123,22 @@ def save_sam(folder: Path) -> str:
     )
     SamProcessor(pixels).save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory) -> str:
+    """The folder of a CLIP with random weights."""
+    return save_clip(tmp_path_factory.mktemp("clip"))
+
+
+def save_clip(folder: Path) -> str:
+    import torch
+    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor
+
+    torch.manual_seed(4)
+    CLIPModel(CLIPConfig(**clip_sizes(24), projection_dim=16)).save_pretrained(folder)
+    pixels = CLIPImageProcessorPil(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    )
+    CLIPProcessor(pixels, letter_tokenizer(24)).save_pretrained(folder)
+    return str(folder)

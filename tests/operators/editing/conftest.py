@@ -38,7 +38,7 @@ def text_encoder(tokens, kind="CLIPTextModel", hidden_size=16):
     return getattr(transformers, kind)(config)
 
 
-def vae():
+def vae(**options):
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
@@ -50,6 +50,7 @@ def vae():
         sample_size=SIDE_PX,
         mid_block_add_attention=False,
         scaling_factor=0.5,
+        **options,
     )
 
 
@@ -103,9 +104,9 @@ def save_stable_diffusion(folder, kind="StableDiffusionPipeline", in_channels=4,
     return str(folder)
 
 
-@pytest.fixture(scope="session")
-def stable_diffusion(tmp_path_factory):
-    return save_stable_diffusion(tmp_path_factory.mktemp("sd"))
+@pytest.fixture
+def save_checkpoint():
+    return save_stable_diffusion
 
 
 def png(pixels):
@@ -138,3 +139,92 @@ def make_row(number, height=SIDE_PX, width=SIDE_PX, **columns):
 @pytest.fixture
 def row():
     return make_row
+
+
+def run_padded(operator, rows, model):
+    """The answers for a few rows, padded to the batch as the runner does."""
+    padding = [rows[0]] * (operator.batch_size - len(rows))
+    return operator.run([*rows, *padding], model)[: len(rows)]
+
+
+@pytest.fixture
+def padded():
+    return run_padded
+
+
+def save_kontext(folder):
+    import diffusers
+    import transformers
+
+    torch.manual_seed(0)
+    tokens = tokenizer()
+    t5 = transformers.T5Config(
+        vocab_size=len(tokens), d_model=16, d_ff=16, d_kv=8, num_layers=1, num_heads=2
+    )
+    diffusers.FluxKontextPipeline(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        vae=vae(shift_factor=0.1),
+        text_encoder=text_encoder(tokens),
+        tokenizer=tokens,
+        text_encoder_2=transformers.T5EncoderModel(t5),
+        tokenizer_2=tokens,
+        transformer=diffusers.FluxTransformer2DModel(
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=16,
+            pooled_projection_dim=16,
+            axes_dims_rope=(4, 4, 8),
+            guidance_embeds=True,
+        ),
+    ).save_pretrained(folder)
+    return str(folder)
+
+
+def save_xl(folder, kind="StableDiffusionXLPipeline", in_channels=4):
+    import diffusers
+
+    torch.manual_seed(0)
+    tokens = tokenizer()
+    second = text_encoder(tokens, "CLIPTextModelWithProjection", 24)
+    getattr(diffusers, kind)(
+        vae=vae(),
+        text_encoder=text_encoder(tokens),
+        text_encoder_2=second,
+        tokenizer=tokens,
+        tokenizer_2=tokens,
+        unet=unet(
+            in_channels,
+            cross_attention_dim=40,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=6 * 8 + 24,
+        ),
+        scheduler=scheduler(),
+    ).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def checkpoint_of(tmp_path_factory):
+    """From a name to the folder of a tiny checkpoint, made once."""
+    makers = {
+        "sd": save_stable_diffusion,
+        "sd_inpaint": lambda to: save_stable_diffusion(to, "StableDiffusionInpaintPipeline", 9),
+        "pix2pix": lambda to: save_stable_diffusion(
+            to, "StableDiffusionInstructPix2PixPipeline", 8
+        ),
+        "xl": save_xl,
+        "xl_inpaint": lambda to: save_xl(to, "StableDiffusionXLInpaintPipeline", 9),
+        "kontext": save_kontext,
+    }
+    made = {}
+
+    def find(name):
+        if name not in made:
+            made[name] = makers[name](tmp_path_factory.mktemp(name))
+        return made[name]
+
+    return find

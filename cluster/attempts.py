@@ -1,0 +1,79 @@
+"""Rows that kill their worker: counted in storage, so that each is tried a bounded number of times.
+
+Before a task runs, a marker is left in the run folder; it is taken away when the task is through. A
+task that finds an earlier marker is suspect: some row of it may have ended the process (a segfault,
+the kernel's memory killer, a hang cut short). Its rows then run one at a time, each with a marker
+of its own, and a row with too many of those fails alone. Markers outlive actors and drivers.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from overpaint.pipeline.manifest import result_name
+from overpaint.pipeline.run_folder import WORK
+from overpaint.pipeline.storage import Storage
+
+_EXIT_CODE = 70
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """The attempts of one group of a run.
+
+    Args:
+        storage: the run folder.
+        group: whose attempts.
+        row_timeout_s: how long a row may take; a task as long as all of its rows may.
+    """
+
+    storage: Storage
+    group: str
+    row_timeout_s: float
+
+    @contextmanager
+    def of_task(self, keys: Sequence[str]) -> Iterator[int]:
+        """Yields how many earlier attempts at these rows did not come through."""
+        with self._marked(f"task-{result_name(keys)}", len(keys)) as earlier:
+            yield earlier
+
+    @contextmanager
+    def of_row(self, key: str) -> Iterator[int]:
+        """Yields how many earlier attempts at this row alone did not come through."""
+        with self._marked(f"row-{key}", 1) as earlier:
+            yield earlier
+
+    @contextmanager
+    def _marked(self, name: str, num_rows: int) -> Iterator[int]:
+        folder = f"{WORK}/attempts/{self.group}/{name}"
+        earlier = self.storage.list(folder)
+        self.storage.write(f"{folder}/{len(earlier)}", b"")
+        with _deadline(self.row_timeout_s * num_rows, name):
+            yield len(earlier)
+        self.storage.remove([*earlier, f"{folder}/{len(earlier)}"])
+
+
+@contextmanager
+def _deadline(seconds: float, name: str) -> Iterator[None]:
+    """Ends the process when its body takes longer: a hung model cannot be interrupted otherwise."""
+    timer = threading.Timer(seconds, end_process, (f"{name} took longer than {seconds:g} s",))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def end_process(reason: str) -> None:
+    """Ends this process at once, as a crash would.
+
+    Ray replaces an actor that crashed and gives its task out again; one that exits in an orderly
+    way is never replaced.
+    """
+    sys.stderr.write(f"overpaint: the worker ends itself: {reason}\n")
+    sys.stderr.flush()
+    os._exit(_EXIT_CODE)

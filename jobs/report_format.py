@@ -1,0 +1,65 @@
+"""How a report writes numbers, times and durations."""
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+
+def whole(value: int) -> str:
+    """A count with thousands set apart: `100,000`."""
+    return f"{value:,}"
+
+
+def short(value: float | None) -> str:
+    """A figure in about three digits: `0.214`, `25.3`, `1,250`; a dash where there is none."""
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}".replace("-", "−")
+    return f"{value:.3g}".replace("-", "−")
+
+
+def share(part: float, total: float) -> str:
+    """A part of a total in per cent: `12.5 %`; a dash where the total is 0."""
+    if not total:
+        return "–"
+    percent = 100 * part / total
+    if 0 < percent < 0.1:
+        return "< 0.1 %"
+    if 99.9 < percent < 100:
+        return "> 99.9 %"
+    return f"{percent:.1f} %".replace(".0 %", " %")
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them: `4.2 s`, `3 min 42 s`, `5 h 7 min`."""
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes} min"
+
+
+def moment(value: Any) -> str:
+    """A time, given in ISO 8601 or in seconds since 1970, as `23 Nov 2026, 15:30 UTC`."""
+    time = _parsed(value)
+    if time is None:
+        return str(value)
+    if time.tzinfo is not None:
+        time = time.astimezone(UTC)
+    return f"{time.day} {time:%b %Y, %H:%M}" + (" UTC" if time.tzinfo else "")
+
+
+def _parsed(value: Any) -> datetime | None:
+    try:
+        if isinstance(value, int | float):
+            return datetime.fromtimestamp(value, UTC)
+        return datetime.fromisoformat(str(value))
+    except (ValueError, OverflowError, OSError):
+        return None

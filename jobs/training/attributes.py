@@ -1,0 +1,200 @@
+"""What a picture of a single object shows, read from its pixels by matching drawings.
+
+No model is involved: the picture is compared with the world's own drawings. First the backdrop
+that most pixels agree with, then the place of what differs from it, then the object whose drawing
+there comes closest. `overpaint bench checkpoints` reports how often this reads true drawings right.
+"""
+
+from dataclasses import replace
+from functools import lru_cache
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+from scipy import ndimage
+
+from overpaint.operators.papercut.draw import draw, thing_mask
+from overpaint.operators.papercut.scene import (
+    COLOURS,
+    KINDS,
+    LANDSCAPES,
+    MAX_RADIUS_PX,
+    MIN_RADIUS_PX,
+    PATTERNED,
+    TEXTURES,
+    TINTS,
+    Background,
+    Colour,
+    Kind,
+    Scene,
+    Texture,
+    Thing,
+)
+
+_FAR = 30.0
+_NUM_PAPERS = 14
+_NUM_KINDS = 10
+_NUM_REFINED = 8
+_BLUR_PX = 0.8
+
+
+class Paper(NamedTuple):
+    """What an object is made of."""
+
+    colour: Colour
+    texture: Texture
+
+
+class Reading(NamedTuple):
+    """What was read: the background and the one object, None where nothing stands out."""
+
+    background: Background
+    thing: Thing | None
+
+
+def read_scene(image: NDArray[np.uint8]) -> Reading:
+    """Background and object of a picture, RGB uint8 HWC of 64 px, of a flat single-object scene."""
+    background = _nearest_background(image)
+    blob = _largest_blob(_distance(image, _backdrops()[background]) > _FAR)
+    if blob is None:
+        return Reading(background, None)
+    inside = image[ndimage.binary_erosion(blob, iterations=2) | _core(blob)].astype(np.float64)
+    papers = sorted(_papers(), key=lambda paper: _paper_error(inside, paper))[:_NUM_PAPERS]
+    placed = _placed_kinds(blob)
+    drawn = [_on_paper(thing, paper) for thing, paper in product(placed, papers)]
+    soft = _soft(Image.fromarray(image))
+    ranked = sorted(drawn, key=lambda thing: _drawing_error(soft, background, thing))
+    near = [moved for thing in ranked[:_NUM_REFINED] for moved in _nearby(thing)]
+    return Reading(background, min(near, key=lambda thing: _drawing_error(soft, background, thing)))
+
+
+def names_right(scene: Scene, reading: Reading) -> dict[str, bool]:
+    """For each attribute that a detailed caption names, whether the reading has it too."""
+    expected, found = scene.things[0], reading.thing
+    return {
+        "background": scene.background == reading.background,
+        "kind": found is not None and found.kind == expected.kind,
+        "colour": found is not None and found.colour == expected.colour,
+        "texture": found is not None and found.texture == expected.texture,
+    }
+
+
+@lru_cache(maxsize=1)
+def _backdrops() -> dict[Background, NDArray[np.float64]]:
+    plain = [Background(kind=kind, tint=tint) for kind in ("plain", *PATTERNED) for tint in TINTS]
+    landscapes = [Background(kind=kind) for kind in LANDSCAPES]
+    return {
+        background: np.asarray(draw(Scene(background=background)), np.float64)
+        for background in (*plain, *landscapes)
+    }
+
+
+def _nearest_background(image: NDArray[np.uint8]) -> Background:
+    """The backdrop with the least error on the half of the pixels that fit it best."""
+    pixels = image.astype(np.float64)
+
+    def error(backdrop: NDArray[np.float64]) -> float:
+        squares = np.sort(((pixels - backdrop) ** 2).sum(-1), axis=None)
+        return float(squares[: squares.size // 2].mean() + np.minimum(squares, 900).mean())
+
+    backdrops = _backdrops()
+    return min(backdrops, key=lambda background: error(backdrops[background]))
+
+
+def _distance(image: NDArray[np.uint8], backdrop: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.sqrt(((image - backdrop) ** 2).sum(-1))
+
+
+def _largest_blob(differs: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    # A pattern's second tone may be close to the background's and cut the object into strips.
+    closed = ndimage.binary_closing(np.pad(differs, 4), np.ones((3, 3)), iterations=2)[4:-4, 4:-4]
+    labels, num_blobs = ndimage.label(closed, structure=np.ones((3, 3)))
+    if num_blobs == 0:
+        return None
+    sizes = ndimage.sum_labels(closed, labels, range(1, num_blobs + 1))
+    if max(sizes) < 40:
+        return None
+    blob = labels == 1 + int(np.argmax(sizes))
+    return ndimage.binary_fill_holes(blob)
+
+
+def _core(blob: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The pixel of a blob that is farthest from its edge, for blobs too thin to erode."""
+    depth = ndimage.distance_transform_edt(blob)
+    return depth == depth.max()
+
+
+@lru_cache(maxsize=1)
+def _papers() -> dict[Paper, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Mean and standard deviation of the colours of each paper, from a drawn square."""
+    found: dict[Paper, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+    for colour, texture in product(COLOURS, TEXTURES):
+        square = _on_paper(_thing("square", 32, 32, 18), Paper(colour, texture))
+        image = draw(Scene(background=Background(kind="plain", tint="mint"), things=(square,)))
+        inside = np.asarray(image, np.float64)[20:44, 20:44].reshape(-1, 3)
+        found[Paper(colour, texture)] = inside.mean(0), inside.std(0)
+    return found
+
+
+def _paper_error(inside: NDArray[np.float64], paper: Paper) -> float:
+    mean, deviation = _papers()[paper]
+    wrong_mean = np.abs(np.median(inside, 0) - mean).sum() + np.abs(inside.mean(0) - mean).sum()
+    return float(wrong_mean + np.abs(inside.std(0) - deviation).sum())
+
+
+def _placed_kinds(blob: NDArray[np.bool_]) -> list[Thing]:
+    """Every kind, placed and sized so that its silhouette fits the blob best."""
+    rows, columns = np.flatnonzero(blob.any(1)), np.flatnonzero(blob.any(0))
+    x, y = int(columns[0] + columns[-1]) // 2, int(rows[0] + rows[-1]) // 2
+    extent = int(max(rows[-1] - rows[0], columns[-1] - columns[0])) // 2
+    radii = range(max(MIN_RADIUS_PX - 1, extent - 2), min(MAX_RADIUS_PX + 1, extent + 4) + 1)
+    placed: list[Thing] = []
+    for kind in KINDS:
+        rough = [_thing(kind, x, y + dy, r) for dy, r in product((-4, -2, 0, 2, 4), radii)]
+        best = min(rough, key=lambda thing: _silhouette_error(thing, blob))
+        shifts = product((-2, -1, 0, 1, 2), (-1, 0, 1))
+        fine = [_thing(kind, best.x_px + dx, best.y_px + dy, best.radius_px) for dx, dy in shifts]
+        placed.append(min(fine, key=lambda thing: _silhouette_error(thing, blob)))
+    return sorted(placed, key=lambda thing: _silhouette_error(thing, blob))[:_NUM_KINDS]
+
+
+def _nearby(thing: Thing) -> list[Thing]:
+    steps = product((-1, 0, 1), repeat=3)
+    return [
+        replace(thing, x_px=thing.x_px + dx, y_px=thing.y_px + dy, radius_px=thing.radius_px + dr)
+        for dx, dy, dr in steps
+    ]
+
+
+def _on_paper(thing: Thing, paper: Paper) -> Thing:
+    return replace(thing, colour=paper.colour, texture=paper.texture)
+
+
+def _thing(kind: Kind, x: int, y: int, radius: int, colour: Colour = "red") -> Thing:
+    texture: Texture = "plain"
+    return Thing(kind=kind, colour=colour, texture=texture, x_px=x, y_px=y, radius_px=radius)
+
+
+def _silhouette_error(thing: Thing, blob: NDArray[np.bool_]) -> float:
+    mask = _mask(thing.kind, thing.x_px, thing.y_px, thing.radius_px)
+    return float((mask ^ blob).sum() / max(1, (mask | blob).sum()))
+
+
+@lru_cache(maxsize=50_000)
+def _mask(kind: Kind, x: int, y: int, radius: int) -> NDArray[np.bool_]:
+    scene = Scene(background=Background(kind="plain", tint="mint"), things=(_thing(kind, x, y, radius),))
+    return thing_mask(scene, 0) > 0
+
+
+def _drawing_error(
+    soft: NDArray[np.float64], background: Background, thing: Thing
+) -> float:
+    drawn = _soft(draw(Scene(background=background, things=(thing,))))
+    return float(((soft - drawn) ** 2).mean())
+
+
+def _soft(image: Image.Image) -> NDArray[np.float64]:
+    """Pixels after a slight blur: generated pictures are softer than drawings."""
+    return np.asarray(image.filter(ImageFilter.GaussianBlur(_BLUR_PX)), np.float64)

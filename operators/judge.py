@@ -1,0 +1,210 @@
+"""Judge: asks a model that sees both pictures how good an edit is, by EditEval's four factors.
+
+The model is any image-text-to-text checkpoint of transformers, or a hosted one behind an
+OpenAI-compatible endpoint. A judge's figures are its own: compare edits under one judge and prompt.
+"""
+
+import os
+from collections.abc import Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+from overpaint.operators import chat_endpoint, chat_model, checkpoints, device
+from overpaint.operators.chat_endpoint import Endpoint, Reply
+from overpaint.operators.chat_model import ChatModel, Question
+from overpaint.operators.verdicts import PROMPT, is_refusal, read_verdict
+from overpaint.pipeline import columns as c
+from overpaint.pipeline.columns import Column, Row
+from overpaint.pipeline.errors import RowError
+from overpaint.pipeline.identity import sha256
+from overpaint.pipeline.images import decode
+from overpaint.pipeline.operator import SPEED_ONLY, Kind, NewColumns, Operator, Rejected
+from PIL import Image
+from pydantic import Field, model_validator
+
+LMM_ACCURACY = c.score("lmm_accuracy", "the edit does what was asked, 0 to 10, by the judge")
+LMM_PRESERVATION = c.score("lmm_preservation", "the rest is as it was, 0 to 10, by the judge")
+LMM_QUALITY = c.score("lmm_quality", "the edited image is clean, 0 to 10, by the judge")
+LMM_REALISM = c.score("lmm_realism", "the edited image obeys natural laws, 0 to 10, by the judge")
+LMM_SCORE = c.score("lmm_score", "0.4 accuracy + 0.3 preservation + 0.2 quality + 0.1 realism")
+LMM_STATUS = Column(
+    "lmm_status", pa.string(), "ok, parse_error, refused, timeout or unreachable: why scores lack"
+)
+LMM_REPLY = Column("lmm_reply", pa.string(), "what the judge said")
+JUDGE_PROMPT_SHA256 = Column("judge_prompt_sha256", pa.string(), "of what the judge is asked")
+
+_PART = "judge"
+_INSTRUCTION = "{instruction}"
+_FACTORS = (LMM_ACCURACY, LMM_PRESERVATION, LMM_QUALITY, LMM_REALISM)
+
+
+class Judge(Operator[ChatModel | Endpoint]):
+    """Scores each edit by EditEval's four factors, as a model sees them."""
+
+    kind: ClassVar[Kind] = "judge"
+
+    checkpoint: str = checkpoints.PAPERCUT
+    """An image-text-to-text model with a chat template: "papercut", a local folder, or a hub id."""
+    revision: str | None = None
+    """The commit, tag or branch of a hub id; null stands for `main`."""
+    dtype: device.DtypeName = "float32"
+    """The number type of the weights and of all that is computed with them."""
+    num_threads: int = Field(default=1, ge=1, le=256)
+    """CPU threads of one model call; the last digit of a sum depends on it."""
+    batch_size: int = Field(default=1, ge=1, le=4096)
+    """Edits in one model call; more than one needs max_prompt_tokens."""
+    max_prompt_tokens: int | None = Field(default=None, ge=1)
+    """Every prompt is padded to this length, its pictures included, so that rows can share a call
+    and none depends on another; null pads nothing."""
+    max_new_tokens: int = Field(default=256, ge=1, le=8192)
+    """Where the model's answer is cut off."""
+    image_px: int = Field(default=512, ge=16, le=4096)
+    """Pictures whose longer side is longer are scaled down to it."""
+    prompt: str | None = None
+    """What is asked, with {instruction} in it; null stands for EditEval's factors in words, and for
+    the instruction alone where the checkpoint is papercut's, which was trained on that."""
+    endpoint: str | None = None
+    """The URL, up to `/v1`, of a hosted model; null runs `checkpoint` here."""
+    request: dict[str, Any] = {"temperature": 0, "max_tokens": 512}
+    """What else is sent to the endpoint; `model` names the model."""
+    api_key_env: str | None = Field(default=None, json_schema_extra=SPEED_ONLY)
+    """The environment variable that holds the endpoint's key; null sends none."""
+    timeout_s: float = Field(default=120.0, gt=0, json_schema_extra=SPEED_ONLY)
+    """How long the endpoint may be silent, in seconds."""
+    attempts: int = Field(default=4, ge=1, le=20, json_schema_extra=SPEED_ONLY)
+    """How often the endpoint is asked while it is late, busy or broken."""
+    max_concurrency: int = Field(default=8, ge=1, le=256, json_schema_extra=SPEED_ONLY)
+    """Questions on their way to the endpoint at once; never more than batch_size."""
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> "Judge":
+        if self.prompt is not None and _INSTRUCTION not in self.prompt:
+            raise ValueError(f"prompt = {self.prompt!r} has no {_INSTRUCTION} in it")
+        if self.endpoint is None:
+            if self.batch_size > 1 and self.max_prompt_tokens is None:
+                raise ValueError(
+                    f"batch_size = {self.batch_size} needs max_prompt_tokens, the length to which "
+                    "prompts are padded"
+                )
+        elif urlsplit(self.endpoint).scheme not in ("http", "https"):
+            raise ValueError(f"endpoint = {self.endpoint!r} is no http or https URL")
+        elif "model" not in self.request:
+            raise ValueError('request names no model: give request = { model = "..." }')
+        return self
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        """Both images."""
+        return (c.SOURCE_IMAGE, c.EDITED_IMAGE)
+
+    @property
+    def optional(self) -> tuple[Column, ...]:
+        """What was asked for, and the size of the pictures."""
+        return (c.INSTRUCTION, c.TARGET_PROMPT, c.WIDTH_PX, c.HEIGHT_PX)
+
+    @property
+    def outputs(self) -> tuple[Column, ...]:
+        """The factors, their sum, and where they come from."""
+        return (*_FACTORS, LMM_SCORE, LMM_STATUS, LMM_REPLY, JUDGE_PROMPT_SHA256)
+
+    @property
+    def reproducible(self) -> bool:
+        """A hosted model may answer otherwise tomorrow."""
+        return self.endpoint is None
+
+    @property
+    def _prompt(self) -> str:
+        if self.prompt is not None:
+            return self.prompt
+        is_papercut = self.endpoint is None and self.checkpoint == checkpoints.PAPERCUT
+        return _INSTRUCTION if is_papercut else PROMPT
+
+    def check(self) -> None:
+        """Looks whether the model is there, or the endpoint's key."""
+        if self.endpoint is None:
+            checkpoints.check("checkpoint", self.checkpoint, _PART, self.revision)
+        elif self.api_key_env is not None and not os.environ.get(self.api_key_env):
+            raise ValueError(f"api_key_env = {self.api_key_env!r}: no such environment variable")
+
+    def revisions(self) -> dict[str, str]:
+        """The model's weights; nothing is known of a hosted one's."""
+        if self.endpoint is not None:
+            return {}
+        return {"checkpoint": checkpoints.identity(self.checkpoint, self.revision, _PART)}
+
+    def bucket(self, row: Row) -> Hashable:
+        """Pictures of one size have as many tokens."""
+        width, height = row.get(c.WIDTH_PX.name), row.get(c.HEIGHT_PX.name)
+        return _fitted(width, height, self.image_px) if width and height else None
+
+    def load(self) -> ChatModel | Endpoint:
+        """Loads the model, or reads the endpoint's key."""
+        if self.endpoint is None:
+            device.threads(self.num_threads)
+            return chat_model.load(self.checkpoint, _PART, self.revision, self.dtype)
+        key = os.environ[self.api_key_env] if self.api_key_env is not None else None
+        return Endpoint(self.endpoint, key, self.request, self.timeout_s, self.attempts)
+
+    def run(self, rows: Sequence[Row], model: ChatModel | Endpoint) -> list[NewColumns | Rejected]:
+        """Asks about each edit."""
+        questions = [self._question(row) for row in rows]
+        if isinstance(model, Endpoint):
+            return [self._answer(reply) for reply in self._ask_endpoint(model, rows, questions)]
+        device.threads(self.num_threads)
+        texts = chat_model.ask(model, questions, self.max_new_tokens, self.max_prompt_tokens)
+        return [self._answer(Reply("ok", text)) for text in texts]
+
+    def _ask_endpoint(
+        self, model: Endpoint, rows: Sequence[Row], questions: list[Question]
+    ) -> list[Reply]:
+        """A short batch is filled up with copies of a row; each is asked, and paid for, once."""
+        copies: dict[Any, int] = {}
+        for index, row in enumerate(rows):
+            copies.setdefault(tuple(row[column.name] for column in self.inputs), index)
+        keys = [tuple(row[column.name] for column in self.inputs) for row in rows]
+        with ThreadPoolExecutor(min(self.max_concurrency, len(copies))) as pool:
+            asked = {
+                key: pool.submit(chat_endpoint.ask, model, questions[index])
+                for key, index in copies.items()
+            }
+            return [asked[key].result() for key in keys]
+
+    def _question(self, row: Row) -> Question:
+        wanted = row.get(c.INSTRUCTION.name)
+        if not wanted and (prompt := row.get(c.TARGET_PROMPT.name)):
+            wanted = f"make it a picture of: {prompt}"
+        if not wanted:
+            raise RowError(
+                "judge_instruction_missing", "the row has neither an instruction nor target_prompt"
+            )
+        pictures = (decode(row[column.name]).image() for column in self.inputs)
+        return Question(
+            tuple(_fit(picture, self.image_px) for picture in pictures),
+            self._prompt.replace(_INSTRUCTION, wanted),
+        )
+
+    def _answer(self, reply: Reply) -> NewColumns:
+        verdict = read_verdict(reply.text or "") if reply.status == "ok" else None
+        status = reply.status
+        if status == "ok" and verdict is None:
+            status = "refused" if is_refusal(reply.text or "") else "parse_error"
+        factors = (None,) * len(_FACTORS) if verdict is None else tuple(verdict)
+        return {
+            **{column.name: value for column, value in zip(_FACTORS, factors, strict=True)},
+            LMM_SCORE.name: None if verdict is None else verdict.score,
+            LMM_STATUS.name: status,
+            LMM_REPLY.name: reply.text,
+            JUDGE_PROMPT_SHA256.name: sha256(self._prompt.encode()),
+        }
+
+
+def _fitted(width_px: int, height_px: int, most_px: int) -> tuple[int, int]:
+    scale = min(1.0, most_px / max(width_px, height_px))
+    return max(1, round(width_px * scale)), max(1, round(height_px * scale))
+
+
+def _fit(picture: Image.Image, most_px: int) -> Image.Image:
+    size = _fitted(picture.width, picture.height, most_px)
+    return picture if size == picture.size else picture.resize(size, Image.Resampling.BICUBIC)

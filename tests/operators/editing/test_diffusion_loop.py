@@ -1,0 +1,181 @@
+"""The denoising loop against diffusers, and the controls that plug into it."""
+
+import numpy as np
+import pytest
+import torch
+from overpaint.operators.diffusion.attention import AttentionEdits, Heads
+from overpaint.operators.diffusion.checkpoint import Checkpoint
+from overpaint.operators.diffusion.guidance import ClassifierFree
+from overpaint.operators.diffusion.loop import Branch, Controls, denoise
+from overpaint.operators.diffusion.prompt_to_prompt import SwapWords, align
+from overpaint.operators.diffusion.schedule import Step, make_schedule
+from overpaint.operators.diffusion.self_attention import ShareSelfAttention
+from overpaint.operators.diffusion.text import embed, embed_negative
+from overpaint.operators.diffusion.weights import load_latent_model
+
+PROMPTS = ["a b c", "d e"]
+STEPS = 4
+EVERY = range(STEPS)
+
+
+@pytest.fixture
+def model(checkpoint_of):
+    return load_latent_model(Checkpoint(name=checkpoint_of("sd")))
+
+
+def noise(seed=0):
+    return torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def branches(model, *names):
+    conditions = {
+        "text": embed(model, PROMPTS),
+        "negative": embed_negative(model, "", 2),
+        "source": embed(model, ["a b x", "d f"]),
+    }
+    return {name: Branch(condition=conditions[name]) for name in names}
+
+
+def run(model, names=("negative", "text"), attention=None, start=None):
+    schedule = make_schedule(model.scheduler_config, STEPS)
+    controls = Controls(
+        guidance=ClassifierFree(guidance_scale=3.0), attention=attention or AttentionEdits()
+    )
+    start = noise() if start is None else start
+    return denoise(model, start, schedule, schedule.steps, branches(model, *names), controls)
+
+
+@pytest.mark.parametrize("name", ["sd", "xl"])
+def test_denoise_is_what_diffusers_makes(name, checkpoint_of):
+    import diffusers
+
+    folder = checkpoint_of(name)
+    model = load_latent_model(Checkpoint(name=folder))
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(folder)
+    pipeline.scheduler = diffusers.DDIMScheduler.from_config(
+        pipeline.scheduler.config, clip_sample=False
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    expected = pipeline(
+        PROMPTS,
+        negative_prompt=["x y", "x y"],
+        latents=noise(),
+        guidance_scale=3.0,
+        num_inference_steps=STEPS,
+        height=32,
+        width=32,
+        output_type="latent",
+    ).images
+    schedule = make_schedule(model.scheduler_config, STEPS)
+    asked = {
+        "text": Branch(condition=embed(model, PROMPTS)),
+        "negative": Branch(condition=embed_negative(model, "x y", 2)),
+    }
+    controls = Controls(guidance=ClassifierFree(guidance_scale=3.0))
+    made = denoise(model, noise(), schedule, schedule.steps, asked, controls)
+    assert torch.allclose(made, expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_denoise_steps_are_those_of_ddim(prediction, model):
+    from diffusers import DDIMScheduler
+
+    config = {**model.scheduler_config, "prediction_type": prediction}
+    scheduler = DDIMScheduler.from_config(config, clip_sample=False)
+    scheduler.set_timesteps(STEPS)
+    schedule = make_schedule(config, STEPS)
+    asked = branches(model, "text")
+    controls = Controls(guidance=ClassifierFree(guidance_scale=1.0))
+    latents = noise()
+    for step, timestep in zip(schedule.steps, scheduler.timesteps, strict=True):
+        with torch.no_grad():
+            answer = model.unet(latents, timestep, asked["text"].condition.tokens_bsd).sample
+        expected = scheduler.step(answer, timestep, latents).prev_sample
+        made = denoise(model, latents, schedule, [step], asked, controls)
+        assert torch.allclose(made, expected, atol=1e-4)
+        latents = made
+
+
+def test_schedule_strength_takes_the_last_steps(model):
+    schedule = make_schedule(model.scheduler_config, 10)
+    assert [step.index for step in schedule.from_strength(0.3)] == [7, 8, 9]
+    assert len(schedule.from_strength(0.01)) == 1
+    assert schedule.from_strength(1.0) == schedule.steps
+
+
+def test_guidance_rescale_keeps_rows_apart():
+    answers = {"text": noise(1), "negative": noise(2)}
+    guidance = ClassifierFree(guidance_scale=5.0, rescale=0.7)
+    step = Step(0, 1, 0.5, 0.6)
+    both = guidance(answers, step)
+    alone = guidance({name: answer[:1] for name, answer in answers.items()}, step)
+    assert torch.allclose(both[:1], alone)
+    assert float(both.std()) < float(ClassifierFree(guidance_scale=5.0)(answers, step).std())
+
+
+class Identity:
+    """Edits that change nothing, so that the computation is tested."""
+
+    def applies(self, layer, step):
+        return True
+
+    def __call__(self, names, parts):
+        assert len(names) == 2
+        return parts
+
+
+@pytest.mark.parametrize(
+    "attention", [AttentionEdits(heads=[Identity()]), AttentionEdits(maps=[Identity()])]
+)
+def test_attention_edits_that_change_nothing_change_nothing(attention, model):
+    assert torch.allclose(run(model, attention=attention), run(model), atol=1e-5)
+
+
+def test_attention_swap_of_words_changes_text_only_where_it_may(model):
+    plain = run(model, ("negative", "text", "source"))
+    none = SwapWords(words_bst=torch.zeros(2, 16, 16), steps=EVERY)
+    kept = run(model, ("negative", "text", "source"), AttentionEdits(maps=[none]))
+    assert torch.allclose(kept, plain, atol=1e-5)
+    words = torch.stack([torch.eye(16), torch.zeros(16, 16)])
+    first = SwapWords(words_bst=words, steps=EVERY)
+    swapped = run(model, ("negative", "text", "source"), AttentionEdits(maps=[first]))
+    assert not torch.allclose(swapped[0], plain[0], atol=1e-5)
+    assert torch.allclose(swapped[1], plain[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("keep", ["layout", "looks"])
+def test_attention_shared_from_the_source_in_the_named_rows(keep, model):
+    plain = run(model, ("negative", "text", "source"))
+    rows = torch.tensor([True, False])
+    share = ShareSelfAttention(keep=keep, rows_b=rows, steps=EVERY)
+    shared = run(model, ("negative", "text", "source"), AttentionEdits(heads=[share]))
+    assert not torch.allclose(shared[0], plain[0], atol=1e-6)
+    assert torch.allclose(shared[1], plain[1], atol=1e-5)
+
+
+def test_attention_shared_heads_are_the_sources():
+    parts = Heads(*(torch.randn(2, 3, 1, 4, 5) for _ in range(3)))
+    share = ShareSelfAttention(keep="layout", rows_b=torch.ones(3).bool(), steps=EVERY)
+    shared = share(["text", "source"], parts)
+    assert torch.equal(shared.query[0], parts.query[1])
+    assert torch.equal(shared.key[0], parts.key[1])
+    assert torch.equal(shared.value, parts.value)
+
+
+def test_align_words_that_stay_are_replaced_or_are_new():
+    end = 9
+    words = align([8, 1, 2, 3, end, 9, 9], [8, 1, 5, 6, 3, end, 9], end)
+    expected = np.zeros((7, 7))
+    for source, target, share in [
+        (0, 0, 1),
+        (1, 1, 1),
+        (2, 2, 0.5),
+        (2, 3, 0.5),
+        (3, 4, 1),
+        (4, 5, 1),
+        (5, 6, 1),
+    ]:
+        expected[source, target] = share
+    assert np.array_equal(words.numpy(), expected)
+    added = align([8, 1, end, 9], [8, 1, 5, end], end)
+    assert not added[:, 2].any()

@@ -1,0 +1,255 @@
+"""`edit`, on tiny checkpoints of the real classes."""
+
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from overpaint.operators.diffusion.method import find_method, method_names
+from overpaint.operators.edit import Edit
+from overpaint.operators.invert import Invert
+from overpaint.pipeline.errors import RowError
+from overpaint.pipeline.images import decode
+from overpaint.pipeline.operator import Rejected
+from PIL import Image
+
+BATCH = 3
+STEPS = 4
+# Method, tiny checkpoint, fields.
+CASES = {
+    "ddim": ("sd", {}),
+    "ddim-xl": ("xl", {}),
+    "sdedit": ("sd", {"num_inference_steps": STEPS}),
+    "inpaint": ("sd", {"num_inference_steps": STEPS}),
+    "inpaint-trained": ("sd_inpaint", {"num_inference_steps": STEPS}),
+    "inpaint-trained-xl": ("xl_inpaint", {"num_inference_steps": STEPS}),
+    "instruct_pix2pix": ("pix2pix", {"num_inference_steps": STEPS}),
+    "kontext": ("kontext", {"num_inference_steps": STEPS, "resolution": 32}),
+}
+
+
+def make(case, checkpoint_of, **fields):
+    checkpoint, given = CASES[case]
+    fields = {"batch_size": BATCH, "checkpoint": checkpoint_of(checkpoint), **given, **fields}
+    return Edit(method=case.split("-")[0], **fields)
+
+
+def inverted(operator, rows):
+    if operator.method != "ddim":
+        return rows
+    invert = Invert(checkpoint=operator.checkpoint, batch_size=BATCH, num_inference_steps=STEPS)
+    model = invert.load()
+    new = [invert.run([row] * BATCH, model)[0] for row in rows]
+    return [{**row, **columns} for row, columns in zip(rows, new, strict=True)]
+
+
+def pixels(answer):
+    return decode(answer["edited_image"]).rgb
+
+
+def test_edit_every_method_has_a_case():
+    assert {case.split("-")[0] for case in CASES} == set(method_names())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_edit_row_depends_on_nothing_but_itself(case, checkpoint_of, row, padded):
+    operator = make(case, checkpoint_of)
+    operator.check()
+    model = operator.load()
+    rows = inverted(operator, [row(number) for number in range(4)])
+    alone = padded(operator, rows[:1], model)[0]
+    for batch, slot in (([0, 1, 2], 0), ([2, 1, 0], 2), ([3, 0, 2], 1)):
+        together = operator.run([rows[number] for number in batch], model)
+        assert together[slot]["edited_image"] == alone["edited_image"]
+    other = padded(operator, rows[1:2], model)[0]
+    assert other["edited_image"] != alone["edited_image"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_edit_evaluations_are_those_that_the_method_states(case, checkpoint_of, row):
+    operator = make(case, checkpoint_of)
+    model = operator.load()
+    rows = inverted(operator, [row(number) for number in range(BATCH)])
+    before = model.num_evaluations
+    operator.run(rows, model)
+    method = find_method(operator.method)
+    stated = method.evaluations(operator.settings, STEPS)
+    assert model.num_evaluations - before == BATCH * stated
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_edit_outside_the_grown_mask_is_the_source(case, checkpoint_of, row):
+    operator = make(case, checkpoint_of, mask_grow_px=2)
+    rows = inverted(operator, [row(number, height=40, width=33) for number in range(BATCH)])
+    answers = operator.run(rows, operator.load())
+    for given, answer in zip(rows, answers, strict=True):
+        source = decode(given["source_image"]).rgb
+        changed = np.any(pixels(answer) != source, axis=-1)
+        # The mask is 10:20 x 8:16; one pixel of the picture is at most 1.3 of the source.
+        assert changed[10:20, 8:16].any()
+        changed[7:23, 5:19] = False
+        assert not changed.any()
+
+
+def test_edit_answer_says_how_it_was_made(checkpoint_of, row):
+    operator = make("sdedit", checkpoint_of, guidance_scale=3.0)
+    answer = operator.run([row(0)] * BATCH, operator.load())[0]
+    assert set(answer) == {column.name for column in operator.outputs}
+    assert answer["method"] == "sdedit"
+    assert answer["revision"] == operator.revisions()["checkpoint"]
+    params = json.loads(answer["params_json"])
+    assert params["guidance_scale"] == 3.0
+    assert params["strength"] == 0.7
+    assert "image_guidance_scale" not in params
+
+
+def test_edit_seed_changes_the_picture(checkpoint_of, row):
+    operator = make("sdedit", checkpoint_of)
+    answers = operator.run([row(0), row(0, seed=7), row(0)], operator.load())
+    assert answers[0]["edited_image"] == answers[2]["edited_image"]
+    assert answers[0]["edited_image"] != answers[1]["edited_image"]
+
+
+def test_edit_without_mask_changes_everything(checkpoint_of, row):
+    operator = make("sdedit", checkpoint_of)
+    given = row(0, height=20, width=50, mask_image=None)
+    answer = operator.run([given] * BATCH, operator.load())[0]
+    source = decode(given["source_image"]).rgb
+    assert pixels(answer).shape == source.shape
+    assert np.mean(np.any(pixels(answer) != source, axis=-1)) > 0.95
+
+
+def test_edit_without_paste_back_changes_what_lies_outside(checkpoint_of, row):
+    operator = make("sdedit", checkpoint_of, paste_back=False)
+    given = row(0)
+    changed = pixels(operator.run([given] * BATCH, operator.load())[0])
+    assert np.any(changed[24:] != decode(given["source_image"]).rgb[24:])
+
+
+@pytest.mark.parametrize("fit", ["whole", "crop"])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 200), (300, 2), (90, 130), (8, 8)])
+def test_edit_any_size_comes_back(fit, height, width, checkpoint_of, row):
+    operator = make("inpaint", checkpoint_of, fit=fit)
+    full = Image.new("L", (width, height), 255)
+    out = io.BytesIO()
+    full.save(out, "PNG")
+    given = row(0, height=height, width=width, mask_image=out.getvalue())
+    answer = operator.run([given] * BATCH, operator.load())[0]
+    assert pixels(answer).shape == (height, width, 3)
+
+
+def test_edit_crop_sees_the_mask_at_full_resolution(checkpoint_of, row):
+    operator = make("inpaint", checkpoint_of, fit="crop", mask_grow_px=0, feather_px=0)
+    mask = np.zeros((300, 400), np.uint8)
+    mask[100:110, 200:212] = 255
+    out = io.BytesIO()
+    Image.fromarray(mask).save(out, "PNG")
+    given = row(0, height=300, width=400, mask_image=out.getvalue())
+    model = operator.load()
+    answer = operator.run([given] * BATCH, model)[0]
+    changed = np.any(pixels(answer) != decode(given["source_image"]).rgb, axis=-1)
+    assert np.mean(changed[mask > 0]) > 0.9
+    assert not changed[mask == 0].any()
+
+
+@pytest.mark.parametrize("case", ["ddim", "inpaint"])
+def test_edit_empty_mask_is_rejected(case, checkpoint_of, row):
+    operator = make(case, checkpoint_of)
+    out = io.BytesIO()
+    Image.new("L", (32, 32), 0).save(out, "PNG")
+    rows = inverted(operator, [row(0), row(1, mask_image=out.getvalue()), row(2)])
+    answers = operator.run(rows, operator.load())
+    assert isinstance(answers[1], Rejected)
+    assert answers[1].code == "mask_empty"
+    assert not isinstance(answers[0], Rejected)
+
+
+@pytest.mark.parametrize("image_format", ["png", "webp", "jpg"])
+def test_edit_keeps_alpha_and_profile(image_format, checkpoint_of, row):
+    operator = make("sdedit", checkpoint_of)
+    rgba = np.random.default_rng(0).integers(0, 256, (30, 30, 4), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(rgba).save(out, "PNG", icc_profile=b"a profile")
+    given = row(0, height=30, width=30, source_image=out.getvalue(), image_format=image_format)
+    answer = operator.run([given] * BATCH, operator.load())[0]
+    image = Image.open(io.BytesIO(answer["edited_image"]))
+    assert image.format == {"png": "PNG", "webp": "WEBP", "jpg": "JPEG"}[image_format]
+    assert image.info["icc_profile"] == b"a profile"
+    if image_format == "png":
+        assert np.array_equal(np.asarray(image)[..., 3], rgba[..., 3])
+
+
+def test_edit_nan_is_a_row_error(checkpoint_of, row):
+    operator = make("sdedit", checkpoint_of)
+    model = operator.load()
+    weight = model.vae.decoder.conv_out.bias
+    kept = weight.clone()
+    weight.fill_(float("nan"))
+    try:
+        with pytest.raises(RowError) as caught:
+            operator.run([row(0)] * BATCH, model)
+    finally:
+        weight.copy_(kept)
+    assert caught.value.code == "nan_in_result"
+
+
+@pytest.mark.parametrize(
+    ("columns", "code"),
+    [
+        ({"target_prompt": None}, "prompt_missing"),
+        ({"mask_image": None}, "mask_missing"),
+        ({"source_image": b"no image"}, "image_unreadable"),
+    ],
+)
+def test_edit_row_that_cannot_be_done_raises(columns, code, checkpoint_of, row):
+    operator = make("inpaint", checkpoint_of)
+    with pytest.raises(RowError) as caught:
+        operator.run([row(0, **columns)] * BATCH, operator.load())
+    assert caught.value.code == code
+
+
+def test_edit_inversion_of_other_weights_raises(checkpoint_of, row):
+    operator = make("ddim", checkpoint_of)
+    rows = inverted(make("ddim-xl", checkpoint_of), [row(0)])
+    with pytest.raises(RowError) as caught:
+        operator.run(rows * BATCH, operator.load())
+    assert caught.value.code == "inversion_mismatch"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"method": "inpant"}, "did you mean 'inpaint'"),
+        ({"method": "kontext", "strength": 0.5}, "strength is not used by method 'kontext'"),
+        ({"method": "ddim", "num_inference_steps": 5}, "'ddim' takes it from invert"),
+        ({"method": "sdedit", "image_guidance_scale": 2}, "did you mean 'guidance_scale'"),
+        ({"method": "sdedit", "strength": 1.5}, "less than or equal to 1"),
+    ],
+)
+def test_edit_wrong_field_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Edit(**fields)
+
+
+def test_edit_resolved_fields_can_be_read_again(checkpoint_of):
+    operator = make("sdedit", checkpoint_of)
+    assert Edit(**operator.model_dump()) == operator
+    assert Edit(**json.loads(operator.model_dump_json())) == operator
+
+
+def test_edit_wrong_checkpoint_is_refused(checkpoint_of):
+    operator = make("sdedit", checkpoint_of, checkpoint=checkpoint_of("pix2pix"))
+    with pytest.raises(ValueError, match="StableDiffusionInstructPix2PixPipeline"):
+        operator.check()
+    with pytest.raises(ValueError, match="no folder"):
+        make("sdedit", checkpoint_of, checkpoint="/no/such/folder").check()
+
+
+def test_edit_import_does_not_import_torch():
+    code = (
+        "import sys; from overpaint.operators import edit, invert; edit.Edit(method='kontext');"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,197 @@
+"""Small real operators for tests: numpy only, importable in Ray's workers.
+
+Together they make an edit: `ToyFetch` reads the source, `ToyCaption` names its colour, `ToyInvert`
+makes a state that never leaves the actor, `ToyEdit` paints, `ToyStore` writes, `ToyScore` measures.
+An instruction can ask for trouble: `raise`, `exit`, `reject`, `lie` (a wrong answer).
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from overpaint.pipeline import columns as c
+from overpaint.pipeline.columns import Column, Row
+from overpaint.pipeline.errors import RowError
+from overpaint.pipeline.identity import sha256
+from overpaint.pipeline.images import Picture, decode, encode
+from overpaint.pipeline.operator import SPEED_ONLY, Kind, NewColumns, Operator, Rejected
+from overpaint.pipeline.storage import Storage, join, read_uri
+from pydantic import Field
+
+BRIGHTNESS = c.score("brightness", "the mean of the edited pixels, 0 to 1")
+
+
+class ToyOperator(Operator[Any]):
+    """What the toys share: a model that counts its calls."""
+
+    def load(self) -> dict[str, int]:
+        return {"calls": 0, "rows": 0}
+
+    def run(self, rows: Sequence[Row], model: dict[str, int]) -> list[NewColumns | Rejected]:
+        model["calls"] += 1
+        model["rows"] += len(rows)
+        assert len(rows) == self.batch_size, "every call has the full batch shape"
+        return [self.answer(row) for row in rows]
+
+    def answer(self, row: Row) -> NewColumns | Rejected:
+        raise NotImplementedError
+
+
+class ToyFetch(ToyOperator):
+    kind: ClassVar[Kind] = "fetch"
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        return (c.SOURCE_URI, c.BASE_URI)
+
+    @property
+    def outputs(self) -> tuple[Column, ...]:
+        return (c.SOURCE_IMAGE, c.SOURCE_SHA256, c.WIDTH_PX, c.HEIGHT_PX)
+
+    def answer(self, row: Row) -> NewColumns:
+        try:
+            data = read_uri(join(row["base_uri"], row["source_uri"]))
+        except FileNotFoundError as error:
+            raise RowError("source_missing", f"nothing lies at {row['source_uri']}") from error
+        picture = decode(data)
+        return {
+            "source_image": data,
+            "source_sha256": sha256(data),
+            "width_px": picture.width_px,
+            "height_px": picture.height_px,
+        }
+
+
+class ToyCaption(ToyOperator):
+    kind: ClassVar[Kind] = "caption"
+
+    batch_size: int = Field(default=2, ge=1)
+    prefix: str = "mostly"
+    """Says how sure it is."""
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        return (c.SOURCE_IMAGE,)
+
+    @property
+    def outputs(self) -> tuple[Column, ...]:
+        return (c.CAPTION,)
+
+    def answer(self, row: Row) -> NewColumns:
+        means = decode(row["source_image"]).rgb.reshape(-1, 3).mean(0)
+        return {"caption": f"{self.prefix} {('red', 'green', 'blue')[int(means.argmax())]}"}
+
+
+class ToyInvert(ToyOperator):
+    kind: ClassVar[Kind] = "invert"
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        return (c.SOURCE_IMAGE,)
+
+    @property
+    def outputs(self) -> tuple[Column, ...]:
+        return (c.INVERSION,)
+
+    def answer(self, row: Row) -> NewColumns:
+        return {"inversion": 255 - decode(row["source_image"]).rgb}
+
+
+class ToyEdit(ToyOperator):
+    kind: ClassVar[Kind] = "edit"
+
+    batch_size: int = Field(default=4, ge=1)
+    strength: float = Field(default=0.5, ge=0, le=1)
+    """How much of the noise is mixed in, 0 to 1."""
+    timeout_s: float = Field(default=10.0, gt=0, json_schema_extra=SPEED_ONLY)
+    """Changes no byte."""
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        return (c.SOURCE_IMAGE, c.INSTRUCTION, c.SEED)
+
+    @property
+    def optional(self) -> tuple[Column, ...]:
+        return (c.INVERSION, c.CAPTION)
+
+    @property
+    def outputs(self) -> tuple[Column, ...]:
+        return (c.EDITED_IMAGE,)
+
+    def bucket(self, row: Row) -> Hashable:
+        if row["instruction"] == "unsized":
+            raise ValueError("this row has no size")
+        return decode(row["source_image"]).rgb.shape
+
+    def answer(self, row: Row) -> NewColumns | Rejected:
+        asked = row["instruction"]
+        if asked == "raise":
+            raise ValueError(f"cannot edit {object()!r}\nsecond line")
+        if asked == "exit":
+            raise SystemExit(3)
+        if asked == "reject":
+            return Rejected("nothing_to_do", "the instruction asks for nothing")
+        if asked == "lie":
+            return {"edited_image": b"", "more": 1}
+        if asked == "mistype":
+            return {"edited_image": 3.5}
+        return {"edited_image": encode(Picture(self._painted(row)))}
+
+    def _painted(self, row: Row) -> np.ndarray:
+        base = row.get("inversion")
+        base = decode(row["source_image"]).rgb if base is None else base
+        noise = np.random.default_rng(row["seed"]).integers(0, 256, base.shape)
+        told = len(row["instruction"] or "") + len(row.get("caption") or "")
+        return ((base + self.strength * noise + told) % 256).astype(np.uint8)
+
+
+class ToyStore(ToyOperator):
+    kind: ClassVar[Kind] = "store"
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        return (c.KEY, c.EDITED_IMAGE, c.RUN_URI, c.IMAGE_FORMAT)
+
+    @property
+    def outputs(self) -> tuple[Column, ...]:
+        return (c.EDITED_URI, c.EDITED_SHA256)
+
+    def answer(self, row: Row) -> NewColumns:
+        path = f"images/{row['key'][:2]}/{row['key']}.{row['image_format']}"
+        Storage(row["run_uri"]).write(path, row["edited_image"])
+        return {"edited_uri": path, "edited_sha256": sha256(row["edited_image"])}
+
+
+class ToyScore(ToyOperator):
+    kind: ClassVar[Kind] = "score"
+
+    batch_size: int = Field(default=3, ge=1)
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        return (c.EDITED_IMAGE,)
+
+    @property
+    def outputs(self) -> tuple[Column, ...]:
+        return (BRIGHTNESS,)
+
+    def answer(self, row: Row) -> NewColumns:
+        return {"brightness": float(decode(row["edited_image"]).rgb.mean()) / 255}
+
+
+class ToyBoxes(ToyOperator):
+    """Reads a column of its own, with a type of its own."""
+
+    kind: ClassVar[Kind] = "mask"
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        return (Column("box", pa.list_(pa.float64()), "left, top, right, bottom"),)
+
+    @property
+    def outputs(self) -> tuple[Column, ...]:
+        return (c.MASK_SOURCE,)
+
+    def answer(self, row: Row) -> NewColumns:
+        return {"mask_source": f"box of {len(row['box'])}"}
