@@ -9,7 +9,7 @@ of its own, and a row with too many of those fails alone. Markers outlive actors
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -35,19 +35,19 @@ class Attempts:
     row_timeout_s: float
 
     @contextmanager
-    def of_task(self, keys: Sequence[str]) -> Iterator[int]:
+    def of_task(self, keys: Sequence[str]) -> Generator[int]:
         """Yields how many earlier attempts at these rows did not come through."""
         with self._marked(f"task-{result_name(keys)}", len(keys)) as earlier:
             yield earlier
 
     @contextmanager
-    def of_row(self, key: str) -> Iterator[int]:
+    def of_row(self, key: str) -> Generator[int]:
         """Yields how many earlier attempts at this row alone did not come through."""
         with self._marked(f"row-{key}", 1) as earlier:
             yield earlier
 
     @contextmanager
-    def _marked(self, name: str, num_rows: int) -> Iterator[int]:
+    def _marked(self, name: str, num_rows: int) -> Generator[int]:
         folder = f"{WORK}/attempts/{self.group}/{name}"
         earlier = self.storage.list(folder)
         self.storage.write(f"{folder}/{len(earlier)}", b"")
@@ -57,7 +57,7 @@ class Attempts:
 
 
 @contextmanager
-def _deadline(seconds: float, name: str) -> Iterator[None]:
+def _deadline(seconds: float, name: str) -> Generator[None]:
     """Ends the process when its body takes longer: a hung model cannot be interrupted otherwise."""
     timer = threading.Timer(seconds, end_process, (f"{name} took longer than {seconds:g} s",))
     timer.daemon = True

@@ -7,12 +7,13 @@ its last row, and a batch that raises is split until the row that raises is foun
 
 import re
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import pyarrow as pa
 from overpaint.cluster.attempts import end_process
-from overpaint.pipeline.columns import Row
+from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.manifest import FAILED, REJECTED
 from overpaint.pipeline.operator import NewColumns, Operator, Rejected
@@ -125,7 +126,8 @@ def run_batch(operator: Operator[Any], model: Any, rows: Sequence[Row]) -> list[
         model: what it loaded.
         rows: at least one, of one bucket.
     """
-    padded = [*rows, *[rows[-1]] * (operator.batch_size - len(rows))]
+    missing = operator.batch_size - len(rows) if operator.pads else 0
+    padded = [*rows, *[rows[-1]] * missing]
     try:
         return _checked(operator, operator.run(padded, model), len(padded))[: len(rows)]
     except (Exception, SystemExit) as error:  # noqa: BLE001  the boundary between a row and a run
@@ -138,24 +140,51 @@ def run_batch(operator: Operator[Any], model: Any, rows: Sequence[Row]) -> list[
     return [*first, *run_batch(operator, model, rows[middle:])]
 
 
-def _checked(operator: Operator[Any], answers: Sequence[Any], num_rows: int) -> list[Answer]:
-    """Holds an operator to its contract: one answer a row, with exactly its columns."""
-    if len(answers) != num_rows:
-        raise RowError("bad_answer", f"{len(answers)} answers for {num_rows} rows")
-    wanted = {column.name for column in operator.outputs}
+def _checked(operator: Operator[Any], answers: Any, num_rows: int) -> list[Answer]:
+    """Holds an operator to its contract: one answer a row, with exactly its columns, as typed."""
+    if not isinstance(answers, list | tuple) or len(answers) != num_rows:
+        number = len(answers) if isinstance(answers, Sized) else "no"
+        raise RowError("bad_answer", f"{number} answers for {num_rows} rows")
     for answer in answers:
-        if not isinstance(answer, Rejected) and set(answer) != wanted:
-            raise RowError(
-                "bad_answer", f"the columns {sorted(answer)} are not the outputs {sorted(wanted)}"
-            )
+        if not isinstance(answer, Rejected):
+            _check_answer(operator.outputs, answer)
     return list(answers)
+
+
+def _check_answer(outputs: Sequence[Column], answer: Any) -> None:
+    if not isinstance(answer, Mapping):
+        raise RowError("bad_answer", f"a {type(answer).__name__} instead of columns or Rejected")
+    wanted = {column.name for column in outputs}
+    if set(answer) != wanted:
+        raise RowError(
+            "bad_answer", f"the columns {sorted(answer)} are not the outputs {sorted(wanted)}"
+        )
+    for column in outputs:
+        if column.scope != "group" and not _fits(answer[column.name], column.type):
+            kind = type(answer[column.name]).__name__
+            raise RowError("bad_answer", f"{column.name} is a {kind} and should be {column.type}")
+
+
+def _fits(value: Any, kind: pa.DataType) -> bool:
+    if isinstance(value, bytes) and pa.types.is_binary(kind):
+        return True  # not copied only to see that it can be: it is a whole image
+    try:
+        pa.scalar(value, kind)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def _failed(error: BaseException) -> Failed:
     """An error as what the manifest says: equal for equal causes, without addresses."""
     if isinstance(error, RowError):
-        return Failed(error.code, error.message)
+        return Failed(error.code, _storable(error.message))
     name = type(error).__name__
     code = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-    text = _ADDRESS.sub("0x...", str(error)).split("\n", 1)[0]
-    return Failed(code, f"{name}: {text}"[:_MAX_MESSAGE])
+    lines = _ADDRESS.sub("0x...", str(error)).strip().split("\n", 1)
+    return Failed(code, _storable(f"{name}: {lines[0]}".removesuffix(": ")))
+
+
+def _storable(text: str) -> str:
+    """Text that Arrow takes: file names can hold what is no Unicode."""
+    return text.encode("utf-8", "backslashreplace").decode()[:_MAX_MESSAGE]

@@ -15,7 +15,7 @@ from overpaint.cluster.attempts import Attempts
 from overpaint.cluster.batch import Ran, run_stages
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Row
-from overpaint.pipeline.manifest import ACCEPTED, FAILED, count, result_name, result_schema
+from overpaint.pipeline.manifest import ACCEPTED, FAILED, count, judged, result_name, result_schema
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.run_folder import RunFolder
 from overpaint.pipeline.storage import Storage
@@ -127,7 +127,8 @@ class GroupWorker:
     def _commit(
         self, rows: Sequence[dict[str, Any]], part: int, seconds: dict[str, float]
     ) -> pa.Table:
-        ended = [{**row, "status": row.get("status") or ACCEPTED} for row in rows]
+        policy = self._run.plan.policy
+        ended = [judged({"status": ACCEPTED, "stage": None, **row}, policy) for row in rows]
         table = pa.Table.from_pylist(ended, self._result_schema)
         self._run.folder.write_result(part, result_name([row["key"] for row in ended]), table)
         ledger = count(row["status"] for row in ended)

@@ -5,7 +5,7 @@ task nor bundles two: a task's number of rows decides what is lost with an actor
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,13 +23,15 @@ NO_PROGRESS_TIMEOUT_S = 3600
 
 def run_on_ray(run: Run, tasks: Sequence[Task]) -> Iterator[pa.Table]:
     """Yields a summary of each task as it is committed; Ray must be connected."""
+    if not tasks:
+        return
     with _context():
-        stream = _stream(run, tasks)
+        stream: Any = _stream(run, tasks)
         yield from stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
 
 @contextmanager
-def _context() -> Iterator[None]:
+def _context() -> Generator[None]:
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_S

@@ -1,7 +1,7 @@
 """Joining a Ray cluster, or starting a local one; and whether a plan fits it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ class Session:
 
 
 @contextmanager
-def connected(session: Session) -> Iterator[None]:
+def connected(session: Session) -> Generator[None]:
     """Joins or starts Ray, and leaves it at the end."""
     already = ray.is_initialized()
     if not already:
@@ -90,7 +90,7 @@ def check_fits(plan: Plan, total: dict[str, float] | None = None) -> None:
     Raises:
         UsageError: naming the resource, what is needed and what there is.
     """
-    total = total if total is not None else ray.cluster_resources()
+    there = ray.cluster_resources() if total is None else total
     needs = {"CPU": float(_STREAM_CPUS), "GPU": 0.0, "memory": 0.0}
     for group in plan.group_names:
         placement = plan.placement(group)
@@ -99,8 +99,8 @@ def check_fits(plan: Plan, total: dict[str, float] | None = None) -> None:
         needs["GPU"] += fewest * placement.num_gpus
         needs["memory"] += fewest * (placement.memory_gib or 0.0) * 2**30
     for name, need in needs.items():
-        if need > total.get(name, 0.0):
-            raise UsageError(_does_not_fit(plan, name, need, total.get(name, 0.0)))
+        if need > there.get(name, 0.0):
+            raise UsageError(_does_not_fit(plan, name, need, there.get(name, 0.0)))
 
 
 def _does_not_fit(plan: Plan, name: str, need: float, there: float) -> str:

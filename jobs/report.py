@@ -96,7 +96,8 @@ def report_html(folder: RunFolder, max_rows: int = MAX_ROWS) -> str:
         num_shown=len(rows),
         num_rows=counts.num_rows,
         num_places=picker.num_places,
-        data=gallery(rows, album, names, policy, folder.storage.uri),
+        data=gallery(rows, album, names, policy, folder.storage.uri)
+        | {"columns": schema.names if schema is not None else []},
     )
 
 

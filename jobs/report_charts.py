@@ -1,4 +1,4 @@
-"""Histograms as geometry: where a template draws bars, ticks and bounds, in units of the picture."""
+"""Histograms as geometry: where bars, ticks and bounds stand, in units of the picture."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from overpaint.jobs.truth import Success
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.manifest import Ledger
@@ -69,11 +68,11 @@ class Counts:
             for name, found in _successes(table).items():
                 self.truth[name] = _sum(self.truth.get(name), found)
 
-    def _add_reasons(self, reasons: pa.ChunkedArray) -> None:
-        alone = reasons.filter(pc.equal(pc.list_value_length(reasons), 1))
-        for counter, lists in ((self.broken, reasons), (self.broken_alone, alone)):
-            for row in pc.value_counts(pc.list_flatten(lists)).to_pylist():
-                counter[row["values"]] += row["counts"]
+    def _add_reasons(self, column: Any) -> None:
+        for reasons in column.drop_null().to_pylist():
+            self.broken.update(reasons)
+            if len(reasons) == 1:
+                self.broken_alone[reasons[0]] += 1
 
 
 def manifest_schema(folder: RunFolder) -> pa.Schema | None:
@@ -146,7 +145,7 @@ def _grouped(table: pa.Table, names: list[str]) -> list[dict[str, Any]]:
 
 
 def _successes(table: pa.Table) -> dict[str, Success]:
-    measures = [(TRUTH_SUCCESS, "sum"), ([], "count_all")]
+    measures: list[Any] = [(TRUTH_SUCCESS, "sum"), ([], "count_all")]
     if ORACLE_SUCCESS in table.column_names:
         measures += [(ORACLE_SUCCESS, "count"), (ORACLE_SUCCESS, "sum")]
     return {

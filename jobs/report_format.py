@@ -4,6 +4,9 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
+NOTHING = "\u2013"
+_MINUS = "\u2212"
+
 
 def whole(value: int) -> str:
     """A count with thousands set apart: `100,000`."""
@@ -13,18 +16,18 @@ def whole(value: int) -> str:
 def short(value: float | None) -> str:
     """A figure in about three digits: `0.214`, `25.3`, `1,250`; a dash where there is none."""
     if value is None or math.isnan(value):
-        return "–"
+        return NOTHING
     if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
+        return "∞" if value > 0 else f"{_MINUS}∞"
     if abs(value) >= 1000:
-        return f"{value:,.0f}".replace("-", "−")
-    return f"{value:.3g}".replace("-", "−")
+        return f"{value:,.0f}".replace("-", _MINUS)
+    return f"{value:.3g}".replace("-", _MINUS)
 
 
 def share(part: float, total: float) -> str:
     """A part of a total in per cent: `12.5 %`; a dash where the total is 0."""
     if not total:
-        return "–"
+        return NOTHING
     percent = 100 * part / total
     if 0 < percent < 0.1:
         return "< 0.1 %"
@@ -36,7 +39,7 @@ def share(part: float, total: float) -> str:
 def duration(seconds: float | None) -> str:
     """Seconds as people say them: `4.2 s`, `3 min 42 s`, `5 h 7 min`."""
     if seconds is None:
-        return "–"
+        return NOTHING
     if seconds < 60:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from overpaint.jobs.report_data import Counts, policy_rules
-from overpaint.jobs.report_format import duration, moment, share, short, whole
+from overpaint.jobs.report_format import NOTHING, duration, moment, share, short, whole
 from overpaint.jobs.truth import Success
 from overpaint.pipeline.manifest import Ledger
 from overpaint.pipeline.policy import Policy
@@ -196,7 +196,7 @@ def _percent(part: float, total: float) -> float:
 
 def _per_row(seconds: float, num_rows: Any) -> str:
     if not _is_number(num_rows) or not num_rows:
-        return "–"
+        return NOTHING
     each = seconds / num_rows
     return f"{short(each * 1000)} ms" if each < 1 else f"{short(each)} s"
 

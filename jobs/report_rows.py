@@ -30,7 +30,7 @@ class Pick(NamedTuple):
     rank: float
     key: str
     part: int
-    index: int
+    place: int
 
 
 class Picker:
@@ -60,9 +60,9 @@ class Picker:
 
     def look(self, part: int, table: pa.Table) -> None:
         """Looks at the rows of one part."""
-        keys: list[str] = table["key"].to_pylist()
-        statuses: list[str] = table["status"].to_pylist()
-        picks = [Pick(0.0, key, part, index) for index, key in enumerate(keys)]
+        keys: list[Any] = table["key"].to_pylist()
+        statuses: list[Any] = table["status"].to_pylist()
+        picks = [Pick(0.0, key, part, place) for place, key in enumerate(keys)]
         self._sample = nsmallest(self._num_rows, chain(self._sample, picks))
         ended_badly = [i for i, status in enumerate(statuses) if status != ACCEPTED]
         self._look_at_causes(table.take(pa.array(ended_badly, pa.int64())), ended_badly, picks)
@@ -96,7 +96,7 @@ class Picker:
             if len(chosen) >= self._num_rows:
                 break
             chosen.setdefault(pick.key, pick)
-        return sorted(chosen.values(), key=lambda pick: (pick.part, pick.index))
+        return sorted(chosen.values(), key=lambda pick: (pick.part, pick.place))
 
 
 def in_turn(groups: Iterable[Sequence[Pick]], num_places: int) -> list[Pick]:
@@ -110,7 +110,7 @@ def read_rows(folder: RunFolder, picks: Sequence[Pick]) -> list[dict[str, Any]]:
     """Every column of the chosen rows, which are in the manifest's order."""
     by_part: dict[int, list[int]] = {}
     for pick in picks:
-        by_part.setdefault(pick.part, []).append(pick.index)
+        by_part.setdefault(pick.part, []).append(pick.place)
     return [
         row
         for part, table in each_part(folder, list(by_part), None)
@@ -133,9 +133,10 @@ def shared_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def shown_columns(row: Mapping[str, Any], told: Iterable[str]) -> dict[str, Any]:
-    """The columns of a row as JSON can hold them, long texts cut; nulls and `told` ones left out."""
+    """The columns of a row as JSON holds them, long texts cut, without nulls and `told` ones."""
     skipped = set(told)
     present = {k: v for k, v in row.items() if v is not None and k not in skipped}
+    values: dict[str, Any] = {}
     for limit in _TEXT_LIMITS:
         values = {name: shown(value, limit) for name, value in present.items()}
         values["key"] = row["key"]

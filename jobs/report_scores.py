@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from overpaint.pipeline.manifest import ACCEPTED
 from overpaint.pipeline.policy import Bounds, Policy
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -19,7 +19,7 @@ Counted = np.ndarray[Any, np.dtype[np.int64]]
 
 _SPREAD_VALUES = 20_000
 _NUM_BINS = 32
-_TAIL = 0.005
+_TAIL = 0.05
 _GREATEST = 1e100
 """What is larger counts as infinite: no axis could be drawn for it."""
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
@@ -46,7 +46,7 @@ class ScoreRange:
     total: float = 0.0
     spread: list[Floats] = field(default_factory=list[Floats])
 
-    def add(self, column: pa.ChunkedArray, num_parts: int) -> None:
+    def add(self, column: Any, num_parts: int) -> None:
         """Looks at one part; `num_parts` of them share the values kept."""
         values = _floats(column)
         finite = values[_is_drawable(values)]
@@ -108,8 +108,7 @@ class Histograms:
 
     def look(self, _part: int, table: pa.Table) -> None:
         """Counts one part."""
-        accepted = pc.equal(table["status"], "accepted").to_numpy(zero_copy_only=False)
-        is_accepted = np.asarray(accepted, dtype=bool)
+        is_accepted = np.asarray(table["status"].to_pylist()) == ACCEPTED
         for name, edges in self._edges.items():
             values = _floats(table[name])
             finite = _is_drawable(values)
@@ -136,7 +135,7 @@ def ticks(low: float, high: float, num_ticks: int = 4) -> list[float]:
     return [round(k * step, 12) for k in range(first, last + 1)]
 
 
-def _floats(column: pa.ChunkedArray) -> Floats:
+def _floats(column: Any) -> Floats:
     """A numeric column with NaN for null."""
     return column.cast(pa.float64()).to_numpy().astype(np.float64, copy=False)
 
@@ -162,12 +161,12 @@ def _edges(found: ScoreRange, bounds: Bounds | None) -> Floats:
 
 
 def _shown_range(found: ScoreRange) -> tuple[float, float]:
-    """Where nearly all values lie; all of them where outliers would not flatten the rest."""
+    """All values, or where nearly all lie if outliers would flatten the rest."""
     low, high = found.quantile(_TAIL), found.quantile(1 - _TAIL)
     width = high - low
-    if width == 0 or found.greatest - found.least <= 2 * width:
+    if width == 0 or found.greatest - found.least <= 4 * width:
         return found.least, found.greatest
-    return low, high
+    return max(found.least, low - width / 2), min(found.greatest, high + width / 2)
 
 
 def _with_bounds(low: float, high: float, bounds: Bounds | None) -> tuple[float, float]:

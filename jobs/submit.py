@@ -42,6 +42,7 @@ def submit_job(
     Raises:
         UsageError: no recipe, no head at that address, or it refuses the token or the job.
     """
+    from ray.exceptions import RayError
     from ray.job_submission import JobSubmissionClient
 
     text, _ = read_recipe(recipe)
@@ -54,7 +55,7 @@ def submit_job(
                 runtime_env=_environment(folder, wheel),
                 submission_id=submission_id,
             )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RayError, RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n", 1)[0]
         raise UsageError(f"--address {address}: the job was not accepted: {reason}") from error
     return client, job

@@ -266,7 +266,7 @@ def _accepted(folder: RunFolder, num_rows: int) -> list[Pick]:
                 found.setdefault(row["edit_type"] or "", []).append(pick)
         found = {name: sorted(picks)[:num_rows] for name, picks in found.items()}
     chosen = in_turn([found[name] for name in sorted(found)], num_rows)
-    return sorted(chosen, key=lambda pick: (pick.part, pick.index))
+    return sorted(chosen, key=lambda pick: (pick.part, pick.place))
 
 
 def _draw_edit(

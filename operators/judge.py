@@ -67,7 +67,7 @@ class Judge(Operator[ChatModel | Endpoint]):
     the instruction alone where the checkpoint is papercut's, which was trained on that."""
     endpoint: str | None = None
     """The URL, up to `/v1`, of a hosted model; null runs `checkpoint` here."""
-    request: dict[str, Any] = {"temperature": 0, "max_tokens": 512}
+    request: dict[str, Any] = Field(default={"temperature": 0, "max_tokens": 512})
     """What else is sent to the endpoint; `model` names the model."""
     api_key_env: str | None = Field(default=None, json_schema_extra=SPEED_ONLY)
     """The environment variable that holds the endpoint's key; null sends none."""
@@ -160,14 +160,15 @@ class Judge(Operator[ChatModel | Endpoint]):
         self, model: Endpoint, rows: Sequence[Row], questions: list[Question]
     ) -> list[Reply]:
         """A short batch is filled up with copies of a row; each is asked, and paid for, once."""
-        copies: dict[Any, int] = {}
-        for index, row in enumerate(rows):
-            copies.setdefault(tuple(row[column.name] for column in self.inputs), index)
-        keys = [tuple(row[column.name] for column in self.inputs) for row in rows]
-        with ThreadPoolExecutor(min(self.max_concurrency, len(copies))) as pool:
+        keys = [
+            (*(row[column.name] for column in self.inputs), question.text)
+            for row, question in zip(rows, questions, strict=True)
+        ]
+        distinct = dict(zip(keys, questions, strict=True))
+        with ThreadPoolExecutor(min(self.max_concurrency, len(distinct))) as pool:
             asked = {
-                key: pool.submit(chat_endpoint.ask, model, questions[index])
-                for key, index in copies.items()
+                key: pool.submit(chat_endpoint.ask, model, question)
+                for key, question in distinct.items()
             }
             return [asked[key].result() for key in keys]
 

@@ -14,6 +14,7 @@ class Store(Operator[None]):
     """Writes images/<2 hex>/<key>.<format> and masks/<2 hex>/<key>.png, each in one step."""
 
     kind: ClassVar[Kind] = "store"
+    pads: ClassVar[bool] = False
 
     @property
     def inputs(self) -> tuple[Column, ...]:

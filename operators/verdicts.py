@@ -36,10 +36,13 @@ _NAMES = {
 # A number that is not the start of a range ("0-10") and is out of 10 if it is out of anything.
 _NUMBER = r"(?P<number>-?\d+(?:\.\d+)?)(?![\d.]*\d)(?!\s*(?:-|to)\s*\d)(?:\s*/\s*(?P<top>\d+))?"
 _REFUSAL = re.compile(
-    r"(?:i['\u2019]?m\s+(?:sorry|unable|not able)|i\s+(?:can(?:no|['\u2019])t|am unable|won['\u2019]t)|"
-    r"(?:cannot|can['\u2019]t|unable to)\s+(?:assist|help|comply|evaluate|judge|rate))",
+    r"\bi(?:['\u2019]?m|\s+am)\s+(?:sorry|unable|not able)"
+    r"|\bi\s+(?:can(?:no|['\u2019])t|won['\u2019]t)"
+    r"|\b(?:cannot|can['\u2019]t|unable to)\s+(?:assist|help|comply|evaluate|judge|rate)",
     re.IGNORECASE,
 )
+# A reply of nothing but braces would otherwise be parsed once for each of them.
+_MOST_BRACES = 32
 
 
 class Verdict(NamedTuple):
@@ -84,9 +87,10 @@ def _verdict(values: dict[str, float | None]) -> Verdict | None:
 def _json_objects(reply: str) -> Iterator[dict[str, Any]]:
     """The JSON objects of a reply, the last first."""
     decoder = json.JSONDecoder()
-    for match in reversed(list(re.finditer(r"\{", reply))):
+    starts = [match.start() for match in re.finditer(r"\{", reply)]
+    for start in starts[: -_MOST_BRACES - 1 : -1]:
         try:
-            found, _ = decoder.raw_decode(reply, match.start())
+            found, _ = decoder.raw_decode(reply, start)
         except (ValueError, RecursionError):
             continue
         if isinstance(found, dict):
@@ -107,7 +111,9 @@ def _from_json(found: dict[str, Any], name: str) -> float | None:
 
 
 def _from_words(reply: str, name: str) -> float | None:
-    pattern = rf"(?<![a-z_]){_NAMES[name]}(?:\s*score)?[\s*_`]*[:=\-\u2013][\s*_`]*{_NUMBER}"
+    pattern = (
+        rf"(?<![a-z_]){_NAMES[name]}(?:\s*score)?[\s*_`]*(?:[:=|]|[-\u2013]\s)[\s*_`]*{_NUMBER}"
+    )
     matches = list(re.finditer(pattern, reply, re.IGNORECASE))
     return _number(matches[-1]) if matches else None
 

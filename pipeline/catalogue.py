@@ -5,7 +5,7 @@ import importlib.util
 import inspect
 import pkgutil
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
 from overpaint.pipeline.errors import UsageError, near_miss
 from overpaint.pipeline.operator import Operator
@@ -48,25 +48,28 @@ def operator_name(operator: Operator[Any]) -> str:
 def _import(module_name: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(module_name)
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:
         raise UsageError(f"operator {name!r}: cannot import {module_name!r}: {error}") from error
 
 
 def _named(module: ModuleType, class_name: str, name: str) -> type[Operator[Any]]:
     found = getattr(module, class_name, None)
-    if not (isinstance(found, type) and issubclass(found, Operator)):
-        raise UsageError(f"operator {name!r}: {class_name!r} is not an Operator of that module")
+    if not _is_operator(found):
+        known = [word for word, value in vars(module).items() if _is_operator(value)]
+        hint = near_miss(class_name, known)
+        raise UsageError(f"operator {name!r}: the module has no operator {class_name!r}: {hint}")
     return found
+
+
+def _is_operator(value: Any) -> TypeGuard[type[Operator[Any]]]:
+    # pydantic leaves `Operator[Model]`, the base of an operator, in its module.
+    return isinstance(value, type) and issubclass(value, Operator) and not inspect.isabstract(value)
 
 
 def _only_operator(module: ModuleType) -> type[Operator[Any]] | None:
     own = [
         value
         for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, Operator)
-        and value.__module__ == module.__name__
-        # pydantic leaves `Operator[Model]`, the base of an operator, in its module.
-        and not inspect.isabstract(value)
+        if _is_operator(value) and value.__module__ == module.__name__
     ]
     return own[0] if own else None

@@ -5,17 +5,36 @@ in upright (EXIF orientation applied); CMYK and 16-bit images come in as 8-bit s
 """
 
 import io
+import struct
 import warnings
+import zlib
 from collections import OrderedDict
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from overpaint.pipeline.errors import RowError
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps
 
 MAX_PIXELS = 128_000_000
+READ_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM")
+"""Pillow's other readers are for formats that are no photographs, and some start programs."""
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
+
+_BROKEN = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow's readers raise of a broken file; `UnidentifiedImageError` is an `OSError`."""
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 """RGB uint8 HWC or one channel uint8 HW, 0-255."""
@@ -48,7 +67,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     """Decodes an encoded image; keeps the latest few, since the stages of a group ask in turn.
 
     Args:
-        data: an encoded image in any format that Pillow reads.
+        data: an encoded image in one of `READ_FORMATS`.
         max_pixels: larger images are refused before they are decoded.
 
     Raises:
@@ -58,6 +77,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     if found is None:
         found = _decode(data, max_pixels)
         _LATEST.put(data, found)
+    _check_size(found.width_px, found.height_px, max_pixels)
     return found
 
 
@@ -66,20 +86,24 @@ def _decode(data: bytes, max_pixels: int) -> Picture:
         raise RowError("image_empty", "the file has no bytes")
     image = _open(data)
     width, height = image.size
-    if width * height > max_pixels:
-        raise RowError(
-            "image_too_large", f"{width}x{height} px is more than max_pixels = {max_pixels}"
-        )
+    _check_size(width, height, max_pixels)
     try:
         image.load()
         upright = ImageOps.exif_transpose(image)
         return _picture(upright)
     except Image.DecompressionBombError as error:
         raise RowError("image_too_large", f"{width}x{height} px: {error}") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except _BROKEN as error:
         raise RowError(
             "image_truncated", f"a {image.format} file that ends or breaks early"
         ) from error
+
+
+def _check_size(width_px: int, height_px: int, max_pixels: int) -> None:
+    if width_px * height_px > max_pixels:
+        raise RowError(
+            "image_too_large", f"{width_px}x{height_px} px is more than max_pixels = {max_pixels}"
+        )
 
 
 def _open(data: bytes) -> Image.Image:
@@ -87,10 +111,10 @@ def _open(data: bytes) -> Image.Image:
         with warnings.catch_warnings():
             # The caller's max_pixels decides, with the size in the message.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(io.BytesIO(data))
+            return Image.open(io.BytesIO(data), formats=READ_FORMATS)
     except Image.DecompressionBombError as error:
         raise RowError("image_too_large", "more pixels than any image may have") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except _BROKEN as error:
         raise RowError("image_unreadable", "not an image in a format that can be read") from error
 
 
@@ -100,11 +124,12 @@ def _picture(image: Image.Image) -> Picture:
         return Picture(_pixels(_cmyk_to_srgb(image, icc_profile)))
     if image.mode.startswith("I") or image.mode == "F":
         return Picture(_pixels(_to_8_bit(image).convert("RGB")))
+    # A profile of grey values means nothing to the RGB that they become.
+    keeps_profile = icc_profile and image.mode in ("RGB", "RGBA", "P", "PA")
     alpha = None
     if image.has_transparency_data:
         image = image.convert("RGBA")
         alpha = _pixels(image.getchannel("A"))
-    keeps_profile = icc_profile and image.mode in ("RGB", "RGBA")
     return Picture(_pixels(image.convert("RGB")), alpha, icc_profile if keeps_profile else None)
 
 
@@ -116,15 +141,21 @@ def _cmyk_to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
         converted = ImageCms.profileToProfile(
             image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
-    except ImageCms.PyCMSError:
+    except (ImageCms.PyCMSError, OSError):
         return image.convert("RGB")
     return converted or image.convert("RGB")
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Scales 16-bit grey (and float 0-1) to 8 bits; Pillow's own convert would clip it."""
-    values = np.asarray(image).astype(np.float64)
-    top = 65535.0 if values.max(initial=0.0) > 255.0 else (1.0 if image.mode == "F" else 255.0)
+    """Scales 16-bit grey to 8 bits; Pillow's own convert would clip it.
+
+    What has more than 16 bits names no range: 0 to 1, 255 or 65535, the least that holds it.
+    """
+    values = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0.0, neginf=0.0)
+    brightest = values.max(initial=0.0)
+    top = 65535.0
+    if not image.mode.startswith("I;16") and brightest <= 255.0:
+        top = 1.0 if image.mode == "F" and brightest <= 1.0 else 255.0
     return Image.fromarray(np.clip(values * (255.0 / top) + 0.5, 0, 255).astype(np.uint8))
 
 
@@ -167,8 +198,8 @@ def decode_mask(data: bytes, width_px: int, height_px: int) -> Pixels:
         RowError: `mask_unreadable`.
     """
     try:
-        image = Image.open(io.BytesIO(data)).convert("L")
-    except (OSError, SyntaxError, ValueError) as error:
+        image = Image.open(io.BytesIO(data), formats=READ_FORMATS).convert("L")
+    except (Image.DecompressionBombError, *_BROKEN) as error:
         raise RowError("mask_unreadable", "the mask is not an image that can be read") from error
     if image.size != (width_px, height_px):
         image = image.resize((width_px, height_px), Image.Resampling.NEAREST)
@@ -182,19 +213,27 @@ class _Latest:
         self._max_bytes = max_bytes
         self._num_bytes = 0
         self._pictures: OrderedDict[bytes, Picture] = OrderedDict()
+        self._lock = Lock()
 
     def get(self, data: bytes) -> Picture | None:
-        picture = self._pictures.get(data)
-        if picture is not None:
-            self._pictures.move_to_end(data)
-        return picture
+        with self._lock:
+            picture = self._pictures.get(data)
+            if picture is not None:
+                self._pictures.move_to_end(data)
+            return picture
 
     def put(self, data: bytes, picture: Picture) -> None:
-        self._pictures[data] = picture
-        self._num_bytes += picture.rgb.nbytes + len(data)
-        while self._num_bytes > self._max_bytes and self._pictures:
-            old_data, old = self._pictures.popitem(last=False)
-            self._num_bytes -= old.rgb.nbytes + len(old_data)
+        with self._lock:
+            if data not in self._pictures:
+                self._pictures[data] = picture
+                self._num_bytes += _num_bytes(data, picture)
+            while self._num_bytes > self._max_bytes:
+                self._num_bytes -= _num_bytes(*self._pictures.popitem(last=False))
+
+
+def _num_bytes(data: bytes, picture: Picture) -> int:
+    alpha = picture.alpha.nbytes if picture.alpha is not None else 0
+    return len(data) + picture.rgb.nbytes + alpha
 
 
 _LATEST = _Latest(256 * 2**20)

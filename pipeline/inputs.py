@@ -15,11 +15,13 @@ import pyarrow.parquet as pq
 from overpaint.pipeline.errors import UsageError, near_miss
 from overpaint.pipeline.storage import (
     Storage,
+    bare_path,
     filesystem,
     is_file,
     is_folder,
     is_local,
     normalise,
+    read_uri,
 )
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -55,7 +57,10 @@ def read_input(
         UsageError: nothing lies there, or it has no rows or no `source_uri`.
     """
     uri = normalise(uri)
-    found = _read(uri)
+    try:
+        found = _read(uri)
+    except PermissionError as error:
+        raise UsageError(f"{uri}: the input may not be read: {error}") from error
     table = _renamed(found.table, mapping or {}, uri)
     if "source_uri" not in table.column_names:
         known = near_miss("source_uri", table.column_names)
@@ -63,17 +68,23 @@ def read_input(
     table = table.slice(0, limit) if limit is not None else table
     if table.num_rows == 0:
         raise UsageError(f"{uri}: the input has no rows")
+    return Input(_with_text_sources(table, uri), found.base_uri)
+
+
+def _with_text_sources(table: pa.Table, uri: str) -> pa.Table:
     sources = table["source_uri"]
-    if not pa.types.is_string(sources.type) and not pa.types.is_large_string(sources.type):
+    kind = sources.type.value_type if pa.types.is_dictionary(sources.type) else sources.type
+    if not pa.types.is_string(kind) and not pa.types.is_large_string(kind):
         raise UsageError(f"{uri}: source_uri is {sources.type}; it must be text")
     if sources.null_count:
         raise UsageError(f"{uri}: source_uri is null in {sources.null_count} rows")
-    return Input(table, found.base_uri)
+    index = table.column_names.index("source_uri")
+    return table.set_column(index, "source_uri", sources.cast(pa.string()))
 
 
 def _read(uri: str) -> Input:
     if uri.lower().endswith(TABLE_SUFFIXES) and is_file(uri):
-        return Input(_read_table(uri), uri.rsplit("/", 1)[0])
+        return Input(_read_table(uri), uri.rsplit("/", 1)[0] or "/")
     if not is_folder(uri):
         raise UsageError(f"{uri}: no such input; give a folder of images or a table")
     storage = Storage(uri)
@@ -85,13 +96,15 @@ def _read(uri: str) -> Input:
 
 
 def _read_table(uri: str) -> pa.Table:
-    folder, name = uri.rsplit("/", 1)
-    data = io.BytesIO(Storage(folder).read(name))
+    data = io.BytesIO(read_uri(uri))
     try:
-        if name.lower().endswith(".parquet"):
+        if uri.lower().endswith(".parquet"):
             return pq.read_table(data)
-        if name.lower().endswith(".csv"):
-            return pa_csv.read_csv(data)
+        if uri.lower().endswith(".csv"):
+            # An empty cell is no value; the word "null" or "NA" in a text is a word.
+            lines = pa_csv.ParseOptions(newlines_in_values=True)
+            nulls = pa_csv.ConvertOptions(null_values=[""], strings_can_be_null=True)
+            return pa_csv.read_csv(data, parse_options=lines, convert_options=nulls)
         return pa_json.read_json(data)
     except pa.ArrowInvalid as error:
         reason = str(error).split("\n", 1)[0]
@@ -105,23 +118,24 @@ def _read_run(storage: Storage) -> pa.Table:
         raise UsageError(f"{storage.uri}: that run has no manifest yet; finish it first")
     columns = ["key", "edited_uri", "status"]
     tables = [pq.read_table(io.BytesIO(storage.read(path)), columns=columns) for path in parts]
-    table = pa.concat_tables(tables)
-    accepted = table.filter(pc.equal(table["status"], "accepted"))
-    return pa.table({"source_uri": accepted["edited_uri"], "parent_key": accepted["key"]})
+    table = pa.concat_tables(tables).filter(pc.field("status") == "accepted")
+    return table.drop_columns(["status"]).rename_columns(["parent_key", "source_uri"])
 
 
 def _list_images(uri: str) -> pa.Table:
-    if is_local(uri):
-        names = [path for path in Storage(uri).list() if path.lower().endswith(IMAGE_SUFFIXES)]
-        names = [name for name in names if not name.rsplit("/", 1)[-1].startswith(".")]
-    else:
-        names = _list_remote_images(uri)
+    names = Storage(uri).list() if is_local(uri) else _list_remote(uri)
+    names = [name for name in names if _is_image(name)]
     if not names:
         raise UsageError(f"{uri}: no images there; known endings: {', '.join(IMAGE_SUFFIXES)}")
     return pa.table({"source_uri": pa.array(names, pa.string())})
 
 
-def _list_remote_images(uri: str) -> list[str]:
+def _is_image(path: str) -> bool:
+    name = path.rsplit("/", 1)[-1]
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
+def _list_remote(uri: str) -> list[str]:
     """Lists a prefix with one request stream for each folder at its top, several at a time."""
     fs = filesystem(uri)
     top: list[dict[str, Any]] = fs.ls(uri, detail=True)
@@ -130,8 +144,8 @@ def _list_remote_images(uri: str) -> list[str]:
     with ThreadPoolExecutor(16) as pool:
         for found in pool.map(fs.find, folders):
             names.extend(found)
-    start = len(uri.split("://", 1)[1]) + 1
-    return sorted(name[start:] for name in names if name.lower().endswith(IMAGE_SUFFIXES))
+    start = len(bare_path(uri)) + 1
+    return sorted(name[start:] for name in names)
 
 
 def _renamed(table: pa.Table, mapping: Mapping[str, str], uri: str) -> pa.Table:
@@ -139,7 +153,11 @@ def _renamed(table: pa.Table, mapping: Mapping[str, str], uri: str) -> pa.Table:
         if name not in table.column_names:
             hint = near_miss(name, table.column_names)
             raise UsageError(f"{uri}: --map {name}=...: no such column: {hint}")
-    return table.rename_columns([mapping.get(name, name) for name in table.column_names])
+    names = [mapping.get(name, name) for name in table.column_names]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"{uri}: two columns are named {name!r}: --map NAME=OTHER renames one")
+    return table.rename_columns(names)
 
 
 def jsonl_bytes(rows: list[dict[str, Any]]) -> bytes:

@@ -53,7 +53,7 @@ class Ledger:
         return {name: getattr(self, name) for name in names}
 
 
-def count(statuses: Iterable[str], planned: int = 0) -> Ledger:
+def count(statuses: Iterable[str | None], planned: int = 0) -> Ledger:
     """A ledger of the given statuses."""
     found = list(statuses)
     return Ledger(planned, *(found.count(name) for name in (ACCEPTED, REJECTED, FAILED)))

@@ -27,6 +27,8 @@ GIVEN = {column.name for column in (c.BASE_URI, c.RUN_URI, c.IMAGE_FORMAT)} | {
 ROW_CONTROLS = ("candidates", "edits")
 """Keys of `row` that multiply rows rather than give a column."""
 
+_MAX_CANDIDATES = 10_000
+
 
 class Stage(BaseModel):
     """An operator in a plan."""
@@ -126,6 +128,7 @@ class Plan(BaseModel):
     def _hangs_together(self) -> "Plan":
         if not self.stages:
             raise ValueError("a plan needs at least one stage")
+        _check_row(self.row)
         _check_names(self.stages)
         _check_groups(self.stages, self.groups)
         _check_columns(self.stages)
@@ -209,9 +212,10 @@ class Plan(BaseModel):
         for stage in self.stages:
             for name in stage.needed:
                 if name not in known:
+                    hint = near_miss(name, {other.removeprefix("in_") for other in known} - {name})
                     raise UsageError(
                         f"stage {stage.name!r} reads column {name!r}, which neither the input nor "
-                        f"an earlier stage gives: {near_miss(name, known)}"
+                        f"an earlier stage gives: {hint}"
                     )
             known |= set(stage.written)
 
@@ -239,6 +243,18 @@ def _with_implied(given: Sequence[Any]) -> list[Stage]:
         store = Stage(operator=operator_class("store")(), group=stages[edits[-1]].group)
         stages.insert(edits[-1] + 1, store)
     return stages
+
+
+def _check_row(row: dict[str, Any]) -> None:
+    candidates: Any = row.get("candidates", 1)
+    is_number = isinstance(candidates, int) and not isinstance(candidates, bool)
+    if not is_number or not 1 <= candidates <= _MAX_CANDIDATES:
+        raise ValueError(
+            f"row.candidates = {candidates!r}: a whole number from 1 to {_MAX_CANDIDATES}"
+        )
+    edits: Any = row.get("edits", [{}])
+    if not isinstance(edits, list) or not edits or not all(isinstance(e, dict) for e in edits):
+        raise ValueError(f"row.edits = {edits!r}: a list of tables of columns, at least one")
 
 
 def _check_names(stages: Sequence[Stage]) -> None:

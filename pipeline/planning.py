@@ -20,7 +20,6 @@ from overpaint.pipeline.plan import ROW_CONTROLS, Plan
 from overpaint.pipeline.run_folder import RunFolder
 
 PART_ROWS = 4096
-_MAX_CANDIDATES = 10_000
 _FIRST = (c.KEY, c.GROUP_ID, c.CANDIDATE, c.SEED, c.SOURCE_URI)
 
 
@@ -37,7 +36,7 @@ def write_plan(plan: Plan, given: Input, folder: RunFolder) -> Planned:
     """Writes `plan/part-*.parquet`.
 
     Raises:
-        UsageError: `candidates` or `edits` is out of range.
+        UsageError: a seed is out of range, or a column is not of the type that a stage reads.
     """
     counts = Planned(0, 0, 0)
     for part, (table, num_duplicates) in enumerate(plan_parts(plan, given)):
@@ -52,24 +51,70 @@ def plan_parts(plan: Plan, given: Input) -> Iterator[tuple[pa.Table, int]]:
     """The parts of a plan, in order, each with the number of identical rows it left out."""
     expand = _Expander(plan, given.table.column_names)
     schema = plan_schema(plan, given.table.schema)
-    table = _grouped(given.table)
+    table = _grouped(_typed(plan, given.table, schema))
     for start, stop in _part_bounds(table["source_uri"], expand.rows_per_input_row):
         rows, num_duplicates = expand.rows(table.slice(start, stop - start))
-        yield (
-            pa.Table.from_pydict({name: rows[name] for name in schema.names}, schema),
-            (num_duplicates),
-        )
+        yield pa.Table.from_pydict(rows, schema), num_duplicates
 
 
 def plan_schema(plan: Plan, given: pa.Schema) -> pa.Schema:
-    """The columns of a plan: identity first, then what the user gives, under manifest names."""
-    known = {column.name: column.type for column in c.INPUT}
+    """The columns of a plan: identity first, then what the user gives, under manifest names.
+
+    A column that a stage reads has the type that the stage declares.
+    """
+    read = (o for s in plan.stages for o in (*s.operator.inputs, *s.operator.optional))
+    known = {column.name: column.type for column in (*read, *c.INPUT)}
     fields = [pa.field(column.name, column.type) for column in _FIRST]
     for name, planned in plan.given_names(given.names).items():
-        kind = known.get(planned) or (given.field(name).type if name in given.names else None)
-        kind = kind or pa.infer_type(_default_values(plan, name))
-        fields.append(pa.field(planned, kind))
+        kind = known.get(planned)
+        if kind is None and name in given.names and not pa.types.is_null(given.field(name).type):
+            kind = given.field(name).type
+        fields.append(pa.field(planned, kind or _inferred(plan, name)))
     return pa.schema(fields)
+
+
+def _inferred(plan: Plan, name: str) -> pa.DataType:
+    values = _default_values(plan, name)
+    try:
+        return pa.array(values).type
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise UsageError(f"row.{name}: the values {values} are of different types") from error
+
+
+def _typed(plan: Plan, table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The input with the types of the plan, so that whatever does not fit is said at once."""
+    names = {**plan.given_names(table.column_names), "seed": "seed"}
+    for name, planned in names.items():
+        kind = schema.field(planned).type
+        if name in table.column_names:
+            column = _cast(name, table[name], kind)
+            table = table.set_column(table.column_names.index(name), name, column)
+        for value in _default_values(plan, name):
+            _check_default(name, value, kind)
+    return table
+
+
+def _cast(name: str, values: Any, kind: pa.DataType) -> Any:
+    try:
+        found = values.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise UsageError(
+            f"column {name!r} is {values.type}, and the plan needs {kind}: {reason}"
+        ) from error
+    if name == "seed" and (least := pc.min(found).as_py() or 0) < 0:
+        raise UsageError(f"column 'seed' holds {least}: seeds are from 0 to 2**63 - 1")
+    return found
+
+
+def _check_default(name: str, value: Any, kind: pa.DataType) -> None:
+    is_seed = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+    if name == "seed" and not is_seed:
+        raise UsageError(f"row.seed = {value!r}: a whole number from 0 to 2**63 - 1")
+    try:
+        pa.array([value], kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        raise UsageError(f"row.{name} = {value!r}: the plan needs {kind}") from error
 
 
 def _default_values(plan: Plan, name: str) -> list[Any]:
@@ -79,11 +124,12 @@ def _default_values(plan: Plan, name: str) -> list[Any]:
 
 def _grouped(table: pa.Table) -> pa.Table:
     """The table with the rows of one source together, sources in order of first appearance."""
-    sources = table["source_uri"].combine_chunks()
-    codes = np.asarray(pc.dictionary_encode(sources).indices)
+    sources: Any = table["source_uri"].combine_chunks()
+    codes: np.ndarray[Any, Any] = np.asarray(sources.dictionary_encode().indices)
     if np.all(codes[1:] >= codes[:-1]):
         return table
-    return table.take(pa.array(np.argsort(codes, kind="stable")))
+    order: Any = pa.array(np.argsort(codes, kind="stable"))
+    return table.take(order)
 
 
 def _part_bounds(sources: Any, rows_per_input_row: int) -> Iterator[tuple[int, int]]:
@@ -104,8 +150,8 @@ class _Expander:
     """Turns input rows into planned rows: defaults, edits, candidates, keys, seeds."""
 
     def __init__(self, plan: Plan, names: list[str]) -> None:
-        self._candidates = _checked_candidates(plan.row.get("candidates", 1))
-        self._edits: list[dict[str, Any]] = _checked_edits(plan.row.get("edits", [{}]))
+        self._candidates: int = plan.row.get("candidates", 1)
+        self._edits: list[dict[str, Any]] = plan.row.get("edits", [{}])
         self._defaults = {k: v for k, v in plan.row.items() if k not in ROW_CONTROLS}
         self._identity = RowIdentity(plan.fingerprint(), plan.key_columns())
         self._names = plan.given_names(names)
@@ -144,23 +190,12 @@ class _Expander:
         planned["key"].append(key)
         planned["group_id"].append(group_id(row["source_uri"]))
         planned["candidate"].append(candidate)
+        # Several tries with one given seed would be one picture several times.
         seed = row.get("seed")
-        planned["seed"].append(row_seed(key) if seed is None else seed)
+        planned["seed"].append(row_seed(key) if seed is None else (seed + candidate) % 2**63)
         planned["source_uri"].append(row["source_uri"])
 
 
 def _present(row: dict[str, Any]) -> dict[str, Any]:
     """A row without its nulls, so that defaults serve where the table has none."""
     return {name: value for name, value in row.items() if value is not None}
-
-
-def _checked_candidates(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MAX_CANDIDATES:
-        raise UsageError(f"row.candidates = {value!r}: a whole number from 1 to {_MAX_CANDIDATES}")
-    return value
-
-
-def _checked_edits(value: Any) -> list[dict[str, Any]]:
-    if not isinstance(value, list) or not value or not all(isinstance(e, dict) for e in value):
-        raise UsageError(f"row.edits = {value!r}: a list of tables of columns, at least one")
-    return value

@@ -29,7 +29,7 @@ from overpaint.pipeline.catalogue import operator_class, operator_name, operator
 from overpaint.pipeline.errors import UsageError, near_miss
 from overpaint.pipeline.operator import Operator, Placement
 from overpaint.pipeline.plan import Budget, Limits, Plan, Stage
-from overpaint.pipeline.policy import Policy
+from overpaint.pipeline.policy import Bounds, Policy
 from pydantic import TypeAdapter, ValidationError
 
 _TABLES = ("name", "description", "row", "stage", "group", "policy", "budget", "limits", "output")
@@ -55,15 +55,15 @@ def apply_settings(tables: dict[str, Any], settings: Sequence[str], file: str) -
     Raises:
         UsageError: a setting is not of that form, or names no stage.
     """
-    stages = [dict(stage) for stage in tables.get("stage", [])]
-    by_name = {str(stage.get("name", stage.get("operator"))): stage for stage in stages}
+    stages = [dict(stage) for stage in _stages(tables, file)]
+    by_name = {_stage_name(stage): stage for stage in stages}
     for setting in settings:
         match = re.fullmatch(r"([^.=]+)\.([^.=]+)=(.*)", setting, re.DOTALL)
         if not match:
             raise UsageError(f"--set {setting!r}: write stage.field=value")
         name, field, value = match.groups()
         if name == "row":
-            tables = {**tables, "row": {**tables.get("row", {}), field: _value(value)}}
+            tables = {**tables, "row": {**_table(tables, "row", file), field: _value(value)}}
         elif name in by_name:
             by_name[name][field] = _value(value)
         else:
@@ -71,6 +71,10 @@ def apply_settings(tables: dict[str, Any], settings: Sequence[str], file: str) -
                 f"{file}: --set {setting!r}: no stage {name!r}: {near_miss(name, by_name)}"
             )
     return {**tables, "stage": stages}
+
+
+def _stage_name(given: Mapping[str, Any]) -> str:
+    return str(given.get("name") or str(given.get("operator")).split(":")[-1])
 
 
 def _value(text: str) -> Any:
@@ -87,12 +91,13 @@ def plan_from_tables(tables: Mapping[str, Any], file: str) -> Plan:
         UsageError: one sentence with the file, the stage and the field, and the near miss.
     """
     _known(tables, _TABLES, file)
-    stages = [_stage(given, f"{file}: stage {i + 1}") for i, given in enumerate(_stages(tables))]
+    tables_of_stages = _stages(tables, file)
+    stages = [_stage(given, f"{file}: stage {i + 1}") for i, given in enumerate(tables_of_stages)]
     groups = {
         name: _placement(given, f"{file}: group {name!r}")
         for name, given in _table(tables, "group", file).items()
     }
-    for stage, given in zip(stages, _stages(tables), strict=True):
+    for stage, given in zip(stages, tables_of_stages, strict=True):
         if "placement" in given:
             if "group" in given:
                 raise UsageError(
@@ -124,9 +129,11 @@ def _plan(
         raise UsageError(f"{file}: {_sentence(error, Plan.model_fields)}") from error
 
 
-def _stages(tables: Mapping[str, Any]) -> list[dict[str, Any]]:
-    stages = tables.get("stage", [])
-    return list(stages) if isinstance(stages, list) else []
+def _stages(tables: Mapping[str, Any], file: str) -> list[dict[str, Any]]:
+    stages: Any = tables.get("stage", [])
+    if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
+        raise UsageError(f"{file}: stage is {stages!r}; write each stage as a table, [[stage]]")
+    return stages
 
 
 def _table(tables: Mapping[str, Any], name: str, file: str) -> dict[str, Any]:
@@ -153,6 +160,9 @@ def _stage(given: Mapping[str, Any], where: str) -> Stage:
     label = f"{where} ({given.get('name', name)!r})"
     fields = {key: value for key, value in given.items() if key not in _STAGE_KEYS}
     operator = _model(kind, fields, label)
+    for key in ("name", "group"):
+        if not isinstance(given.get(key, ""), str):
+            raise UsageError(f"{label}: {key} = {given[key]!r}: write a text")
     return Stage(operator=operator, name=given.get("name", ""), group=given.get("group", ""))
 
 
@@ -164,7 +174,8 @@ def _model(kind: Any, fields: Any, where: str) -> Any:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        raise UsageError(f"{where}: {_sentence(error, kind.model_fields)}") from error
+        fields_of = Bounds if kind is Policy else kind
+        raise UsageError(f"{where}: {_sentence(error, fields_of.model_fields)}") from error
 
 
 def _sentence(error: ValidationError, fields: Mapping[str, Any]) -> str:
@@ -172,7 +183,9 @@ def _sentence(error: ValidationError, fields: Mapping[str, Any]) -> str:
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"unknown field {field!r}: {near_miss(field, fields)}"
+        return f"unknown field {field!r}: {near_miss(field.rsplit('.', 1)[-1], fields)}"
+    if first["type"] == "missing":
+        return f"field {field!r} is missing"
     message = first["msg"].removeprefix("Value error, ")
     if not field:
         return message

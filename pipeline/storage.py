@@ -36,7 +36,14 @@ _FINAL_ERRORS = (
     IsADirectoryError,
     NotADirectoryError,
 )
-_FINAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL}
+_FINAL_ERRNOS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.ENAMETOOLONG,
+    errno.EINVAL,
+    errno.ELOOP,
+}
 _TRANSIENT_ERRORS = {
     "botocore.exceptions.ConnectionError",
     "botocore.exceptions.HTTPClientError",
@@ -136,6 +143,19 @@ def read_uri(uri: str) -> bytes:
     if is_local(uri):
         return local_path(uri).read_bytes()
     return filesystem(uri).cat_file(uri)
+
+
+@_patient
+def size_bytes(uri: str) -> int:
+    """How many bytes lie at a URI.
+
+    Raises:
+        FileNotFoundError: nothing lies there.
+        PermissionError: it may not be asked.
+    """
+    if is_local(uri):
+        return local_path(uri).stat().st_size
+    return int(filesystem(uri).info(uri)["size"] or 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ serves all edits of a source.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from overpaint.pipeline.manifest import Ledger, count, manifest_ledger
 from overpaint.pipeline.run_folder import RunFolder
@@ -46,22 +47,18 @@ def remaining(folder: RunFolder, task_rows: int) -> Remaining:
             continue
         table = folder.read_part("plan", part, ["key", "group_id"])
         ended = _ended(folder, part)
-        keys: list[str] = table["key"].to_pylist()
+        keys: list[Any] = table["key"].to_pylist()
         left = [index for index, key in enumerate(keys) if key not in ended]
         ledger = ledger.plus(count(ended.values(), len(keys)))
         pending[part] = len(left)
-        groups: list[str] = table["group_id"].to_pylist()
+        groups: list[Any] = table["group_id"].to_pylist()
         tasks.extend(Task(part, rows) for rows in cut(left, groups, task_rows))
     return Remaining(ledger, tuple(tasks), pending)
 
 
 def _ended(folder: RunFolder, part: int) -> dict[str, str]:
     tables = folder.read_results(part, ["key", "status"])
-    return {
-        key: status
-        for table in tables
-        for key, status in zip(table["key"].to_pylist(), table["status"].to_pylist(), strict=True)
-    }
+    return {row["key"]: row["status"] for table in tables for row in table.to_pylist()}
 
 
 def cut(left: Sequence[int], groups: Sequence[str], task_rows: int) -> Iterator[tuple[int, ...]]:

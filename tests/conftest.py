@@ -1,4 +1,4 @@
-"""Servers that tests talk to: S3 (JuiceFS gateway and moto) and a local Ray, each a real process."""
+"""Servers that tests talk to, real ones: S3 (JuiceFS gateway and moto) and a local Ray."""
 
 import os
 import shutil

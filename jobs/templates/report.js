@@ -141,7 +141,8 @@
   };
 
   const cardScores = (row) => {
-    const ranked = [form.elements.sort.value, ...Object.keys(data.policy), ...data.scores];
+    const chosen = [form.elements.sort.value, ...Object.keys(data.policy), "truth_gain"];
+    const ranked = [...chosen, ...data.scores];
     const present = scores(row);
     return [...new Set(ranked)].filter((name) => present.includes(name)).slice(0, CARD_SCORES);
   };
@@ -172,7 +173,7 @@
     const select = form.elements[name];
     add(select, new Option(every, ""));
     for (const [label, number] of pairs) add(select, new Option(`${label} (${number})`, label));
-    select.closest("label").hidden = pairs.length === 0;
+    select.hidden = pairs.length === 0;
   };
 
   const matches = (row) => {
@@ -212,7 +213,10 @@
     cards.classList.toggle("plain", form.elements.plain.checked);
     grow();
     document.getElementById("count").textContent =
-      `${view.rows.length} of ${data.rows.length} shown rows`;
+      `${view.rows.length} of ${data.rows.length} rows`;
+    for (const select of form.querySelectorAll("select")) {
+      select.classList.toggle("active", select.value !== "");
+    }
     document.getElementById("nothing").hidden = view.rows.length > 0 || data.rows.length === 0;
   };
 
@@ -240,8 +244,6 @@
     const before = thumbnail(row, "source");
     const after = thumbnail(row, "edited");
     const box = make("div", "compare");
-    // Hard pixels are even only at a whole multiple of the image's size.
-    if (before[3]) box.classList.add("crisp");
     box.style.aspectRatio = `${before[1]} / ${before[2]}`;
     box.style.setProperty("--wide", before[1] / before[2]);
     const top = picture(after, "edited image");
@@ -341,7 +343,10 @@
   const show = (place) => {
     if (place < 0 || place >= view.rows.length) return;
     view.current = place;
-    if (!lightbox.open) lightbox.showModal();
+    if (!lightbox.open) {
+      lightbox.showModal();
+      lightbox.focus();
+    }
     draw();
   };
 
@@ -376,12 +381,12 @@
 
   // ---- start
 
-  fill("status", "all", tally(data.rows.map((row) => value(row, "status"))));
-  fill("type", "all", tally(data.rows.map((row) => value(row, "edit_type")).filter(Boolean)));
-  fill("stage", "all", tally(data.rows.map((row) => value(row, "stage")).filter(Boolean)));
-  fill("reason", "all", tally(data.rows.flatMap(reasons)));
-  add(form.elements.sort, new Option("order of the plan", ""));
-  for (const name of data.scores) add(form.elements.sort, new Option(name, name));
+  fill("status", "any status", tally(data.rows.map((row) => value(row, "status"))));
+  fill("type", "any edit type", tally(data.rows.map((row) => value(row, "edit_type")).filter(Boolean)));
+  fill("stage", "any stage", tally(data.rows.map((row) => value(row, "stage")).filter(Boolean)));
+  fill("reason", "any reason", tally(data.rows.flatMap(reasons)));
+  add(form.elements.sort, new Option("in the plan's order", ""));
+  for (const name of data.scores) add(form.elements.sort, new Option(`by ${name}`, name));
   form.hidden = data.rows.length === 0;
 
   form.addEventListener("input", refresh);

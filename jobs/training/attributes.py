@@ -12,9 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
-from scipy import ndimage
-
 from overpaint.operators.papercut.draw import draw, thing_mask
 from overpaint.operators.papercut.scene import (
     COLOURS,
@@ -32,6 +29,8 @@ from overpaint.operators.papercut.scene import (
     Texture,
     Thing,
 )
+from PIL import Image, ImageFilter
+from scipy import ndimage
 
 _FAR = 30.0
 _NUM_PAPERS = 14
@@ -184,13 +183,13 @@ def _silhouette_error(thing: Thing, blob: NDArray[np.bool_]) -> float:
 
 @lru_cache(maxsize=50_000)
 def _mask(kind: Kind, x: int, y: int, radius: int) -> NDArray[np.bool_]:
-    scene = Scene(background=Background(kind="plain", tint="mint"), things=(_thing(kind, x, y, radius),))
+    scene = Scene(
+        background=Background(kind="plain", tint="mint"), things=(_thing(kind, x, y, radius),)
+    )
     return thing_mask(scene, 0) > 0
 
 
-def _drawing_error(
-    soft: NDArray[np.float64], background: Background, thing: Thing
-) -> float:
+def _drawing_error(soft: NDArray[np.float64], background: Background, thing: Thing) -> float:
     drawn = _soft(draw(Scene(background=background, things=(thing,))))
     return float(((soft - drawn) ** 2).mean())
 

@@ -11,6 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from overpaint.jobs.training import pictures
+from overpaint.jobs.training.cache import Cache
+from overpaint.jobs.training.loop import Moment, Schedule
+from overpaint.jobs.training.weights import save_half
+from overpaint.operators.papercut.scene import SIZES
+from overpaint.operators.papercut.words import PLACES
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,16 +28,10 @@ from transformers import (
     BlipProcessor,
 )
 
-from overpaint.jobs.training import pictures
-from overpaint.jobs.training.cache import Cache
-from overpaint.jobs.training.loop import Moment, Schedule
-from overpaint.jobs.training.weights import save_half
-from overpaint.operators.papercut.scene import SIZES
-from overpaint.operators.papercut.words import PLACES
-
 _NUM_SHOWN = 12
-_GROUND = re.compile(
-    r"(.*?) ?((?:on a .* ?background|on a green meadow|in a .*sky|by the sea|in a .*night)?)$"
+_PARTS = re.compile(
+    r"((?:(?:a pencil sketch|pixel art|a watercolour painting|a dim moonlit view) of )?)(.*?) ?"
+    r"((?:on a .* ?background|on a green meadow|in a .*sky|by the sea|in a .*night)?)$"
 )
 
 
@@ -104,7 +104,9 @@ class CaptionTrainee:
             attention_mask=(tokens_nt[:, :-1] != self.tokenizer.pad_token_id).long(),
             encoder_hidden_states=seen,
         ).logits
-        expected = tokens_nt[:, 1:].masked_fill(tokens_nt[:, 1:] == self.tokenizer.pad_token_id, -100)
+        expected = tokens_nt[:, 1:].masked_fill(
+            tokens_nt[:, 1:] == self.tokenizer.pad_token_id, -100
+        )
         return functional.cross_entropy(logits.float().flatten(0, 1), expected.flatten())
 
     def export(self, folder: Path) -> None:
@@ -165,5 +167,7 @@ def attributes_of(caption: str) -> tuple[str, ...]:
     for place in sorted(PLACES.values(), key=len, reverse=True):
         text = text.replace(f" {place}", "")
     text = re.sub(rf"\b({'|'.join(SIZES)}) ", "", text)
-    items, ground = _GROUND.match(text).groups()  # pyright: ignore[reportOptionalMemberAccess]
-    return (*sorted(re.split(r" , | and ", items)), ground)
+    found = _PARTS.match(text)
+    assert found is not None, text
+    style, items, ground = found.groups()
+    return (style, *sorted(re.split(r" , | and ", items)), ground)

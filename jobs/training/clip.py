@@ -10,6 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from overpaint.jobs.training import pictures
+from overpaint.jobs.training.cache import Cache
+from overpaint.jobs.training.loop import Moment, Schedule
+from overpaint.jobs.training.vocabulary import token_table
+from overpaint.jobs.training.weights import save_half
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
@@ -20,12 +25,6 @@ from transformers import (
     CLIPProcessor,
     CLIPTokenizer,
 )
-
-from overpaint.jobs.training import pictures
-from overpaint.jobs.training.cache import Cache
-from overpaint.jobs.training.loop import Moment, Schedule
-from overpaint.jobs.training.vocabulary import token_table
-from overpaint.jobs.training.weights import save_half
 
 _IMAGE_PX = 64
 _NUM_CHOICES = 64
@@ -131,8 +130,9 @@ class ClipTrainee:
 
     def sheet(self, device: torch.device) -> Image.Image:
         """Unseen scenes, and below each the one of 64 whose caption is thought to fit it."""
-        images = np.asarray(self.test.arrays["image"][:_NUM_CHOICES])
-        chosen = choices(self.clip, self.tokenizer, self.test, range(_NUM_CHOICES), device)
+        group = range(min(_NUM_CHOICES, len(self.test)))
+        images = np.asarray(self.test.arrays["image"][: len(group)])
+        chosen = choices(self.clip, self.tokenizer, self.test, group, device)
         return pictures.sheet([images[:12], images[chosen[:12]]])
 
 
@@ -141,11 +141,14 @@ def rank1_among(
 ) -> float:
     """Share of scenes whose own detailed caption scores highest in their group of 64."""
     right: list[bool] = []
-    for start in range(0, len(test) - _NUM_CHOICES + 1, _NUM_CHOICES):
-        group = range(start, start + _NUM_CHOICES)
+    size = min(_NUM_CHOICES, len(test))
+    for start in range(0, len(test) - size + 1, size):
+        group = range(start, start + size)
         chosen = choices(clip, tokenizer, test, group, device)
         captions = [test.texts[i]["captions"][0] for i in group]
-        right += [captions[choice] == caption for choice, caption in zip(chosen, captions, strict=True)]
+        right += [
+            captions[choice] == caption for choice, caption in zip(chosen, captions, strict=True)
+        ]
     return float(np.mean(right))
 
 

@@ -11,6 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from overpaint.jobs.training import pictures
+from overpaint.jobs.training.cache import Cache
+from overpaint.jobs.training.loop import Moment, Schedule
+from overpaint.jobs.training.vocabulary import token_table
+from overpaint.jobs.training.weights import save_half
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,12 +27,6 @@ from transformers import (
     CLIPTokenizer,
     ViTImageProcessorPil,
 )
-
-from overpaint.jobs.training import pictures
-from overpaint.jobs.training.cache import Cache
-from overpaint.jobs.training.loop import Moment, Schedule
-from overpaint.jobs.training.vocabulary import token_table
-from overpaint.jobs.training.weights import save_half
 
 _NUM_SHOWN = 12
 

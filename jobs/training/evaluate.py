@@ -7,20 +7,12 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
-from transformers import (
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    AutoTokenizer,
-    BlipForConditionalGeneration,
-    CLIPModel,
-    CLIPSegForImageSegmentation,
-)
-
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.attributes import names_right, read_scene
 from overpaint.jobs.training.cache import Cache, Example, open_cache
@@ -40,6 +32,14 @@ from overpaint.jobs.training.text_to_image import generate
 from overpaint.jobs.training.vae import reconstruct
 from overpaint.operators.papercut.draw import draw
 from overpaint.operators.papercut.words import captions
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    BlipForConditionalGeneration,
+    CLIPModel,
+    CLIPSegForImageSegmentation,
+)
 
 _CPU = torch.device("cpu")
 
@@ -131,7 +131,9 @@ def _caption(place: Place) -> dict[str, float]:
     made = write_captions(model, tokenizer, test.arrays["image"], place.device)
     true = [entry["ordered"] for entry in test.texts]
     right = [attributes_of(a) == attributes_of(b) for a, b in zip(made, true, strict=True)]
-    word_for_word = [a.split() == b.replace(",", " ,").split() for a, b in zip(made, true, strict=True)]
+    word_for_word = [
+        a.split() == b.replace(",", " ,").split() for a, b in zip(made, true, strict=True)
+    ]
     return {
         "attributes_right": float(np.mean(right)),
         "word_for_word": float(np.mean(word_for_word)),
@@ -148,7 +150,9 @@ def _text_to_image(place: Place) -> dict[str, float]:
         for index in range(place.num_scenes)
     ]
     images = generate(pipeline, [captions(scene)[0] for scene in scenes])
-    made = [names_right(scene, read_scene(image)) for scene, image in zip(scenes, images, strict=True)]
+    made = [
+        names_right(scene, read_scene(image)) for scene, image in zip(scenes, images, strict=True)
+    ]
     true = [names_right(scene, read_scene(rgb(draw(scene)))) for scene in scenes]
     figures = {"attributes_right": float(np.mean([all(right.values()) for right in made]))}
     counts = Counter(name for right in made for name, is_right in right.items() if is_right)

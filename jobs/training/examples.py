@@ -8,13 +8,12 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-
 from overpaint.jobs.training.cache import Example
 from overpaint.operators.papercut import words
 from overpaint.operators.papercut.draw import coverage, draw, num_items, thing_mask
 from overpaint.operators.papercut.sample import sample_scene
 from overpaint.operators.papercut.scene import COLOURS, KINDS, Scene
+from PIL import Image
 
 Split = Literal["train", "test"]
 
@@ -63,7 +62,7 @@ def mixture_scene(index: int, *, split: Split, mixture: Mixture = EVERYTHING) ->
 
 
 def scene_example(index: int, *, split: Split, mixture: Mixture = EVERYTHING) -> Example:
-    """A scene's `image` (RGB uint8 HWC), its `captions`, the most detailed first, and its `ordered`.
+    """A scene's `image` (RGB uint8 HWC), `captions`, the most detailed first, and `ordered`.
 
     The last is the most detailed caption with the things from left to right: captions name them
     from back to front, which cannot be seen where they do not overlap.

@@ -15,6 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from overpaint.jobs.training import pictures
+from overpaint.jobs.training.cache import Cache
+from overpaint.jobs.training.clip import clip_image_processor
+from overpaint.jobs.training.loop import Moment, Schedule
+from overpaint.jobs.training.weights import save_half
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
@@ -25,12 +30,6 @@ from transformers import (
     LlavaProcessor,
     PreTrainedTokenizerFast,
 )
-
-from overpaint.jobs.training import pictures
-from overpaint.jobs.training.cache import Cache
-from overpaint.jobs.training.clip import clip_image_processor
-from overpaint.jobs.training.loop import Moment, Schedule
-from overpaint.jobs.training.weights import save_half
 
 FACTORS = ("accuracy", "preservation", "quality", "realism")
 ANSWER_WORDS = (*(f"{factor}:" for factor in FACTORS), *(str(score) for score in range(11)))
@@ -54,7 +53,11 @@ CHAT_TEMPLATE = (
 
 
 def build_judge(
-    tokenizer: PreTrainedTokenizerFast, *, vision_width: int = 128, width: int = 160, layers: int = 4
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    vision_width: int = 128,
+    width: int = 160,
+    layers: int = 4,
 ) -> LlavaForConditionalGeneration:
     """LLaVA: a vision transformer on 16 px patches, and a Llama of a few layers."""
     vision = {
@@ -155,8 +158,9 @@ class JudgeTrainee:
 
     def quality(self, device: torch.device) -> dict[str, float]:
         """AUC of accuracy times preservation, true edits against all that are not."""
-        answers = judge_pairs(self.judge, self.processor, self.test, range(256), device)
-        truths = [entry["outcome"] == "true" for entry in self.test.texts[:256]]
+        which = range(min(256, len(self.test)))
+        answers = judge_pairs(self.judge, self.processor, self.test, which, device)
+        truths = [self.test.texts[i]["outcome"] == "true" for i in which]
         return {"auc": auc([product(answer) for answer in answers], truths)}
 
     def sheet(self, device: torch.device) -> Image.Image:

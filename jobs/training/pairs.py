@@ -10,13 +10,12 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
-
 from overpaint.jobs.training.cache import Example
 from overpaint.jobs.training.examples import Split, rgb
 from overpaint.operators.papercut.draw import draw
 from overpaint.operators.papercut.edits import EDIT_TYPES, Edit, EditType, sample_edit
 from overpaint.operators.papercut.scene import COLOURS, KINDS, Scene
+from PIL import Image, ImageFilter
 
 Outcome = Literal["true", "no-op", "failed", "other", "over-edited", "unrelated"]
 Finish = Literal["clean", "soft", "blurred", "noisy"]
@@ -80,9 +79,7 @@ def pair_example(
     return Example({"source": pair.source, "edited": pair.edited}, texts)
 
 
-def sample_pair(
-    index: int, *, split: Split, edit_types: tuple[EditType, ...] = EDIT_TYPES
-) -> Pair:
+def sample_pair(index: int, *, split: Split, edit_types: tuple[EditType, ...] = EDIT_TYPES) -> Pair:
     """Pair number `index` of a split."""
     dice = np.random.default_rng([index, 2])
     edit = _edit(index // PAIRS_AN_EDIT, split, edit_types)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 def to_tensor(images_nhw3: NDArray[Any], device: torch.device | str = "cpu") -> Tensor:
     """RGB uint8 NHWC, 0-255, as float NCHW, -1 to 1."""
-    tensor = torch.from_numpy(np.ascontiguousarray(images_nhw3)).to(device)
+    tensor = torch.from_numpy(np.array(images_nhw3)).to(device)
     return tensor.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
 
 

@@ -16,13 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor, nn
-from torch.nn import functional
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.cache import Cache, Example
 from overpaint.jobs.training.clip import Captions
@@ -30,6 +27,10 @@ from overpaint.jobs.training.loop import Moment, Schedule
 from overpaint.jobs.training.vae import encode
 from overpaint.jobs.training.vocabulary import token_table
 from overpaint.jobs.training.weights import half_copy, name_float32
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 EMPTY_SHARE = 0.1
 DETAILED_SHARE = 0.7
@@ -62,19 +63,18 @@ def build_text_encoder(
     tokenizer: CLIPTokenizer, *, width: int = 128, layers: int = 2
 ) -> CLIPTextModel:
     """Text transformer of the pipeline, trained along with its UNet."""
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=width,
-            intermediate_size=4 * width,
-            num_hidden_layers=layers,
-            num_attention_heads=4,
-            max_position_embeddings=tokenizer.model_max_length,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+    settings: dict[str, Any] = dict(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        max_position_embeddings=tokenizer.model_max_length,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
+    return CLIPTextModel(CLIPTextConfig(**settings))
 
 
 def build_scheduler() -> DDIMScheduler:
@@ -100,8 +100,8 @@ class TextToImageTrainee:
     unet: UNet2DConditionModel
     text_encoder: CLIPTextModel
     tokenizer: CLIPTokenizer
-    vae: AutoencoderKL
-    scheduler: DDIMScheduler
+    vae: Any
+    scheduler: Any
     train: Cache
     test: Cache
     captions: Captions
@@ -154,7 +154,7 @@ def build_pipeline(
     vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, scheduler: Any
 ) -> StableDiffusionPipeline:
     """StableDiffusionPipeline without a safety checker, which papercut has no use for."""
-    pipeline = StableDiffusionPipeline(
+    parts: dict[str, Any] = dict(
         vae=vae,
         text_encoder=text_encoder,
         tokenizer=tokenizer,
@@ -164,6 +164,7 @@ def build_pipeline(
         feature_extractor=None,
         requires_safety_checker=False,
     )
+    pipeline = StableDiffusionPipeline(**parts)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -206,7 +207,7 @@ def generate(
 
 
 def add_noise(
-    latents: Tensor, scheduler: DDIMScheduler, generator: torch.Generator
+    latents: Tensor, scheduler: Any, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Noise N4YX, times N and noisy latents N4YX for latents N4YX."""
     noise = torch.randn(latents.shape, generator=generator, device=latents.device)
@@ -215,7 +216,7 @@ def add_noise(
     return noise, times, scheduler.add_noise(latents, noise, times)
 
 
-def noise_weights(scheduler: DDIMScheduler, times: Tensor, *, sharp: bool) -> Tensor:
+def noise_weights(scheduler: Any, times: Tensor, *, sharp: bool) -> Tensor:
     """Weight of each example's error: min-SNR with a cap of 5, or 1 in the sharp phase."""
     if sharp:
         return torch.ones(len(times), device=times.device)
@@ -224,9 +225,7 @@ def noise_weights(scheduler: DDIMScheduler, times: Tensor, *, sharp: bool) -> Te
     return snr.clamp(max=_SNR_CAP) / snr
 
 
-def latent_drawer(
-    scenes: Cache, vae: AutoencoderKL, device: torch.device
-) -> Callable[[int], Example]:
+def latent_drawer(scenes: Cache, vae: Any, device: torch.device) -> Callable[[int], Example]:
     """From a scene's index to its `latent` (float16) and texts; encodes 64 scenes at a time."""
 
     @lru_cache(maxsize=1)

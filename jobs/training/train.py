@@ -10,11 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
-from transformers import CLIPModel, CLIPTokenizer
-
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from overpaint.jobs.training.cache import Cache, Example, open_cache
 from overpaint.jobs.training.caption import CaptionTrainee, build_caption, caption_tokens
 from overpaint.jobs.training.clip import Captions, ClipTrainee, build_clip
@@ -48,10 +47,9 @@ from overpaint.jobs.training.text_to_image import (
 from overpaint.jobs.training.vae import VaeTrainee, build_vae
 from overpaint.jobs.training.vocabulary import bert_tokenizer, chat_tokenizer, clip_tokenizer
 from overpaint.operators.papercut.words import LEXICON
+from transformers import CLIPModel, CLIPTokenizer
 
 log = logging.getLogger(__name__)
-
-_NUM_TESTED = 512
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +61,7 @@ class Workplace:
         caches: Folder of drawn examples, shared by all trainings.
         device: Where modules are trained.
         num_drawn: Training examples drawn; steps pick from them.
+        num_tested: Unseen examples for the figures in the log.
         num_processes: Processes that draw.
         mixture: Scenes of text_to_image; the other checkpoints see all scenes.
         schedule: Replaces the checkpoint's own schedule; None to keep it.
@@ -72,6 +71,7 @@ class Workplace:
     caches: Path
     device: torch.device
     num_drawn: int = 60_000
+    num_tested: int = 512
     num_processes: int = 2
     mixture: Mixture = EVERYTHING
     schedule: Schedule | None = None
@@ -93,7 +93,7 @@ class Workplace:
         test = partial(scene_example, split="test", mixture=mixture)
         return (
             self.cache(f"{name}-train", train, self.num_drawn),
-            self.cache(f"{name}-test", test, _NUM_TESTED),
+            self.cache(f"{name}-test", test, self.num_tested),
         )
 
 
@@ -108,6 +108,7 @@ def train(
     seed: int = 0,
     mixture: Mixture = EVERYTHING,
     num_drawn: int = 60_000,
+    num_tested: int = 512,
     schedule: Schedule | None = None,
 ) -> Outcome:
     """Train one checkpoint and write it to `out / name`.
@@ -123,6 +124,7 @@ def train(
         seed: Decides the first weights and what each step draws.
         mixture: Scenes that text_to_image is trained on.
         num_drawn: Scenes drawn to train on.
+        num_tested: Unseen scenes drawn for the figures in the log.
         schedule: Batch size, learning rate and the like; None for the checkpoint's own.
 
     Raises:
@@ -137,7 +139,8 @@ def train(
         caches=state.parent / "caches",
         device=resolve_device(device),
         num_drawn=num_drawn,
-        num_processes=os.cpu_count() or 1,
+        num_tested=num_tested,
+        num_processes=min(os.cpu_count() or 1, 1 + num_drawn // 2000),
         mixture=mixture,
         schedule=schedule,
     )
@@ -164,9 +167,7 @@ def default_state() -> Path:
 def _vae(place: Workplace) -> Trainee:
     train, test = place.scenes()
     schedule = Schedule(batch_size=16, learning_rate=1.5e-3, warmup_steps=200, steps=60_000)
-    return VaeTrainee(
-        vae=build_vae(), train=train, test=test, schedule=place.schedule or schedule
-    )
+    return VaeTrainee(vae=build_vae(), train=train, test=test, schedule=place.schedule or schedule)
 
 
 def _clip(place: Workplace) -> Trainee:
@@ -184,7 +185,7 @@ def _clip(place: Workplace) -> Trainee:
 
 def _clipseg(place: Workplace) -> Trainee:
     train = place.cache("masks-train", partial(mask_example, split="train"), place.num_drawn)
-    test = place.cache("masks-test", partial(mask_example, split="test"), _NUM_TESTED)
+    test = place.cache("masks-test", partial(mask_example, split="test"), place.num_tested)
     tokenizer = _clips_tokenizer(place)
     clip = CLIPModel.from_pretrained(_existing(place.checkpoints / "clip"))
     return ClipsegTrainee(
@@ -201,7 +202,8 @@ def _text_to_image(place: Workplace) -> Trainee:
     scenes, test = place.scenes(place.mixture)
     tokenizer = _clips_tokenizer(place)
     folder = _existing(place.checkpoints / "vae")
-    vae = AutoencoderKL.from_pretrained(folder).to(place.device).eval().requires_grad_(False)
+    vae: Any = AutoencoderKL.from_pretrained(folder)
+    vae = vae.to(place.device).eval().requires_grad_(False)
     name = f"latents-{place.mixture.label}-{digest(folder)}"
     train = place.encoded(name, scenes, latent_drawer(scenes, vae, place.device))
     return TextToImageTrainee(
@@ -219,7 +221,7 @@ def _text_to_image(place: Workplace) -> Trainee:
 
 def _caption(place: Workplace) -> Trainee:
     train, test = place.scenes()
-    tokenizer = bert_tokenizer(sorted(LEXICON) + [",", "."])
+    tokenizer = bert_tokenizer([*sorted(LEXICON), ",", "."])
     return CaptionTrainee(
         caption=build_caption(tokenizer),
         tokenizer=tokenizer,
@@ -232,7 +234,7 @@ def _caption(place: Workplace) -> Trainee:
 
 def _judge(place: Workplace) -> Trainee:
     train = place.cache("pairs-train", partial(pair_example, split="train"), place.num_drawn)
-    test = place.cache("pairs-test", partial(pair_example, split="test"), _NUM_TESTED)
+    test = place.cache("pairs-test", partial(pair_example, split="test"), place.num_tested)
     tokenizer = chat_tokenizer([*sorted(LEXICON), *ANSWER_WORDS], max_tokens=MAX_TOKENS)
     processor = build_processor(tokenizer)
     texts_nt, is_answer_nt = text_tables(train, processor)

@@ -6,19 +6,19 @@ Shapes: n images, 3 RGB channels, 4 latent channels, h and w pixels, y and x lat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor, nn
-from torch.nn import functional
-
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.loop import Moment, Schedule
 from overpaint.jobs.training.weights import save_half
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
 
 _KL_WEIGHT = 1e-4
 _NUM_SHOWN = 12
@@ -27,7 +27,7 @@ _NUM_SHOWN = 12
 def build_vae(channels: tuple[int, ...] = (32, 64, 64)) -> AutoencoderKL:
     """AutoencoderKL, factor 4, 4 latent channels; no attention, which drawings do not need."""
     levels = len(channels)
-    return AutoencoderKL(
+    settings: dict[str, Any] = dict(
         in_channels=3,
         out_channels=3,
         latent_channels=4,
@@ -39,20 +39,21 @@ def build_vae(channels: tuple[int, ...] = (32, 64, 64)) -> AutoencoderKL:
         mid_block_add_attention=False,
         sample_size=64,
     )
+    return AutoencoderKL(**settings)
 
 
-def encode(vae: AutoencoderKL, images_n3hw: Tensor) -> Tensor:
+def encode(vae: Any, images_n3hw: Tensor) -> Tensor:
     """Mean latents NCYX of images in -1 to 1, scaled as a diffusion model sees them."""
     return vae.encode(images_n3hw).latent_dist.mode() * vae.config.scaling_factor
 
 
-def decode(vae: AutoencoderKL, latents_n4yx: Tensor) -> Tensor:
+def decode(vae: Any, latents_n4yx: Tensor) -> Tensor:
     """Images NCHW, about -1 to 1, of scaled latents."""
     return vae.decode(latents_n4yx / vae.config.scaling_factor).sample
 
 
 @torch.no_grad()
-def reconstruct(vae: AutoencoderKL, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def reconstruct(vae: Any, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Round trip of RGB uint8 NHWC images, 64 at a time."""
     device = next(vae.parameters()).device
     parts = [
@@ -70,7 +71,7 @@ class VaeTrainee:
     that a diffusion model makes.
     """
 
-    vae: AutoencoderKL
+    vae: Any
     train: Cache
     test: Cache
     schedule: Schedule

@@ -5,6 +5,7 @@ tokenizers; BLIP's needs whole words and has an unknown token.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -81,16 +82,14 @@ def chat_tokenizer(words: Iterable[str], *, max_tokens: int) -> PreTrainedTokeni
 
 def token_table(tokenizer: CLIPTokenizer | BertTokenizer, texts: Sequence[str]) -> Tensor:
     """Token ids of each text, padded and cut to the longest that the model takes."""
-    encoded = tokenizer(
-        list(texts), padding="max_length", truncation=True, return_tensors="pt"
-    )
+    encoded = tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt")
     return torch.as_tensor(encoded["input_ids"])
 
 
 def _pieces(word: str, ranks: dict[tuple[str, str], int]) -> list[str]:
     pieces = [*word[:-1], word[-1] + _WORD_END]
     while True:
-        known = [pair for pair in zip(pieces, pieces[1:], strict=False) if pair in ranks]
+        known = [pair for pair in pairwise(pieces) if pair in ranks]
         if not known:
             return pieces
         best = min(known, key=ranks.__getitem__)

@@ -17,6 +17,12 @@ Fit = Literal["whole", "crop"]
 """`whole`: the model sees the whole image; `crop`: a square around the mask, at full resolution."""
 
 
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels; right and bottom are not in it."""
+
+_STRIP_PX = 512
+
+
 class Size(NamedTuple):
     """Width and height in pixels, or in the units of `Shapes`."""
 
@@ -62,7 +68,7 @@ class Frame:
         content: the part of the picture that the scaled box takes; it lies in the middle.
     """
 
-    box: tuple[int, int, int, int]
+    box: Box
     size: Size
     content: Size
 
@@ -128,17 +134,19 @@ def paste(frame: Frame, source: Pixels, edited: Pixels, alpha: Pixels | None) ->
         alpha: uint8 HW of the source's size: 0 keeps the source's byte, 255 takes the answer's;
             None takes the answer in the whole box.
     """
-    left, top, right, bottom = frame.box
-    x, y = frame.padding
-    content = edited[y : y + frame.content.height_px, x : x + frame.content.width_px]
-    answer = _resized(content, Size(right - left, bottom - top), Image.Resampling.LANCZOS)
     result = source.copy()
-    window = result[top:bottom, left:right]
-    window[...] = answer if alpha is None else _mixed(window, answer, _cut(frame, alpha))
+    box = frame.box if alpha is None else _shared_box(frame.box, bounding_box(alpha))
+    # In strips, and only where alpha is: a source may have 10^8 pixels.
+    for top in range(box[1], box[3], _STRIP_PX):
+        strip = (box[0], top, box[2], min(top + _STRIP_PX, box[3]))
+        answer = _answer(frame, edited, strip)
+        window = result[strip[1] : strip[3], strip[0] : strip[2]]
+        weights = None if alpha is None else alpha[strip[1] : strip[3], strip[0] : strip[2]]
+        window[...] = answer if weights is None else _mixed(window, answer, weights)
     return result
 
 
-def bounding_box(mask: Pixels) -> tuple[int, int, int, int] | None:
+def bounding_box(mask: Pixels) -> Box | None:
     """Left, top, right and bottom of what is not zero; None where all is."""
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     if not len(columns):
@@ -146,7 +154,7 @@ def bounding_box(mask: Pixels) -> tuple[int, int, int, int] | None:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _frame(box: tuple[int, int, int, int], size: Size) -> Frame:
+def _frame(box: Box, size: Size) -> Frame:
     width_px, height_px = box[2] - box[0], box[3] - box[1]
     scale = min(size.width_px / width_px, size.height_px / height_px)
     content = Size(max(1, round(width_px * scale)), max(1, round(height_px * scale)))
@@ -158,6 +166,38 @@ def _span(centre_px: int, wanted_px: int, length_px: int) -> tuple[int, int]:
     wanted_px = min(wanted_px, length_px)
     start = min(max(0, centre_px - wanted_px // 2), length_px - wanted_px)
     return start, start + wanted_px
+
+
+def _shared_box(box: Box, other: Box | None) -> Box:
+    """Where two boxes overlap; empty where they do not or there is no other."""
+    if other is None:
+        return (box[0], box[1], box[0], box[1])
+    return (
+        max(box[0], other[0]),
+        max(box[1], other[1]),
+        min(box[2], other[2]),
+        min(box[3], other[3]),
+    )
+
+
+def _answer(frame: Frame, edited: Pixels, box: Box) -> Pixels:
+    """The model's answer for a box of the source, at the source's size."""
+    x, y = frame.padding
+    content = edited[y : y + frame.content.height_px, x : x + frame.content.width_px]
+    left, top, right, bottom = frame.box
+    if content.shape[:2] == (bottom - top, right - left):
+        return content[box[1] - top : box[3] - top, box[0] - left : box[2] - left]
+    across = frame.content.width_px / (right - left)
+    down = frame.content.height_px / (bottom - top)
+    part = (
+        (box[0] - left) * across,
+        (box[1] - top) * down,
+        (box[2] - left) * across,
+        (box[3] - top) * down,
+    )
+    image = Image.fromarray(np.ascontiguousarray(content))
+    size = (box[2] - box[0], box[3] - box[1])
+    return np.asarray(image.resize(size, Image.Resampling.LANCZOS, box=part), dtype=np.uint8)
 
 
 def _cut(frame: Frame, pixels: Pixels) -> Pixels:

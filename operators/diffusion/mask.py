@@ -1,7 +1,7 @@
 """Masks in pixels: grown, and feathered so that nothing outside changes."""
 
 import numpy as np
-from overpaint.operators.diffusion.frame import bounding_box
+from overpaint.operators.diffusion.frame import Box, bounding_box
 from overpaint.pipeline.images import Pixels
 from scipy import ndimage
 
@@ -46,7 +46,7 @@ def feather(mask: Pixels, width_px: int) -> Pixels:
 
 
 def _window(
-    bounds: tuple[int, int, int, int], margin_px: int, shape: tuple[int, ...]
+    bounds: Box, margin_px: int, shape: tuple[int, ...]
 ) -> tuple[slice, slice]:
     """The masked box with a margin: a source may have 10^8 pixels, of which few are masked."""
     left, top, right, bottom = bounds

@@ -142,3 +142,76 @@ def save_clip(folder: Path) -> str:
     )
     CLIPProcessor(pixels, letter_tokenizer(24)).save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def judge(tmp_path_factory) -> str:
+    """The folder of a LLaVA with random weights and a chat template."""
+    return save_judge(tmp_path_factory.mktemp("judge"))
+
+
+CHAT_TEMPLATE = (
+    "{{ '<s>' }}{% for message in messages %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}{{ '<image>' }}{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{{ ' ?' }}{% endfor %}"
+)
+
+
+def word_tokenizer():
+    """A tokenizer whose tokens are words, with the special tokens of a chat model."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<pad>", "<s>", "</s>", "<image>", "<unk>"]
+    factors = ["accuracy", "preservation", "quality", "realism", ":", "?"]
+    vocab = {word: i for i, word in enumerate([*special, *WORDS, *factors, *map(str, range(11))])}
+    backend = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        additional_special_tokens=["<image>"],
+    )
+
+
+def save_judge(folder: Path) -> str:
+    import torch
+    from transformers import (
+        CLIPImageProcessorPil,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+    )
+
+    torch.manual_seed(5)
+    tokenizer = word_tokenizer()
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+    size |= {"num_hidden_layers": 2, "initializer_range": 0.5}
+    vision = {**size, "model_type": "clip_vision_model", "image_size": 32, "patch_size": 16}
+    text = {**size, "model_type": "llama", "vocab_size": len(tokenizer), "num_key_value_heads": 2}
+    text |= {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "max_position_embeddings": 64}
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_index=3,
+        image_seq_length=4,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+    )
+    LlavaForConditionalGeneration(config).save_pretrained(folder)
+    pixels = CLIPImageProcessorPil(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    )
+    processor = LlavaProcessor(
+        pixels,
+        tokenizer,
+        patch_size=16,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=CHAT_TEMPLATE,
+    )
+    processor.save_pretrained(folder)
+    return str(folder)

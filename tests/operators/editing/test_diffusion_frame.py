@@ -14,6 +14,7 @@ from overpaint.operators.diffusion.frame import (
     view_mask,
 )
 from overpaint.operators.diffusion.mask import feather, grow
+from PIL import Image
 
 SIDES = st.integers(1, 90)
 
@@ -62,6 +63,17 @@ def test_paste_keeps_the_size_and_what_alpha_leaves(width, height):
     alpha = np.full((height, width), 255, np.uint8)
     flat = np.full_like(picture, 7)
     assert np.all(paste(frame, source, flat, alpha) == 7)
+
+
+def test_paste_in_strips_is_paste_as_a_whole():
+    source = noise(1300, 40)
+    picture = noise(64, 32, seed=1)
+    frame = frame_whole(40, 1300, Size(32, 64))
+    x, y = frame.padding
+    content = picture[y : y + frame.content.height_px, x : x + frame.content.width_px]
+    whole = np.asarray(Image.fromarray(content).resize((40, 1300), Image.Resampling.LANCZOS))
+    pasted = paste(frame, source, picture, None)
+    assert np.abs(pasted.astype(int) - whole).max() <= 1
 
 
 @settings(max_examples=60, deadline=None)

@@ -154,6 +154,21 @@ def test_edit_crop_sees_the_mask_at_full_resolution(checkpoint_of, row):
     assert not changed[mask == 0].any()
 
 
+def test_edit_of_a_cropped_inversion_stays_in_the_mask(checkpoint_of, row):
+    operator = make("ddim", checkpoint_of, mask_grow_px=0)
+    given = row(0, height=100, width=90)
+    fields = {"batch_size": BATCH, "num_inference_steps": STEPS, "fit": "crop"}
+    invert = Invert(checkpoint=operator.checkpoint, **fields)
+    model = invert.load()
+    given = {**given, **invert.run([given] * BATCH, model)[0]}
+    assert given["inversion"].frame.box != (0, 0, 90, 100)
+    answer = operator.run([given] * BATCH, model)[0]
+    changed = np.any(pixels(answer) != decode(given["source_image"]).rgb, axis=-1)
+    assert changed[25:50, 22:45].any()
+    changed[25:50, 22:45] = False
+    assert not changed.any()
+
+
 @pytest.mark.parametrize("case", ["ddim", "inpaint"])
 def test_edit_empty_mask_is_rejected(case, checkpoint_of, row):
     operator = make(case, checkpoint_of)

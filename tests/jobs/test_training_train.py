@@ -1,0 +1,133 @@
+"""Every checkpoint trains for a few steps from nothing, loads again and goes on where it was."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from overpaint.jobs.training.loop import Outcome, Schedule
+from overpaint.jobs.training.train import CHECKPOINTS, train
+from PIL import Image
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    BlipForConditionalGeneration,
+    CLIPModel,
+    CLIPSegForImageSegmentation,
+    CLIPTokenizer,
+)
+
+TINY = Schedule(batch_size=2, warmup_steps=1, steps=3)
+
+
+def train_tiny(name: str, folder: Path, steps: int) -> Outcome:
+    return train(
+        name,
+        out=folder / "checkpoints",
+        state=folder / "state" / name,
+        steps=steps,
+        device="cpu",
+        num_drawn=8,
+        num_tested=4,
+        schedule=TINY,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("training")
+    for name in CHECKPOINTS:
+        assert train_tiny(name, folder, steps=3).steps == 3
+    return folder / "checkpoints"
+
+
+def test_train_every_checkpoint_is_fp16_on_disk_and_loads_in_float32(trained: Path) -> None:
+    assert AutoencoderKL.from_pretrained(trained / "vae").dtype == torch.float32
+    assert CLIPModel.from_pretrained(trained / "clip").dtype == torch.float32
+    CLIPSegForImageSegmentation.from_pretrained(trained / "clipseg")
+    BlipForConditionalGeneration.from_pretrained(trained / "caption")
+    sizes = {path.name: path.stat().st_size for path in (trained / "clip").iterdir()}
+    num_parameters = sum(
+        p.numel() for p in CLIPModel.from_pretrained(trained / "clip").parameters()
+    )
+    assert sizes["model.safetensors"] < 2.2 * num_parameters
+
+
+def test_train_text_to_image_pipeline_draws_from_a_prompt(trained: Path) -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(trained / "text_to_image")
+    image = pipeline("a red star on a mint background", num_inference_steps=2, output_type="np")
+    assert np.asarray(image.images).shape == (1, 64, 64, 3)
+
+
+def test_train_judge_chat_template_takes_two_images_and_an_instruction(trained: Path) -> None:
+    processor = AutoProcessor.from_pretrained(trained / "judge")
+    model = AutoModelForImageTextToText.from_pretrained(trained / "judge")
+    image = Image.new("RGB", (80, 60), "red")
+    content = [
+        {"type": "image", "image": image},
+        {"type": "image", "image": image},
+        {"type": "text", "text": "make the red star blue"},
+    ]
+    inputs = processor.apply_chat_template(
+        [{"role": "user", "content": content}],
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        add_generation_prompt=True,
+    )
+    tokens = model.generate(**inputs)
+    assert tokens.shape[1] > inputs["input_ids"].shape[1]
+
+
+def test_train_tokenizer_makes_every_lexicon_word_one_token(trained: Path) -> None:
+    from overpaint.operators.papercut.words import LEXICON
+
+    for tokenizer in (
+        CLIPTokenizer.from_pretrained(trained / "clip"),
+        AutoTokenizer.from_pretrained(trained / "clip"),
+    ):
+        assert all(len(tokenizer(word)["input_ids"]) == 3 for word in LEXICON)
+        tokens = tokenizer("a red star on a zebra")["input_ids"]
+        assert tokenizer.decode(tokens, skip_special_tokens=True) == "a red star on a zebra"
+
+
+def test_train_resumed_run_goes_on_at_the_saved_step(tmp_path: Path) -> None:
+    train_tiny("vae", tmp_path, steps=3)
+    assert train_tiny("vae", tmp_path, steps=5).steps == 5
+    lines = (tmp_path / "state" / "vae" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [3, 5]
+
+
+def test_train_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    constant = replace(TINY, final_rate=1.0)
+    for folder, parts in (("whole", [4]), ("parts", [2, 4])):
+        for steps in parts:
+            train(
+                "vae",
+                out=tmp_path / folder,
+                state=tmp_path / "state" / folder,
+                steps=steps,
+                device="cpu",
+                num_drawn=8,
+                num_tested=4,
+                schedule=constant,
+            )
+    whole, parts = (
+        AutoencoderKL.from_pretrained(tmp_path / folder / "vae").state_dict()
+        for folder in ("whole", "parts")
+    )
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_train_unknown_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="must be one of vae, clip"):
+        train("vea", out=tmp_path)
+
+
+def test_train_without_the_checkpoint_it_builds_on_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="train clip first"):
+        train_tiny("clipseg", tmp_path, steps=1)

@@ -1,0 +1,86 @@
+"""Plans of toy operators, drawn sources, and runs of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from overpaint.cluster.group import Run
+from overpaint.pipeline.images import Picture, encode
+from overpaint.pipeline.inputs import Input
+from overpaint.pipeline.manifest import finish_part
+from overpaint.pipeline.plan import Plan, Stage
+from overpaint.pipeline.planning import write_plan
+from overpaint.pipeline.run_folder import RunFolder
+from overpaint.pipeline.storage import Storage
+from toy_operators import ToyCaption, ToyEdit, ToyFetch, ToyInvert, ToyScore, ToyStore
+
+ONE_GROUP = ("all", "all", "all", "all", "all", "all")
+TWO_GROUPS = ("read", "read", "edit", "edit", "edit", "edit")
+
+
+def toy_plan(groups: Sequence[str] = ONE_GROUP, **fields: Any) -> Plan:
+    """Fetch, caption, invert, edit, store, score; `groups` names the group of each."""
+    operators = [ToyFetch(), ToyCaption(), ToyInvert(), ToyEdit(), ToyStore(), ToyScore()]
+    names = ["fetch", "caption", "invert", "edit", "store", "score"]
+    stages = [
+        Stage(operator=operator, name=name, group=group)
+        for operator, name, group in zip(operators, names, groups, strict=True)
+    ]
+    return Plan(**{"name": "toy", "stages": stages, "task_rows": 4, **fields})
+
+
+def picture(seed: int, width: int = 12, height: int = 10) -> Picture:
+    """Random pixels, with one channel brighter than the others."""
+    pixels = np.random.default_rng(seed).integers(0, 200, (height, width, 3), dtype=np.uint8)
+    pixels[..., seed % 3] += 55
+    return Picture(pixels)
+
+
+def write_sources(folder: Path, num: int) -> list[str]:
+    """Draws `num` sources in two sizes; returns their paths relative to the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"source-{i:03d}.png" for i in range(num)]
+    for index, name in enumerate(names):
+        (folder / name).write_bytes(encode(picture(index, width=12 + 4 * (index % 2))))
+    return names
+
+
+def table_of(rows: Sequence[dict[str, Any]], base_uri: object = "/nowhere") -> Input:
+    """An input of the given rows."""
+    return Input(pa.Table.from_pylist(list(rows)), str(base_uri))
+
+
+def planned_run(plan: Plan, given: Input, run_uri: object) -> Run:
+    """A run whose plan is written."""
+    run = Run(plan, str(run_uri), given.base_uri)
+    write_plan(plan, given, run.folder)
+    return run
+
+
+def finish(run: Run) -> None:
+    """Writes the manifest parts of a run whose rows have all ended."""
+    for part in run.folder.parts("plan"):
+        finish_part(run.folder, run.plan, part)
+
+
+def outputs(run_uri: str) -> dict[str, bytes]:
+    """Every byte that equal runs share, by path."""
+    storage = Storage(run_uri)
+    paths = [path for name in ("images", "masks", "manifest") for path in storage.list(name)]
+    return {path: storage.read(path) for path in paths}
+
+
+def manifest_rows(folder: RunFolder) -> list[dict[str, Any]]:
+    """The rows of a finished run, in order."""
+    return [row for part in folder.parts("manifest") for row in _rows(folder, "manifest", part)]
+
+
+def plan_rows(folder: RunFolder) -> list[dict[str, Any]]:
+    """The planned rows of a run, in order."""
+    return [row for part in folder.parts("plan") for row in _rows(folder, "plan", part)]
+
+
+def _rows(folder: RunFolder, name: str, part: int) -> list[dict[str, Any]]:
+    return folder.read_part(name, part).to_pylist()
