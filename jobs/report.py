@@ -35,7 +35,7 @@ from overpaint.pipeline.run_folder import RECIPE, REPORT, STATS, RunFolder
 
 MAX_ROWS = 600
 """Rows in the gallery: what a browser opens at once, and a mail takes as an attachment."""
-_MAX_IMAGE_BYTES = 5_500_000
+_MAX_IMAGE_BYTES = 6_400_000
 """Of all thumbnails, before they are written as text, which takes a third more."""
 _TEMPLATES = Path(__file__).parent / "templates"
 

@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from overpaint.jobs.report_data import each_part
 from overpaint.jobs.report_rows import Pick, in_turn, read_rows
@@ -30,6 +30,19 @@ _NUM_THREADS = 8
 _MAX_OUTAGES = 3
 _SIDES_PX = ((60, 480), (160, 320), (320, 224))
 _SMALLEST_SIDE_PX = 160
+_LEAST_SIDE_PX = 32
+_EXACT: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("webp", {"lossless": True, "method": 0}),
+    # WebP halves the resolution of colours, which shows where single pixels do.
+    ("jpeg", {"quality": 92, "subsampling": 0}),
+    ("jpeg", {"quality": 80, "subsampling": 0}),
+)
+_LOSSY: tuple[tuple[str, dict[str, Any]], ...] = tuple(
+    ("webp", {"quality": quality, "alpha_quality": quality, "method": 4})
+    for quality in (82, 65, 45, 25)
+)
+_IMAGE_SHARE = 7
+"""How many times the bytes of a mask an image may have."""
 _OPENING = threading.Lock()
 _ONE_BY_ONE = threading.Lock()
 """Held for large images, to bound memory, and around `decode`, whose cache is not for threads."""
@@ -146,35 +159,34 @@ def thumbnail(image: Image.Image, max_bytes: int, *, is_mask: bool = False) -> T
         white = Image.new("L", image.size, 255)
         image = Image.merge("RGBA", (white, white, white, image.convert("L")))
     is_crisp = max(image.size) <= CRISP_PX
-    data = _encoded(image, max_bytes, lossless_first=is_crisp or is_mask)
+    kind, data = _encoded(image, max_bytes, is_exact=is_crisp or is_mask)
     return Thumbnail(
-        data_uri=f"data:image/webp;base64,{b64encode(data).decode()}",
+        data_uri=f"data:image/{kind};base64,{b64encode(data).decode()}",
         width_px=image.width,
         height_px=image.height,
         is_crisp=is_crisp,
     )
 
 
-def _encoded(image: Image.Image, max_bytes: int, *, lossless_first: bool) -> bytes:
-    if lossless_first:
-        data = _webp(image, lossless=True, quality=70)
-        if len(data) <= max_bytes:
-            return data
-    for quality in (80, 62, 45, 25):
-        data = _webp(image, lossless=False, quality=quality)
-        if len(data) <= max_bytes:
-            return data
-    smaller = image.resize((max(1, image.width * 2 // 3), max(1, image.height * 2 // 3)))
-    return data if max(image.size) <= 32 else _encoded(smaller, max_bytes, lossless_first=False)
+class _Encoding(NamedTuple):
+    kind: str
+    data: bytes
 
 
-def _webp(image: Image.Image, *, lossless: bool, quality: int) -> bytes:
-    out = io.BytesIO()
-    alpha_quality = 100 if lossless else quality
-    image.save(
-        out, "WEBP", lossless=lossless, quality=quality, alpha_quality=alpha_quality, method=4
-    )
-    return out.getvalue()
+def _encoded(image: Image.Image, max_bytes: int, *, is_exact: bool) -> _Encoding:
+    attempt = _Encoding("webp", b"")
+    for kind, options in (*(_EXACT if is_exact else ()), *_LOSSY):
+        if kind == "jpeg" and image.mode != "RGB":
+            continue
+        out = io.BytesIO()
+        image.save(out, kind, **options)
+        attempt = _Encoding(kind, out.getvalue())
+        if len(attempt.data) <= max_bytes:
+            return attempt
+    if max(image.size) <= _LEAST_SIDE_PX:
+        return attempt
+    smaller = (max(1, image.width * 2 // 3), max(1, image.height * 2 // 3))
+    return _encoded(image.resize(smaller), max_bytes, is_exact=False)
 
 
 class Album:
@@ -200,11 +212,14 @@ class Album:
             for row in rows
         ]
         """For each row, the numbers of its thumbnails by `source`, `mask` and `edited`."""
-        each_bytes = max_bytes * 3 // (4 * max(1, len(wanted)))
+        num_shares = sum(1 if is_mask else _IMAGE_SHARE for _, is_mask in wanted)
+        share_bytes = max_bytes // max(1, num_shares)
 
         def make(one: tuple[str, bool]) -> Thumbnail | None:
-            image = pictures.open(one[0], self.side_px)
-            return image and thumbnail(image, each_bytes, is_mask=one[1])
+            uri, is_mask = one
+            image = pictures.open(uri, self.side_px)
+            limit = share_bytes * (1 if is_mask else _IMAGE_SHARE)
+            return image and thumbnail(image, limit, is_mask=is_mask)
 
         with ThreadPoolExecutor(_NUM_THREADS) as pool:
             self.thumbnails = list(pool.map(make, wanted))

@@ -22,7 +22,6 @@ class Fetch(Operator[Reader]):
     """Reads each source, and with `read_mask` the mask that the table gives for it."""
 
     kind: ClassVar[Kind] = "fetch"
-    pads: ClassVar[bool] = False
 
     batch_size: int = Field(default=8, ge=1, le=4096, json_schema_extra=SPEED_ONLY)
     """Sources that are read at once."""
@@ -46,6 +45,11 @@ class Fetch(Operator[Reader]):
     """How long one download from the web may take, in seconds."""
     attempts: int = Field(default=3, ge=1, le=20, json_schema_extra=SPEED_ONLY)
     """How often a download is tried whose trouble may pass."""
+
+    @property
+    def pads(self) -> bool:
+        """Rows are read one by one."""
+        return False
 
     @property
     def inputs(self) -> tuple[Column, ...]:
@@ -75,7 +79,6 @@ class Fetch(Operator[Reader]):
         base_uri: str = rows[0][c.BASE_URI.name] or ""
         uris = [row[c.SOURCE_URI.name] for row in rows]
         masks = [row[c.GIVEN_MASK_URI.name] if self.read_mask else None for row in rows]
-        given = [uri for uri in masks if uri]
         found = model.read(base_uri, [*uris, *(uri for uri in masks if uri)])
         sources, mask_data = found[: len(uris)], iter(found[len(uris) :])
         return [

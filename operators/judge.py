@@ -110,6 +110,11 @@ class Judge(Operator[ChatModel | Endpoint]):
         return (*_FACTORS, LMM_SCORE, LMM_STATUS, LMM_REPLY, JUDGE_PROMPT_SHA256)
 
     @property
+    def pads(self) -> bool:
+        """An endpoint is asked row by row."""
+        return self.endpoint is None
+
+    @property
     def reproducible(self) -> bool:
         """A hosted model may answer otherwise tomorrow."""
         return self.endpoint is None

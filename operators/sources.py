@@ -1,7 +1,7 @@
 """Reading what the URIs of a table name: which may be read, and how many bytes.
 
 Allowed without asking is what lies inside the input's own folder or prefix, and what an object
-store of a known scheme holds. Links in a folder are followed: they are its owner's, not the table's.
+store of a known scheme holds. Links in a folder are followed: its owner made them, not the table.
 """
 
 import errno

@@ -14,7 +14,11 @@ class Store(Operator[None]):
     """Writes images/<2 hex>/<key>.<format> and masks/<2 hex>/<key>.png, each in one step."""
 
     kind: ClassVar[Kind] = "store"
-    pads: ClassVar[bool] = False
+
+    @property
+    def pads(self) -> bool:
+        """Rows are written one by one."""
+        return False
 
     @property
     def inputs(self) -> tuple[Column, ...]:

@@ -66,8 +66,6 @@ class Operator(BaseModel, ABC, Generic[ModelT]):
     """What it is for; a plan has at most one `fetch`, and edits before it stores."""
     pixels_version: ClassVar[int] = 1
     """Raised only when the same fields and inputs give other bytes than before."""
-    pads: ClassVar[bool] = True
-    """Whether a short batch is filled up: False where rows never share a model call."""
 
     batch_size: int = Field(default=1, ge=1, le=4096)
     """Rows in one model call; a shorter batch is padded to it, so that bytes never depend on it."""
@@ -86,6 +84,11 @@ class Operator(BaseModel, ABC, Generic[ModelT]):
     def optional(self) -> tuple[Column, ...]:
         """Columns that it uses where the plan has them; null where it does not."""
         return ()
+
+    @property
+    def pads(self) -> bool:
+        """Whether a short batch is filled up; False where rows never share a model call."""
+        return True
 
     @property
     def reproducible(self) -> bool:
