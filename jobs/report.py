@@ -38,6 +38,7 @@ MAX_ROWS = 600
 _MAX_IMAGE_BYTES = 6_400_000
 """Of all thumbnails, before they are written as text, which takes a third more."""
 _TEMPLATES = Path(__file__).parent / "templates"
+_SCRIPTS = ("rows.js", "lightbox.js", "gallery.js")
 
 
 def write_report(folder: RunFolder) -> None:
@@ -138,7 +139,7 @@ def _render(*, data: dict[str, Any], ledger: Ledger, **shown: Any) -> str:
     environment.filters["whole"] = whole
     environment.filters["json"] = lambda value: json.dumps(value)
     style = (_TEMPLATES / "report.css").read_text()
-    script = (_TEMPLATES / "report.js").read_text()
+    script = _script()
     return environment.get_template("report.html").render(
         **shown,
         ledger=ledger,
@@ -147,6 +148,12 @@ def _render(*, data: dict[str, Any], ledger: Ledger, **shown: Any) -> str:
         data=Markup(report_page.script_json(data)),
         security=_content_security_policy(style, script),
     )
+
+
+def _script() -> str:
+    """The page's script: its files in one scope, which the page's own names stay out of."""
+    files = "\n".join((_TEMPLATES / name).read_text() for name in _SCRIPTS)
+    return f'"use strict";\n(() => {{\n{files}}})();\n'
 
 
 def _content_security_policy(style: str, script: str) -> str:

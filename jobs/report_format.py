@@ -25,7 +25,7 @@ def short(value: float | None) -> str:
 
 
 def share(part: float, total: float) -> str:
-    """A part of a total in per cent: `12.5 %`; a dash where the total is 0."""
+    """A part of a total in per cent: `12.5 %`, `100 %`; a dash where the total is 0."""
     if not total:
         return NOTHING
     percent = 100 * part / total
@@ -33,7 +33,7 @@ def share(part: float, total: float) -> str:
         return "< 0.1 %"
     if 99.9 < percent < 100:
         return "> 99.9 %"
-    return f"{percent:.1f} %".replace(".0 %", " %")
+    return f"{percent:.0f} %" if percent in (0, 100) else f"{percent:.1f} %"
 
 
 def duration(seconds: float | None) -> str:

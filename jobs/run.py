@@ -41,6 +41,7 @@ class Asked:
     input_uri: str
     limit: int | None = None
     mapping: dict[str, str] = field(default_factory=dict[str, str])
+    base_uri: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """For the record of a run, and its identity."""
@@ -48,11 +49,14 @@ class Asked:
             "input": normalise(self.input_uri),
             "limit": self.limit,
             "mapping": self.mapping,
+            "base": normalise(self.base_uri) if self.base_uri else None,
         }
 
     def read(self) -> Input:
         """Reads the rows."""
-        return read_input(self.input_uri, limit=self.limit, mapping=self.mapping)
+        return read_input(
+            self.input_uri, limit=self.limit, mapping=self.mapping, base_uri=self.base_uri
+        )
 
 
 class Display(Protocol):

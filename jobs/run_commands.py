@@ -45,6 +45,7 @@ def run(
     limit: int | None = None,
     settings: Settings | None = None,
     mapping: Mapping | None = None,
+    base: str | None = None,
     address: str | None = None,
     num_cpus: int | None = None,
     ray: bool = True,
@@ -58,11 +59,12 @@ def run(
         limit: Take only that many rows from the front of the input.
         settings: stage.field=value changes a field of a stage; may be given several times.
         mapping: NAME=NEW renames a column of the input table; may be given several times.
+        base: What relative sources are relative to; the table's folder where none is given.
         address: Of a Ray cluster; a local one is started where none is given.
         num_cpus: Logical CPUs of a local Ray; all of the machine where none are given.
         ray: --no-ray runs every stage in this process.
     """
-    asked = Asked(input_uri, limit, _names(mapping or []))
+    asked = Asked(input_uri, limit, _names(mapping or []), base)
     checked, read = _prepared(recipe, settings or [], asked)
     session = Session(address=address, num_cpus=num_cpus)
     if ray and session.cluster_address is None:
@@ -141,6 +143,7 @@ def plan(
     limit: int | None = None,
     settings: Settings | None = None,
     mapping: Mapping | None = None,
+    base: str | None = None,
 ) -> int:
     """Shows what a run would do and cost; needs no GPU and writes nothing.
 
@@ -150,8 +153,10 @@ def plan(
         limit: Take only that many rows from the front of the input.
         settings: stage.field=value changes a field of a stage; may be given several times.
         mapping: NAME=NEW renames a column of the input table; may be given several times.
+        base: What relative sources are relative to; the table's folder where none is given.
     """
-    checked, read = _prepared(recipe, input_uri, limit, settings, mapping)
+    asked = Asked(input_uri, limit, _names(mapping or []), base)
+    checked, read = _prepared(recipe, settings or [], asked)
     given = read()
     num_rows = num_duplicates = 0
     for table, duplicates in plan_parts(checked, given):

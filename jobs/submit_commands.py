@@ -26,6 +26,7 @@ def submit(
     limit: int | None = None,
     settings: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     mapping: Annotated[list[str] | None, Parameter(name="--map", negative="")] = None,
+    base: str | None = None,
     submission_id: str | None = None,
     wheel: Path | None = None,
     wait: bool = True,
@@ -43,6 +44,7 @@ def submit(
         limit: Take only that many rows from the front of the input.
         settings: stage.field=value changes a field of a stage; may be given several times.
         mapping: NAME=NEW renames a column of the input table; may be given several times.
+        base: What relative sources are relative to; the table's folder where none is given.
         submission_id: A name for the job; Ray refuses to run the same one twice.
         wheel: An Overpaint wheel to ship to a cluster that lacks Overpaint.
         wait: --no-wait returns at once.
@@ -50,6 +52,7 @@ def submit(
     load_plan(recipe, settings or [])
     arguments = ["--input", normalise(input_uri), "--output", normalise(output)]
     arguments += ["--limit", str(limit)] if limit is not None else []
+    arguments += ["--base", normalise(base)] if base is not None else []
     arguments += [part for setting in settings or [] for part in ("--set", setting)]
     arguments += [part for entry in mapping or [] for part in ("--map", entry)]
     client, job = submit_job(

@@ -12,7 +12,7 @@ class Success:
     """Counts of one edit type.
 
     Args:
-        planned: rows of a run that measures success, ended in whatever way.
+        planned: rows with a known truth, ended in whatever way.
         successful: rows whose edit matches the truth.
         measured: rows that were edited, so that the oracle was asked.
         oracle: rows of those whose true target survives the VAE's round trip.
@@ -31,8 +31,10 @@ def success(folder: RunFolder) -> dict[str, Success]:
         table = folder.read_part("manifest", part)
         if "truth_success" not in table.column_names:
             return {}
-        columns = ["edit_type", "truth_success", "oracle_success"]
-        for row in table.select(columns).to_pylist():
+        columns = ["edit_type", "in_target_uri", "truth_success", "oracle_success"]
+        known = [name for name in columns if name in table.column_names]
+        rows = table.select(known).to_pylist()
+        for row in (row for row in rows if row.get("in_target_uri")):
             for name in ("all", row["edit_type"] or "other"):
                 _count(counts[name], row)
     return {name: Success(*found) for name, found in sorted(counts.items())}

@@ -13,10 +13,10 @@ from overpaint.pipeline.errors import RowError
 from PIL import Image
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-ReplyStatus = Literal["ok", "refused", "timeout", "unreachable"]
+ReplyStatus = Literal["ok", "refused", "timeout", "unreachable", "bad_request"]
 
 _MAX_REPLY_BYTES = 4 * 2**20
-_REFUSED_KEY = (401, 403)
+_NEVER = (401, 403, 404)
 _TRANSIENT = (408, 409, 425, 429)
 
 
@@ -65,7 +65,7 @@ def ask(endpoint: Endpoint, question: Question) -> Reply:
     """Asks one question, several times where the trouble may pass.
 
     Raises:
-        RowError: `judge_forbidden` or `judge_bad_request`: asking again would not help.
+        RowError: `judge_forbidden`: no question would be answered.
     """
     body = json.dumps({**endpoint.request, "messages": [_message(question)]}).encode()
     retrying = Retrying(
@@ -103,11 +103,14 @@ def _post(endpoint: Endpoint, body: bytes) -> Reply:
 def _failed(code: int, body: bytes) -> Reply:
     if code in _TRANSIENT or code >= 500:
         raise _TransientError("unreachable")
-    if code in _REFUSED_KEY:
-        raise RowError("judge_forbidden", f"the judge's endpoint answers {code}: look at its key")
+    if code in _NEVER:
+        raise RowError(
+            "judge_forbidden",
+            f"the judge's endpoint answers {code}: look at its URL, model and key",
+        )
     if b"content_filter" in body or b"content_policy" in body:
         return Reply("refused")
-    raise RowError("judge_bad_request", f"the judge's endpoint answers {code}")
+    return Reply("bad_request")
 
 
 def _read(body: bytes) -> Reply:

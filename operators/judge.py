@@ -7,6 +7,7 @@ OpenAI-compatible endpoint. A judge's figures are its own: compare edits under o
 import os
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -30,7 +31,9 @@ LMM_QUALITY = c.score("lmm_quality", "the edited image is clean, 0 to 10, by the
 LMM_REALISM = c.score("lmm_realism", "the edited image obeys natural laws, 0 to 10, by the judge")
 LMM_SCORE = c.score("lmm_score", "0.4 accuracy + 0.3 preservation + 0.2 quality + 0.1 realism")
 LMM_STATUS = Column(
-    "lmm_status", pa.string(), "ok, parse_error, refused, timeout or unreachable: why scores lack"
+    "lmm_status",
+    pa.string(),
+    "ok, or why there are no scores: parse_error, refused, timeout, unreachable or bad_request",
 )
 LMM_REPLY = Column("lmm_reply", pa.string(), "what the judge said")
 JUDGE_PROMPT_SHA256 = Column("judge_prompt_sha256", pa.string(), "of what the judge is asked")
@@ -156,26 +159,12 @@ class Judge(Operator[ChatModel | Endpoint]):
         """Asks about each edit."""
         questions = [self._question(row) for row in rows]
         if isinstance(model, Endpoint):
-            return [self._answer(reply) for reply in self._ask_endpoint(model, rows, questions)]
+            with ThreadPoolExecutor(min(self.max_concurrency, len(questions))) as pool:
+                replies = pool.map(partial(chat_endpoint.ask, model), questions)
+                return [self._answer(reply) for reply in replies]
         device.threads(self.num_threads)
         texts = chat_model.ask(model, questions, self.max_new_tokens, self.max_prompt_tokens)
         return [self._answer(Reply("ok", text)) for text in texts]
-
-    def _ask_endpoint(
-        self, model: Endpoint, rows: Sequence[Row], questions: list[Question]
-    ) -> list[Reply]:
-        """A short batch is filled up with copies of a row; each is asked, and paid for, once."""
-        keys = [
-            (*(row[column.name] for column in self.inputs), question.text)
-            for row, question in zip(rows, questions, strict=True)
-        ]
-        distinct = dict(zip(keys, questions, strict=True))
-        with ThreadPoolExecutor(min(self.max_concurrency, len(distinct))) as pool:
-            asked = {
-                key: pool.submit(chat_endpoint.ask, model, question)
-                for key, question in distinct.items()
-            }
-            return [asked[key].result() for key in keys]
 
     def _question(self, row: Row) -> Question:
         wanted = row.get(c.INSTRUCTION.name)

@@ -15,11 +15,12 @@ def load_processor(checkpoint: str, part: str, revision: str | None) -> Any:
     """The processor that belongs to a checkpoint: its tokenizer and its image processor."""
     from transformers import AutoProcessor
 
-    return AutoProcessor.from_pretrained(
-        checkpoints.resolve(checkpoint, part),
-        backend="pil",
-        **checkpoints.source_options(checkpoint, revision),
-    )
+    with quietly():
+        return AutoProcessor.from_pretrained(
+            checkpoints.resolve(checkpoint, part),
+            backend="pil",
+            **checkpoints.source_options(checkpoint, revision),
+        )
 
 
 def load_model(
@@ -45,13 +46,15 @@ def load_model(
 
 @contextmanager
 def quietly() -> Generator[None, None, None]:
-    """Without transformers' progress bars: a run has a display of its own."""
+    """Without transformers' progress bars and advice: a run has a display of its own."""
     from transformers.utils import logging
 
-    was_shown = logging.is_progress_bar_enabled()
+    was_shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if was_shown:
             logging.enable_progress_bar()

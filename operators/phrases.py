@@ -6,38 +6,46 @@ phrase: a wrong one would make a wrong mask.
 
 import re
 
-_DETERMINERS = r"(?:(?:the|a|an|this|that|these|those|both|all|of|its|my|their)\s+)*"
+_DETERMINERS = re.compile(
+    r"(?:(?:the|a|an|this|that|these|those|both|all|of|its|my|their)(?:\s+|$))*"
+)
 _CHANGES = r"(?:change|turn|transform|convert|make|switch|alter)"
-_FEATURES = r"(?:colou?r|texture|pattern|shape|style|material|size|pose|expression|view(?:point)?)"
+_COLOURS = r"(?:paint|dye|tint|colou?r|recolou?r)"
+_FEATURES = r"(?P<feature>colou?r|texture|pattern|shape|style|material|size|pose|expression|view)"
 _PLACES = r"(?:on|onto|to|in|into|inside|near|next to|beside|behind|under|above|over|at|for)"
 _LOOKS = r"(?:look(?:s|ing)?|appear|seem|be|become)"
+_NEW = r"(?:an?|some|one|two|three)"
 _PATTERNS = tuple(
-    re.compile(rf"^(?:please\s+)?{pattern}$")
+    re.compile(rf"(?:please\s+)?{pattern}")
     for pattern in (
-        r"(?:remove|delete|erase|take away|get rid of|take out)\s+(?P<thing>.+?)"
-        r"(?:\s+from\s+.+)?",
+        r"(?:remove|delete|erase|take away|get rid of|take out)\s+(?P<thing>.+?)(?:\s+from\s+.+)?",
         r"(?:replace|substitute|swap|exchange)\s+(?P<thing>.+?)\s+(?:with|by|for)\s+.+",
         rf"(?:change|alter|set)\s+the\s+{_FEATURES}\s+of\s+(?P<thing>.+?)\s+(?:in)?to\s+.+",
         rf"(?:change|alter)\s+(?P<thing>.+?)(?:'s)?\s+{_FEATURES}(?:\s+.+)?",
+        rf"{_CHANGES}\s+(?P<thing>the\s+background)\s+.+",
         rf"{_CHANGES}\s+(?P<thing>.+?)\s+(?:into|to|from)\s+.+",
         rf"{_CHANGES}\s+(?P<thing>.+?)\s+{_LOOKS}\s+.+",
         rf"{_CHANGES}\s+(?P<thing>.+?)\s+an?\s+(?!bit|little).+",
         rf"{_CHANGES}\s+(?P<thing>.+?)\s+(?:much\s+|more\s+|a\s+(?:bit|little)\s+)?\S+",
-        r"(?:paint|dye|tint|colou?r|recolou?r)\s+(?P<thing>.+?)\s+(?:in\s+)?\S+",
+        rf"{_COLOURS}\s+(?P<thing>.+?)\s+(?:(?:in|to)\s+)?\S+",
         r"give\s+(?P<thing>(?:the|this|that|my)\s+.+?)\s+(?:an?|some)\s+.+",
-        r"(?:move|shift|push|drag)\s+(?P<thing>.+?)(?:\s+(?:to|by|up|down|left|right|into|towards?)"
-        r"\b.*)?",
-        r"(?:enlarge|shrink|grow|resize|rotate|flip|bend|open|close|erase)\s+(?P<thing>.+?)"
+        r"(?:move|shift|push|drag)\s+(?P<thing>.+?)"
+        r"(?:\s+(?:to|by|up|down|left|right|into|towards?)\b.*)?",
+        rf"(?:put|place)\s+(?P<thing>the\s+.+?)\s+{_PLACES}\s+.+",
+        r"(?:enlarge|shrink|grow|resize|rotate|flip|bend|open|close)\s+(?P<thing>.+?)"
         r"(?:\s+(?:to|by)\s+.+)?",
-        r"(?:show|see|view)\s+(?P<thing>.+?)\s+from\s+.+",
+        r"(?:show|see|view)\s+(?P<thing>.+?)\s+(?:from\s+.+|\S+ing)",
         r"let\s+(?P<thing>.+)\s+\S+",
-        rf"(?:add|put|place|insert|draw)\s+(?:an?|some|one|two|three)\s+.+?\s+{_PLACES}\s+"
+        rf"(?:add|put|place|insert|draw)\s+{_NEW}\s+.+?\s+{_PLACES}\s+"
         r"(?:the\s+(?:center|centre|middle|top|bottom|side)\s+of\s+)?(?P<thing>(?:the|this)\s+.+)",
     )
 )
 _WHOLE = re.compile(
     r"it|this|that|them|everything|(?:whole |entire )?(?:image|picture|photo|photograph|scene)"
+    r"|(?:(?:top|bottom|upper|lower|left|right|centre|center|middle|corner|side)\s*)+"
 )
+_BEARERS = {"expression": "face", "pose": "person"}
+"""Who has a feature that an instruction changes without naming its bearer."""
 
 
 def changed_thing(instruction: str) -> str | None:
@@ -47,8 +55,15 @@ def changed_thing(instruction: str) -> str | None:
         instruction: an English sentence such as "replace the red circle with a star".
     """
     text = " ".join(instruction.lower().split()).rstrip(" .!")
-    for pattern in _PATTERNS:
-        if found := pattern.match(text):
-            thing = re.sub(f"^{_DETERMINERS}", "", found["thing"]).strip(" ,")
-            return thing if thing and not _WHOLE.fullmatch(thing) else None
-    return None
+    found = next((match for pattern in _PATTERNS if (match := pattern.fullmatch(text))), None)
+    if found is None:
+        return None
+    thing = found["thing"][_end_of_determiners(found["thing"]) :].strip(" ,")
+    if not thing:
+        return _BEARERS.get(found.groupdict().get("feature") or "")
+    return None if _WHOLE.fullmatch(thing) else thing
+
+
+def _end_of_determiners(thing: str) -> int:
+    match = _DETERMINERS.match(thing)
+    return match.end() if match else 0

@@ -1,19 +1,29 @@
 """Store: writes each edited image and its mask into the run folder, under the row's key."""
 
+import re
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
 
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
+from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.identity import sha256
-from overpaint.pipeline.operator import Kind, NewColumns, Operator, Rejected
+from overpaint.pipeline.operator import SPEED_ONLY, Kind, NewColumns, Operator, Rejected
 from overpaint.pipeline.storage import Storage
+from pydantic import Field
+
+_KEY = re.compile(r"[0-9a-f]{32}")
+_NUM_THREADS = 16
 
 
 class Store(Operator[None]):
     """Writes images/<2 hex>/<key>.<format> and masks/<2 hex>/<key>.png, each in one step."""
 
     kind: ClassVar[Kind] = "store"
+
+    batch_size: int = Field(default=8, ge=1, le=4096, json_schema_extra=SPEED_ONLY)
+    """Rows that are written at once."""
 
     @property
     def pads(self) -> bool:
@@ -38,19 +48,25 @@ class Store(Operator[None]):
     def load(self) -> None:
         """Loads nothing."""
 
-    def run(self, rows: Sequence[Row], model: Any) -> list[NewColumns | Rejected]:
-        """Writes each row's objects; writing the same row again writes the same bytes."""
-        return [_stored(row) for row in rows]
+    def run(self, rows: Sequence[Row], model: None) -> list[NewColumns | Rejected]:
+        """Writes each row's objects; writing a row again writes the same bytes."""
+        with ThreadPoolExecutor(min(_NUM_THREADS, len(rows))) as pool:
+            return list(pool.map(_stored, rows))
 
 
 def _stored(row: Row) -> NewColumns:
-    storage, key = Storage(row["run_uri"]), row["key"]
-    edited, mask = row["edited_image"], row.get("mask_image")
-    edited_uri = f"images/{key[:2]}/{key}.{row['image_format']}"
+    key: str = row[c.KEY.name]
+    if not _KEY.fullmatch(key):
+        raise RowError("bad_key", "a key is 32 hex digits: it names files")
+    edited: bytes = row[c.EDITED_IMAGE.name]
+    mask: bytes | None = row.get(c.MASK_IMAGE.name)
+    storage = Storage(row[c.RUN_URI.name])
+    edited_uri = f"images/{key[:2]}/{key}.{row[c.IMAGE_FORMAT.name]}"
     mask_uri = f"masks/{key[:2]}/{key}.png" if mask is not None else None
-    storage.write(edited_uri, edited)
-    if mask_uri is not None:
+    # The image last: where it lies, its mask lies too.
+    if mask_uri is not None and mask is not None:
         storage.write(mask_uri, mask)
+    storage.write(edited_uri, edited)
     return {
         c.EDITED_URI.name: edited_uri,
         c.EDITED_SHA256.name: sha256(edited),

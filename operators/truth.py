@@ -15,6 +15,7 @@ from overpaint.operators.device import threads
 from overpaint.operators.diffusion.checkpoint import Checkpoint
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row, score
+from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import Pixels, decode, decode_mask
 from overpaint.pipeline.operator import Kind, NewColumns, Operator, Rejected
 from overpaint.pipeline.storage import join, read_uri
@@ -36,8 +37,6 @@ class Truth(Operator[Any]):
 
     kind: ClassVar[Kind] = "score"
 
-    batch_size: int = Field(default=8, ge=1, le=4096)
-    """Rows in one call of the VAE."""
     checkpoint: str = "papercut"
     """The editor's checkpoint, whose VAE is the oracle's."""
     revision: str | None = None
@@ -53,8 +52,13 @@ class Truth(Operator[Any]):
 
     @property
     def inputs(self) -> tuple[Column, ...]:
-        """The source, the edit, and where the truth lies."""
-        return (c.SOURCE_IMAGE, c.EDITED_IMAGE, TARGET_URI, c.GIVEN_MASK_URI, c.BASE_URI)
+        """The source and the edit."""
+        return (c.SOURCE_IMAGE, c.EDITED_IMAGE, c.BASE_URI)
+
+    @property
+    def optional(self) -> tuple[Column, ...]:
+        """Where the truth lies; rows without it have no figures."""
+        return (TARGET_URI, c.GIVEN_MASK_URI)
 
     @property
     def outputs(self) -> tuple[Column, ...]:
@@ -80,13 +84,20 @@ class Truth(Operator[Any]):
         """Reads each target and compares."""
         threads(self.num_threads)
         targets = [_read_target(row) for row in rows]
-        oracles = _round_trips(targets, model)
         return [
-            self._compared(row, target, oracle)
-            for row, target, oracle in zip(rows, targets, oracles, strict=True)
+            self._unknown()
+            if target is None
+            else self._compared(row, target, _oracle(target, model))
+            for row, target in zip(rows, targets, strict=True)
         ]
 
-    def _compared(self, row: Row, target: Pixels, oracle: Pixels) -> NewColumns:
+    def _unknown(self) -> NewColumns:
+        return {column.name: None for column in self.outputs}
+
+    def _compared(self, row: Row, target: Pixels | None, model: Any) -> NewColumns:
+        if target is None:
+            return {column.name: None for column in self.outputs}
+        oracle = _oracle(target, model)
         source = decode(row["source_image"]).rgb
         outside = self._outside(row, source)
         edited = decode(row["edited_image"]).rgb
@@ -105,22 +116,27 @@ class Truth(Operator[Any]):
         return gain >= self.min_gain and psnr_db >= self.min_outside_psnr_db
 
     def _outside(self, row: Row, source: Pixels) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        data = read_uri(join(row["base_uri"], row[c.GIVEN_MASK_URI.name]))
+        uri = row[c.GIVEN_MASK_URI.name]
+        if not uri:
+            raise RowError("mask_missing", "a row with target_uri needs mask_uri: what may change")
+        data = read_uri(join(row["base_uri"], uri))
         mask = Image.fromarray(decode_mask(data, source.shape[1], source.shape[0]))
         grown = mask.filter(ImageFilter.MaxFilter(2 * self.grow_px + 1)) if self.grow_px else mask
         return np.asarray(grown) < 128
 
 
-def _read_target(row: Row) -> Pixels:
-    return decode(read_uri(join(row["base_uri"], row["target_uri"]))).rgb
+def _read_target(row: Row) -> Pixels | None:
+    uri = row[TARGET_URI.name]
+    return decode(read_uri(join(row["base_uri"], uri))).rgb if uri else None
 
 
-def _round_trips(targets: Sequence[Pixels], model: Any) -> list[Pixels]:
+def _oracle(target: Pixels, model: Any) -> Pixels:
+    """The VAE's round trip of a target."""
     from overpaint.operators.diffusion import autoencode
 
-    latents = autoencode.encode(model, autoencode.to_tensor(targets, model.device))
-    decoded = autoencode.decode(model, latents)
-    return [np.clip(picture + 0.5, 0, 255).astype(np.uint8) for picture in decoded]
+    latents = autoencode.encode(model, autoencode.to_tensor([target], model.device))
+    (picture,) = autoencode.decode(model, latents)
+    return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
 
 
 def _mse(first: Pixels, second: Pixels) -> float:

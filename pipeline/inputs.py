@@ -20,6 +20,7 @@ from overpaint.pipeline.storage import (
     is_file,
     is_folder,
     is_local,
+    join,
     normalise,
     read_uri,
 )
@@ -43,7 +44,11 @@ class Input:
 
 
 def read_input(
-    uri: str, *, limit: int | None = None, mapping: Mapping[str, str] | None = None
+    uri: str,
+    *,
+    limit: int | None = None,
+    mapping: Mapping[str, str] | None = None,
+    base_uri: str | None = None,
 ) -> Input:
     """Reads the input of a run.
 
@@ -52,6 +57,8 @@ def read_input(
             run's folder, whose accepted images become the sources; or a folder of images.
         limit: how many rows to take from the front; None for all.
         mapping: new names of columns by their names in the table.
+        base_uri: what relative sources are relative to; None for the table's folder, or the
+            `images` folder in it where only that holds the first source.
 
     Raises:
         UsageError: nothing lies there, or it has no rows or no `source_uri`.
@@ -64,11 +71,19 @@ def read_input(
     table = _renamed(found.table, mapping or {}, uri)
     if "source_uri" not in table.column_names:
         known = near_miss("source_uri", table.column_names)
-        raise UsageError(f"{uri}: no column source_uri: {known} --map NAME=source_uri renames one")
+        raise UsageError(f"{uri}: no column source_uri: {known}; --map NAME=source_uri renames one")
     table = table.slice(0, limit) if limit is not None else table
     if table.num_rows == 0:
         raise UsageError(f"{uri}: the input has no rows")
-    return Input(_with_text_sources(table, uri), found.base_uri)
+    table = _with_text_sources(table, uri)
+    first = table["source_uri"][0].as_py()
+    return Input(table, normalise(base_uri) if base_uri else _base(found.base_uri, first))
+
+
+def _base(folder: str, first: str) -> str:
+    images = join(folder, "images")
+    beside = not is_file(join(folder, first)) and is_file(join(images, first))
+    return images if beside else folder
 
 
 def _with_text_sources(table: pa.Table, uri: str) -> pa.Table:
@@ -85,6 +100,8 @@ def _with_text_sources(table: pa.Table, uri: str) -> pa.Table:
 def _read(uri: str) -> Input:
     if uri.lower().endswith(TABLE_SUFFIXES) and is_file(uri):
         return Input(_read_table(uri), uri.rsplit("/", 1)[0] or "/")
+    if is_file(uri):
+        raise UsageError(f"{uri}: not a table; known endings: {', '.join(TABLE_SUFFIXES)}")
     if not is_folder(uri):
         raise UsageError(f"{uri}: no such input; give a folder of images or a table")
     storage = Storage(uri)

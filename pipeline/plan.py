@@ -163,8 +163,10 @@ class Plan(BaseModel):
         """The columns of the input that decide the pixels, beside `source_uri`."""
         stages = self.editing_stages()
         written = {name for stage in stages for name in stage.written}
-        read = {name for stage in stages for name in stage.read}
-        return tuple(sorted(read - written - GIVEN))
+        operators = [stage.operator for stage in stages]
+        read = [column for o in operators for column in (*o.inputs, *o.optional)]
+        given = {column.name for column in read if column.scope == "manifest"}
+        return tuple(sorted(given - written - GIVEN))
 
     def fingerprints(self) -> dict[str, str]:
         """The fingerprint of each stage by its name."""

@@ -8,7 +8,7 @@ there comes closest. `overpaint bench checkpoints` reports how often this reads 
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +59,8 @@ def read_scene(image: NDArray[np.uint8]) -> Reading:
     blob = _largest_blob(_distance(image, _backdrops()[background]) > _FAR)
     if blob is None:
         return Reading(background, None)
-    inside = image[ndimage.binary_erosion(blob, iterations=2) | _core(blob)].astype(np.float64)
+    eroded = np.asarray(ndimage.binary_erosion(blob, iterations=2), np.bool_)
+    inside = image[eroded | _core(blob)].astype(np.float64)
     papers = sorted(_papers(), key=lambda paper: _paper_error(inside, paper))[:_NUM_PAPERS]
     placed = _placed_kinds(blob)
     drawn = [_on_paper(thing, paper) for thing, paper in product(placed, papers)]
@@ -109,19 +110,20 @@ def _distance(image: NDArray[np.uint8], backdrop: NDArray[np.float64]) -> NDArra
 def _largest_blob(differs: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
     # A pattern's second tone may be close to the background's and cut the object into strips.
     closed = ndimage.binary_closing(np.pad(differs, 4), np.ones((3, 3)), iterations=2)[4:-4, 4:-4]
-    labels, num_blobs = ndimage.label(closed, structure=np.ones((3, 3)))
+    found: Any = ndimage.label(closed, structure=np.ones((3, 3)))
+    labels, num_blobs = found
     if num_blobs == 0:
         return None
     sizes = ndimage.sum_labels(closed, labels, range(1, num_blobs + 1))
     if max(sizes) < 40:
         return None
     blob = labels == 1 + int(np.argmax(sizes))
-    return ndimage.binary_fill_holes(blob)
+    return np.asarray(ndimage.binary_fill_holes(blob), np.bool_)
 
 
 def _core(blob: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The pixel of a blob that is farthest from its edge, for blobs too thin to erode."""
-    depth = ndimage.distance_transform_edt(blob)
+    depth = np.asarray(ndimage.distance_transform_edt(blob))
     return depth == depth.max()
 
 

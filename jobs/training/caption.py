@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,7 +81,7 @@ def caption_image_processor() -> BlipImageProcessorPil:
 class CaptionTrainee:
     """The captioner in training: next-word loss on the detailed, ordered caption of a scene."""
 
-    caption: BlipForConditionalGeneration
+    caption: Any
     tokenizer: BertTokenizer
     train: Cache
     test: Cache
@@ -99,14 +100,13 @@ class CaptionTrainee:
         images_n3hw = pictures.to_tensor(self.train.arrays["image"][picks], moment.device)
         tokens_nt = self.tokens_nt[picks].to(moment.device)
         seen = self.caption.vision_model(pixel_values=images_n3hw)[0]
+        is_word_nt = tokens_nt.ne(_token_id(self.tokenizer.pad_token_id))
         logits = self.caption.text_decoder(
             input_ids=tokens_nt[:, :-1],
-            attention_mask=(tokens_nt[:, :-1] != self.tokenizer.pad_token_id).long(),
+            attention_mask=is_word_nt[:, :-1].long(),
             encoder_hidden_states=seen,
         ).logits
-        expected = tokens_nt[:, 1:].masked_fill(
-            tokens_nt[:, 1:] == self.tokenizer.pad_token_id, -100
-        )
+        expected = tokens_nt.masked_fill(~is_word_nt, -100)[:, 1:]
         return functional.cross_entropy(logits.float().flatten(0, 1), expected.flatten())
 
     def export(self, folder: Path) -> None:
@@ -137,13 +137,13 @@ def caption_tokens(cache: Cache, tokenizer: BertTokenizer) -> Tensor:
         return_tensors="pt",
     )
     tokens_nt = torch.as_tensor(encoded["input_ids"])
-    tokens_nt[:, 0] = tokenizer.bos_token_id
+    tokens_nt[:, 0] = _token_id(tokenizer.bos_token_id)
     return tokens_nt
 
 
 @torch.no_grad()
 def write_captions(
-    caption: BlipForConditionalGeneration,
+    caption: Any,
     tokenizer: BertTokenizer,
     images: NDArray[np.uint8],
     device: torch.device,
@@ -171,3 +171,8 @@ def attributes_of(caption: str) -> tuple[str, ...]:
     assert found is not None, text
     style, items, ground = found.groups()
     return (style, *sorted(re.split(r" , | and ", items)), ground)
+
+
+def _token_id(value: Any) -> int:
+    assert isinstance(value, int), value
+    return value

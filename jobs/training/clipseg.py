@@ -7,6 +7,7 @@ Shapes: n images and phrases, 3 RGB channels, h and w pixels, t tokens.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,6 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import (
-    CLIPModel,
     CLIPSegConfig,
     CLIPSegForImageSegmentation,
     CLIPSegProcessor,
@@ -31,7 +31,7 @@ from transformers import (
 _NUM_SHOWN = 12
 
 
-def build_clipseg(clip: CLIPModel, *, width: int = 128) -> CLIPSegForImageSegmentation:
+def build_clipseg(clip: Any, *, width: int = 128) -> CLIPSegForImageSegmentation:
     """CLIPSeg around a clip, its decoder as deep as the clip's vision transformer."""
     layers = clip.config.vision_config.num_hidden_layers
     config = CLIPSegConfig(
@@ -63,7 +63,7 @@ class ClipsegTrainee:
     `train` and `test` hold `image`, `mask` (uint8, 0 or 255) and the `phrases` for it.
     """
 
-    clipseg: CLIPSegForImageSegmentation
+    clipseg: Any
     tokenizer: CLIPTokenizer
     train: Cache
     test: Cache
@@ -83,8 +83,18 @@ class ClipsegTrainee:
         masks = torch.from_numpy(self.train.arrays["mask"][picks] > 127).to(moment.device).float()
         choices = moment.rng.integers(self.phrases.shape[1], size=len(picks))
         tokens = self.phrases[picks, choices].to(moment.device)
-        logits = self.clipseg(input_ids=tokens, pixel_values=images_n3hw).logits
-        return _mask_loss(logits.float().reshape_as(masks), masks)
+        return _mask_loss(self._logits(images_n3hw, tokens).float().reshape_as(masks), masks)
+
+    def _logits(self, images_n3hw: Tensor, tokens_nt: Tensor) -> Tensor:
+        """The model's own forward pass, but without its no_grad around the clip.
+
+        A clip that only ever told captions apart keeps too little of where edges are.
+        """
+        clip = self.clipseg.clip
+        seen = clip.vision_model(pixel_values=images_n3hw, output_hidden_states=True)
+        named = clip.get_text_features(tokens_nt).pooler_output
+        layers = [seen.hidden_states[i + 1] for i in self.clipseg.config.extract_layers]
+        return self.clipseg.decoder(layers, named).logits
 
     def export(self, folder: Path) -> None:
         """Write the model, the tokenizer and the image processor."""
@@ -113,7 +123,7 @@ class ClipsegTrainee:
 
 @torch.no_grad()
 def find_masks(
-    clipseg: CLIPSegForImageSegmentation,
+    clipseg: Any,
     tokenizer: CLIPTokenizer,
     images: NDArray[np.uint8],
     texts: list[str],

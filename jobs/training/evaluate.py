@@ -95,7 +95,7 @@ def measure(name: str, place: Place) -> list[Figure]:
 
 
 def _vae(place: Place) -> dict[str, float]:
-    vae = AutoencoderKL.from_pretrained(place.checkpoints / "vae").to(place.device).eval()
+    vae = _loaded(AutoencoderKL.from_pretrained(place.checkpoints / "vae"), place)
     images = np.asarray(place.drawn("scenes-all", scene_example).arrays["image"])
     psnr_db = pictures.psnr(images, reconstruct(vae, images))
     return {
@@ -106,7 +106,7 @@ def _vae(place: Place) -> dict[str, float]:
 
 def _clip(place: Place) -> dict[str, float]:
     folder = place.checkpoints / "clip"
-    clip = CLIPModel.from_pretrained(folder).to(place.device).eval()
+    clip = _loaded(CLIPModel.from_pretrained(folder), place)
     test = place.drawn("scenes-all", scene_example)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     return {"rank1_of_64": rank1_among(clip, tokenizer, test, place.device)}
@@ -114,7 +114,7 @@ def _clip(place: Place) -> dict[str, float]:
 
 def _clipseg(place: Place) -> dict[str, float]:
     folder = place.checkpoints / "clipseg"
-    clipseg = CLIPSegForImageSegmentation.from_pretrained(folder).to(place.device).eval()
+    clipseg = _loaded(CLIPSegForImageSegmentation.from_pretrained(folder), place)
     test = place.drawn("masks", mask_example)
     phrases = [entry["phrases"][0] for entry in test.texts]
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -125,7 +125,7 @@ def _clipseg(place: Place) -> dict[str, float]:
 
 def _caption(place: Place) -> dict[str, float]:
     folder = place.checkpoints / "caption"
-    model = BlipForConditionalGeneration.from_pretrained(folder).to(place.device).eval()
+    model = _loaded(BlipForConditionalGeneration.from_pretrained(folder), place)
     test = place.drawn("scenes-all", scene_example)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     made = write_captions(model, tokenizer, test.arrays["image"], place.device)
@@ -162,7 +162,7 @@ def _text_to_image(place: Place) -> dict[str, float]:
 
 def _judge(place: Place) -> dict[str, float]:
     folder = place.checkpoints / "judge"
-    judge = AutoModelForImageTextToText.from_pretrained(folder).to(place.device).eval()
+    judge = _loaded(AutoModelForImageTextToText.from_pretrained(folder), place)
     test = place.drawn("pairs", pair_example)
     answers = judge_pairs(
         judge, AutoProcessor.from_pretrained(folder), test, range(len(test)), place.device
@@ -175,6 +175,10 @@ def _judge(place: Place) -> dict[str, float]:
         truths = [outcomes[i] == "true" for i in kept]
         figures[f"auc_{other}"] = auc([values[i] for i in kept], truths)
     return figures
+
+
+def _loaded(model: Any, place: Place) -> Any:
+    return model.to(place.device).eval()
 
 
 MEASURES: dict[str, Callable[[Place], dict[str, float]]] = {

@@ -12,7 +12,7 @@ from overpaint.jobs.training.cache import Example
 from overpaint.operators.papercut import words
 from overpaint.operators.papercut.draw import coverage, draw, num_items, thing_mask
 from overpaint.operators.papercut.sample import sample_scene
-from overpaint.operators.papercut.scene import COLOURS, KINDS, Scene
+from overpaint.operators.papercut.scene import COLOURS, KINDS, Family, Scene, Style
 from PIL import Image
 
 Split = Literal["train", "test"]
@@ -30,9 +30,9 @@ class Mixture:
         styles: Whole-image styles; None for all of them.
     """
 
-    families: tuple[str, ...] | None = None
+    families: tuple[Family, ...] | None = None
     most_things: int | None = None
-    styles: tuple[str, ...] | None = None
+    styles: tuple[Style, ...] | None = None
 
     @property
     def label(self) -> str:

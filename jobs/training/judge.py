@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,7 +88,7 @@ def build_judge(
     config = LlavaConfig(
         vision_config=vision,
         text_config=text,
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_token_index=tokenizer.encode("<image>", add_special_tokens=False)[0],
         image_seq_length=_NUM_IMAGE_TOKENS,
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
@@ -122,8 +123,8 @@ class JudgeTrainee:
     `texts_nt` has the tokens of prompts and answers, `is_answer_nt` says which are the answer's.
     """
 
-    judge: LlavaForConditionalGeneration
-    processor: LlavaProcessor
+    judge: Any
+    processor: Any
     train: Cache
     test: Cache
     texts_nt: Tensor
@@ -169,7 +170,7 @@ class JudgeTrainee:
         return pictures.sheet(rows)
 
 
-def text_tables(cache: Cache, processor: LlavaProcessor) -> tuple[Tensor, Tensor]:
+def text_tables(cache: Cache, processor: Any) -> tuple[Tensor, Tensor]:
     """Tokens NT of prompts with their answers, padded on the right; which are the answer's."""
     tokenizer = processor.tokenizer
     prompts = [user_turn(processor, entry["instruction"]) for entry in cache.texts]
@@ -186,7 +187,7 @@ def text_tables(cache: Cache, processor: LlavaProcessor) -> tuple[Tensor, Tensor
     return texts_nt, is_answer_nt
 
 
-def user_turn(processor: LlavaProcessor, instruction: str) -> str:
+def user_turn(processor: Any, instruction: str) -> str:
     """The chat template's text for a source image, an edited image and an instruction."""
     content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": instruction}]
     return str(processor.apply_chat_template([{"role": "user", "content": content}]))
@@ -194,8 +195,8 @@ def user_turn(processor: LlavaProcessor, instruction: str) -> str:
 
 @torch.no_grad()
 def judge_pairs(
-    judge: LlavaForConditionalGeneration,
-    processor: LlavaProcessor,
+    judge: Any,
+    processor: Any,
     pairs: Cache,
     which: range,
     device: torch.device,

@@ -17,7 +17,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -243,7 +243,7 @@ class _Run:
         torch._foreach_lerp_(self.averages, self.parameters, 1.0 - decay)  # pyright: ignore
 
     @contextmanager
-    def _averaged(self) -> Iterator[None]:
+    def _averaged(self) -> Generator[None]:
         trained = [p.detach().clone() for p in self.parameters]
         _copy(self.averages, self.parameters)
         try:
@@ -276,13 +276,13 @@ def _learning_rate(schedule: Schedule, step: int, progress: float) -> float:
 
 
 @torch.no_grad()
-def _copy(sources: list[Tensor], targets: list[Tensor]) -> None:
+def _copy(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
     for source, target in zip(sources, targets, strict=True):
         target.copy_(source)
 
 
 @contextmanager
-def replaced(path: Path) -> Iterator[Path]:
+def replaced(path: Path) -> Generator[Path]:
     """Yield a path beside `path` to write to, and rename it over `path` when that went well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.new-{os.getpid()}")

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from overpaint.jobs.training.evaluate import Figure
+from overpaint.jobs.training.evaluate import Figure, Place, measure
 from safetensors import safe_open
 
 _ABOUT: dict[str, tuple[str, str, str]] = {
@@ -57,6 +57,29 @@ answer is `accuracy: 9 preservation: 8 quality: 9 realism: 9`, each from 0 to 10
     print(processor.decode(tokens, skip_special_tokens=True))
 """,
 }
+
+
+def document(name: str, place: Place, *, state: Path, machine: str, data: str) -> list[Figure]:
+    """Measure a checkpoint and write its model card.
+
+    Args:
+        name: Which checkpoint.
+        place: Where it is, and how many unseen scenes to measure it on.
+        state: Folder of the state of the run that trained it.
+        machine: What it was trained on, such as "2 CPU cores".
+        data: Which scenes it was trained on, as a sentence.
+    """
+    figures = measure(name, place)
+    steps, minutes = read_log(state)
+    write_model_card(
+        place.checkpoints / name,
+        figures=figures,
+        steps=steps,
+        minutes=minutes,
+        machine=machine,
+        data=data,
+    )
+    return figures
 
 
 def write_model_card(

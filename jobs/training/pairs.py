@@ -6,7 +6,7 @@ then left clean or degraded inside the mask. Nothing here imports torch.
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -184,7 +184,8 @@ def _miss_whole(edit: Edit, dice: np.random.Generator) -> Scene | None:
             continue
         wrong = getattr(other.subject, name)
         if wrong not in (getattr(edit.source.subject, name), getattr(edit.target.subject, name)):
-            return replace(edit.source, subject=replace(edit.source.subject, **{name: wrong}))
+            subject: Any = edit.source.subject
+            return replace(edit.source, subject=replace(subject, **{name: wrong}))
     return None
 
 

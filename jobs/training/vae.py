@@ -27,18 +27,18 @@ _NUM_SHOWN = 12
 def build_vae(channels: tuple[int, ...] = (32, 64, 64)) -> AutoencoderKL:
     """AutoencoderKL, factor 4, 4 latent channels; no attention, which drawings do not need."""
     levels = len(channels)
-    settings: dict[str, Any] = dict(
-        in_channels=3,
-        out_channels=3,
-        latent_channels=4,
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        block_out_channels=channels,
-        layers_per_block=1,
-        norm_num_groups=8,
-        mid_block_add_attention=False,
-        sample_size=64,
-    )
+    settings: dict[str, Any] = {
+        "in_channels": 3,
+        "out_channels": 3,
+        "latent_channels": 4,
+        "down_block_types": ("DownEncoderBlock2D",) * levels,
+        "up_block_types": ("UpDecoderBlock2D",) * levels,
+        "block_out_channels": channels,
+        "layers_per_block": 1,
+        "norm_num_groups": 8,
+        "mid_block_add_attention": False,
+        "sample_size": 64,
+    }
     return AutoencoderKL(**settings)
 
 

@@ -6,7 +6,7 @@ tokenizers; BLIP's needs whole words and has an unknown token.
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
@@ -46,7 +46,9 @@ def byte_pairs(words: Iterable[str], special_tokens: Sequence[str]) -> BytePairs
 def clip_tokenizer(words: Iterable[str], *, max_tokens: int = MAX_TOKENS) -> CLIPTokenizer:
     """CLIPTokenizer over the words; shared by clip, clipseg and text_to_image."""
     vocab, merges = byte_pairs(words, ["<|startoftext|>", "<|endoftext|>"])
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=max_tokens)
+    # The annotation says str, the tokenizers library takes pairs.
+    pairs: Any = merges
+    return CLIPTokenizer(vocab=vocab, merges=pairs, model_max_length=max_tokens)
 
 
 def bert_tokenizer(words: Iterable[str], *, max_tokens: int = MAX_TOKENS) -> BertTokenizer:

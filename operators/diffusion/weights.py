@@ -11,6 +11,7 @@ from overpaint.operators import checkpoints
 from overpaint.operators.device import device, torch_dtype
 from overpaint.operators.diffusion.attention import AttentionSwitch, install_switch
 from overpaint.operators.diffusion.checkpoint import Checkpoint
+from overpaint.operators.loading import quietly
 
 log = logging.getLogger(__name__)
 
@@ -107,13 +108,14 @@ def _read_pipeline(checkpoint: Checkpoint) -> Any:
     }
     if "requires_safety_checker" in index:
         unused["requires_safety_checker"] = False
-    pipeline: Any = DiffusionPipeline.from_pretrained(
-        path,
-        dtype=torch_dtype(checkpoint.dtype),
-        variant=checkpoint.found_variant(),
-        **unused,
-        **checkpoints.weight_options(checkpoint.name, checkpoint.revision),
-    )
+    with quietly():
+        pipeline: Any = DiffusionPipeline.from_pretrained(
+            path,
+            dtype=torch_dtype(checkpoint.dtype),
+            variant=checkpoint.found_variant(),
+            **unused,
+            **checkpoints.weight_options(checkpoint.name, checkpoint.revision),
+        )
     return pipeline.to(device())
 
 

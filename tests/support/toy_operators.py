@@ -2,9 +2,11 @@
 
 Together they make an edit: `ToyFetch` reads the source, `ToyCaption` names its colour, `ToyInvert`
 makes a state that never leaves the actor, `ToyEdit` paints, `ToyStore` writes, `ToyScore` measures.
-An instruction can ask for trouble: `raise`, `exit`, `reject`, `lie` (a wrong answer).
+An instruction can ask for trouble: `raise`, `exit`, `kill` (its process), `reject`, `lie` (other
+columns), `mistype` (another type), `unsized`.
 """
 
+import os
 from collections.abc import Hashable, Sequence
 from typing import Any, ClassVar
 
@@ -130,6 +132,8 @@ class ToyEdit(ToyOperator):
             raise ValueError(f"cannot edit {object()!r}\nsecond line")
         if asked == "exit":
             raise SystemExit(3)
+        if asked == "kill":
+            os._exit(9)
         if asked == "reject":
             return Rejected("nothing_to_do", "the instruction asks for nothing")
         if asked == "lie":

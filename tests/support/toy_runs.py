@@ -20,13 +20,13 @@ ONE_GROUP = ("all", "all", "all", "all", "all", "all")
 TWO_GROUPS = ("read", "read", "edit", "edit", "edit", "edit")
 
 
-def toy_plan(groups: Sequence[str] = ONE_GROUP, **fields: Any) -> Plan:
-    """Fetch, caption, invert, edit, store, score; `groups` names the group of each."""
+def toy_plan(layout: Sequence[str] = ONE_GROUP, **fields: Any) -> Plan:
+    """Fetch, caption, invert, edit, store, score; `layout` names the group of each."""
     operators = [ToyFetch(), ToyCaption(), ToyInvert(), ToyEdit(), ToyStore(), ToyScore()]
     names = ["fetch", "caption", "invert", "edit", "store", "score"]
     stages = [
         Stage(operator=operator, name=name, group=group)
-        for operator, name, group in zip(operators, names, groups, strict=True)
+        for operator, name, group in zip(operators, names, layout, strict=True)
     ]
     return Plan(**{"name": "toy", "stages": stages, "task_rows": 4, **fields})
 

@@ -1,0 +1,121 @@
+"""The same bytes on Ray as in one process, whatever happens on the way."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+
+import pytest
+from overpaint.cluster.local import run_local
+from overpaint.cluster.ray_data import run_on_ray
+from overpaint.pipeline.tasks import remaining
+from toy_runs import (
+    ONE_GROUP,
+    TWO_GROUPS,
+    finish,
+    manifest_rows,
+    outputs,
+    planned_run,
+    table_of,
+    toy_plan,
+    write_sources,
+)
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
+
+
+def places(actors):
+    """Both groups with so many actors; half a CPU each, so that four fit beside the stream."""
+    placement = {"num_cpus": 0.5, "actors": [actors, actors]}
+    return {"read": placement, "edit": placement}
+
+
+def on_ray(run):
+    tables = list(run_on_ray(run, remaining(run.folder, run.plan.task_rows).tasks))
+    return [row for table in tables for row in table.to_pylist()]
+
+
+@pytest.mark.parametrize(
+    ("layout", "fields"),
+    [
+        (ONE_GROUP, {"groups": {"all": {"num_cpus": 0.5, "actors": [1, 2]}}}),
+        (TWO_GROUPS, {"groups": places(1)}),
+        (TWO_GROUPS, {"groups": places(2)}),
+    ],
+    ids=["one group", "two groups, one actor each", "two groups, two actors each"],
+)
+def test_ray_gives_the_bytes_of_a_local_run(troubled, undisturbed, tmp_path, layout, fields):
+    run = planned_run(toy_plan(layout, **fields), troubled, tmp_path)
+    summaries = on_ray(run)
+    assert sum(s["accepted"] + s["rejected"] + s["failed"] for s in summaries) == 24
+    finish(run)
+    assert outputs(run.run_uri) == undisturbed
+    for summary in summaries:
+        assert set(json.loads(summary["seconds_json"])) == {s.name for s in run.plan.stages}
+
+
+def test_ray_gives_the_same_bytes_on_s3(troubled, undisturbed, s3):
+    run = planned_run(toy_plan(), troubled, s3)
+    on_ray(run)
+    finish(run)
+    assert outputs(s3) == undisturbed
+
+
+def test_ray_with_nothing_to_do_starts_nothing(troubled, tmp_path):
+    run = planned_run(toy_plan(), troubled, tmp_path)
+    assert list(run_on_ray(run, ())) == []
+
+
+KILLED_DRIVER = """
+import os, signal, sys, pickle
+from overpaint.cluster.local import run_local
+from overpaint.pipeline.tasks import remaining
+
+run = pickle.load(sys.stdin.buffer)
+for done, _ in enumerate(run_local(run, remaining(run.folder, run.plan.task_rows).tasks), 1):
+    if done == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_ray_goes_on_where_a_killed_driver_stopped(troubled, undisturbed, tmp_path):
+    run = planned_run(toy_plan(TWO_GROUPS, groups=places(1)), troubled, tmp_path)
+    before = remaining(run.folder, run.plan.task_rows)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", KILLED_DRIVER]
+    subprocess.run(command, input=pickle.dumps(run), env=environment, check=False)
+    left = remaining(run.folder, run.plan.task_rows)
+    assert len(run.folder.results(0)) == 3
+    assert left.tasks == before.tasks[3:]
+    summaries = on_ray(run)
+    assert len(summaries) == len(left.tasks)
+    finish(run)
+    assert outputs(run.run_uri) == undisturbed
+
+
+def test_ray_stream_that_is_left_early_keeps_what_was_committed(troubled, undisturbed, tmp_path):
+    run = planned_run(toy_plan(), troubled, tmp_path)
+    tasks = remaining(run.folder, run.plan.task_rows).tasks
+    stream = run_on_ray(run, tasks)
+    next(stream)
+    stream.close()
+    left = remaining(run.folder, run.plan.task_rows)
+    assert 0 < len(run.folder.results(0)) <= len(tasks)
+    list(run_local(run, left.tasks))
+    finish(run)
+    assert outputs(run.run_uri) == undisturbed
+
+
+def test_ray_row_that_kills_its_worker_fails_alone(tmp_path):
+    names = write_sources(tmp_path / "in", 6)
+    rows = [{"source_uri": name, "instruction": "x"} for name in names]
+    rows[2]["instruction"] = "kill"
+    given = table_of(rows, tmp_path / "in")
+    run = planned_run(toy_plan(task_rows=3, limits={"max_attempts": 1}), given, tmp_path / "run")
+    on_ray(run)
+    finish(run)
+    ended = [(row["status"], row["error_code"]) for row in manifest_rows(run.folder)]
+    assert (
+        ended == [("accepted", None)] * 2 + [("failed", "worker_died")] + [("accepted", None)] * 3
+    )

@@ -1,0 +1,206 @@
+"""The report as a page: what it says of a run, how many rows it shows, and what it lets in."""
+
+import hashlib
+import time
+from base64 import b64encode
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from overpaint.jobs.report import write_report
+from overpaint.jobs.truth import success
+from overpaint.pipeline.run_folder import REPORT, RunFolder
+from overpaint.pipeline.storage import Storage
+from PIL import Image
+from report_runs import HOSTILE, Page, declined, failed, planned_row, write_run
+
+
+def _mixed(num_rows):
+    """Rows that end in every way."""
+    rows = [planned_row(number) for number in range(num_rows)]
+    for number in range(0, num_rows, 10):
+        rows[number] = failed(rows[number], "edit", "out_of_memory", "18 GiB of 16 GiB")
+        rows[number + 1] = declined(rows[number + 1], "find", "mask_empty", "nothing found")
+        rows[number + 2] |= {"background_psnr_db": 20.0}
+        rows[number + 3] |= {"background_psnr_db": 21.0, "clip_sim_dir": 0.95}
+        rows[number + 4] |= {"clip_sim_dir": None}
+    return rows
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    run = write_run(tmp_path_factory.mktemp("report"), _mixed(100))
+    write_report(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    return Page(run)
+
+
+def test_ledger_counts_every_row(page):
+    assert "100 planned = 50 accepted 50.0 % + 40 rejected 40.0 % + 10 failed 10.0 %" in page.text
+    assert "complete" in page.text
+
+
+def test_pending_rows_are_told(tmp_path):
+    run = write_run(tmp_path, _mixed(20), num_pending=30)
+    write_report(run)
+    assert "50 planned" in Page(run).text
+    assert "30 pending 60.0 %" in Page(run).text
+    assert "unfinished" in Page(run).text
+
+
+def test_endings_are_counted_by_stage_and_code(page):
+    assert "out_of_memory edit 10 10.0 %" in page.text
+    assert "mask_empty find 10 10.0 %" in page.text
+
+
+def test_policy_rules_are_counted_over_the_rows_it_judged(page):
+    assert "background_psnr_db < 25 20 25.0 % 10" in page.text
+    assert "clip_sim_dir > 0.9 10 12.5 % 0" in page.text
+    assert "clip_sim_dir is null 10 12.5 % 10" in page.text
+    assert "clip_sim_dir < 0.1 0 0 % 0" in page.text
+    assert "Of the 80 rows that came through every stage" in page.text
+
+
+def test_success_stands_beside_the_oracle_and_agrees_with_the_command_line(run, page):
+    found = success(run)["all"]
+    share = 100 * found.oracle / found.measured
+    assert (
+        f"all types {found.successful:.1f} % {found.successful} of 100 {share:.1f} %" in page.text
+    )
+
+
+def test_header_says_when_how_long_and_with_what(page):
+    for text in ("recolor", "23 Nov 2026, 15:30 UTC", "4 min 0 s", "0.41 rows/s", "sha256:cccc"):
+        assert text in page.text
+    assert "edit 3 min 42 s 2.22 s" in page.text
+
+
+def test_all_rows_are_shown_where_there_are_few(page):
+    assert "All 100 rows." in page.text
+    assert len(page.data["rows"]) == 100
+
+
+def test_rows_have_their_values_and_pictures(page):
+    row = page.data["rows"][5]
+    thumbnails = page.data["thumbnails"]
+    assert row["values"]["instruction"] == "make the circle number 5 blue"
+    assert set(row["images"]) == {"source", "mask", "edited"}
+    uri, width_px, height_px, is_crisp = thumbnails[row["images"]["edited"]]
+    assert uri.startswith("data:image/")
+    assert (width_px, height_px, is_crisp) == (64, 64, 1)
+    assert page.data["shared"]["method"] == "toy"
+
+
+def test_texts_of_rows_stay_texts(tmp_path):
+    rows = [planned_row(number) for number in range(3)]
+    rows[0] |= {"instruction": HOSTILE, "edit_type": HOSTILE}
+    rows[1] = failed(rows[1], HOSTILE, HOSTILE, HOSTILE)
+    run = write_run(tmp_path, rows, name=HOSTILE)
+    write_report(run)
+    page = Page(run)
+    assert "<img src=x" not in page.html
+    assert HOSTILE in page.text
+    assert page.data["rows"][0]["values"]["instruction"] == HOSTILE
+
+
+def test_policy_of_content_lets_in_only_what_is_in_the_page(page):
+    (rules,) = [
+        value for tag, name, value in page.attributes if tag == "meta" and name == "content"
+    ][:1]
+    for tag in ("style", "script"):
+        digest = b64encode(hashlib.sha256(page.inlined(tag).encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in rules
+    assert "default-src 'none'" in rules
+    assert "img-src data:" in rules
+
+
+def test_page_asks_for_nothing(page):
+    links = [value for _, name, value in page.attributes if name in ("src", "href")]
+    assert all(value.startswith(("#", "data:")) for value in links)
+    assert not [value for _, name, value in page.attributes if name == "style" or name[:2] == "on"]
+
+
+def test_pictures_that_cannot_be_shown_are_left_out(tmp_path):
+    run = write_run(tmp_path, [planned_row(number) for number in range(4)])
+    (tmp_path / "input" / "images" / "000.png").write_bytes(b"not a picture")
+    (tmp_path / "input" / "images" / "001.png").unlink()
+    (tmp_path / "run" / "images" / "02" / "002.png").write_bytes(b"")
+    write_report(run)
+    data = Page(run).data
+    shown = [
+        [data["thumbnails"][n] is not None for n in r["images"].values()] for r in data["rows"]
+    ]
+    assert shown == [[False, True, True], [False, True, True], [True, True, False], [True] * 3]
+
+
+def test_folder_without_a_manifest_has_a_report(tmp_path):
+    run = RunFolder(Storage(str(tmp_path / "run")))
+    run.write_part("plan", 0, pa.table({"key": ["a", "b"]}))
+    write_report(run)
+    assert "2 planned" in Page(run).text
+    assert "No part of the manifest is written yet" in Page(run).text
+
+
+def test_figures_that_no_axis_can_hold_are_counted(tmp_path):
+    rows = [planned_row(number) for number in range(40)]
+    for number, value in enumerate([float("inf"), float("-inf"), float("nan"), 1e300, None]):
+        rows[number] |= {"truth_gain": value}
+    run = write_run(tmp_path, rows)
+    write_report(run)
+    assert "2 not measured, 3 infinite" in Page(run).text
+    assert Page(run).data["rows"][0]["values"]["truth_gain"] == "inf"
+
+
+def test_equal_runs_have_equal_reports(run):
+    before = run.storage.read(REPORT)
+    write_report(run)
+    assert run.storage.read(REPORT) == before
+
+
+def test_many_columns_and_long_texts_are_cut(tmp_path):
+    rows = [planned_row(number) | {"caption": f"{number} " + "x" * 100_000} for number in range(20)]
+    run = write_run(tmp_path, rows)
+    write_report(run)
+    assert len(run.storage.read(REPORT)) < 300_000
+
+
+def test_report_of_100_000_rows_is_a_sample_that_says_so(tmp_path):
+    rows = [planned_row(number) for number in range(100_000)]
+    rows[70_000] = failed(rows[70_000], "fetch", "image_truncated", "it ends early")
+    for number in range(500, 600):
+        rows[number] = failed(rows[number], "edit", "out_of_memory", "too large")
+    rows[90_000] |= {"truth_gain": -30.0}
+    for number, row in enumerate(rows):
+        row["edited_uri"] = row["edited_uri"] and f"edited/{number}.png"
+    run = write_run(tmp_path, rows, size_px=(400, 300))
+    write_report(run)
+    data = Page(run).data
+    noise = np.random.default_rng(0)
+    for row in data["rows"]:
+        if uri := row["values"].get("edited_uri"):
+            path = tmp_path / "run" / uri
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(noise.integers(0, 256, (300, 400, 3), dtype=np.uint8)).save(path)
+
+    start = time.monotonic()
+    write_report(run)
+    taken_s = time.monotonic() - start
+    page = Page(run)
+    print(f"{taken_s:.1f} s, {len(page.html) / 1e6:.1f} MB")
+    assert taken_s < 60
+    assert len(page.html) < 12_000_000
+    assert "Showing 600 of 100,000 rows, sampled; all rows are in manifest/." in page.text
+    assert "99,899 accepted" in page.text
+    shown = page.data["rows"]
+    keys = {row["values"]["key"] for row in shown}
+    assert len(shown) == len(keys) == 600
+    assert rows[70_000]["key"] in keys
+    assert rows[90_000]["key"] in keys
+    codes = Counter(row["values"].get("error_code") for row in shown)
+    assert codes["image_truncated"] == 1
+    assert 99 <= codes["out_of_memory"] <= 100

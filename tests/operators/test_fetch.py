@@ -1,0 +1,501 @@
+import io
+import os
+import socket
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from overpaint.operators import addresses
+from overpaint.operators.fetch import Fetch
+from overpaint.pipeline.errors import RowError
+from overpaint.pipeline.images import decode, decode_mask
+from PIL import Image, ImageCms
+
+
+def as_bytes(image: Image.Image, image_format: str, **options: object) -> bytes:
+    out = io.BytesIO()
+    image.save(out, image_format, **options)
+    return out.getvalue()
+
+
+def scene(mode: str = "RGB", width: int = 30, height: int = 20) -> Image.Image:
+    """Left half red, right half blue."""
+    image = Image.new("RGB", (width, height), (200, 30, 30))
+    image.paste((30, 30, 200), (width // 2, 0, width, height))
+    return image.convert(mode)
+
+
+def fetch(base: object, uri: str, **fields: object) -> dict:
+    operator = Fetch(**fields)
+    row = {"source_uri": uri, "base_uri": str(base)}
+    (answer,) = operator.run([row], operator.load())
+    return answer
+
+
+def failure(base: object, uri: str, **fields: object) -> str:
+    with pytest.raises(RowError) as raised:
+        fetch(base, uri, **fields)
+    return raised.value.code
+
+
+def put(folder: Path, name: str, data: bytes) -> str:
+    (folder / name).write_bytes(data)
+    return name
+
+
+def test_fetch_file_relative_to_the_base(tmp_path, noise):
+    answer = fetch(tmp_path, put(tmp_path, "a.png", noise(1, 48, 40)))
+    assert answer["source_image"] == noise(1, 48, 40)
+    assert (answer["width_px"], answer["height_px"]) == (48, 40)
+    assert len(answer["source_sha256"]) == 64
+
+
+def test_fetch_upright_size_of_a_photo_on_its_side(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    name = put(tmp_path, "a.jpg", as_bytes(scene(), "JPEG", exif=exif, quality=95))
+    answer = fetch(tmp_path, name)
+    assert (answer["width_px"], answer["height_px"]) == (20, 30)
+    top, bottom = decode(answer["source_image"]).rgb[[2, -3], 10]
+    assert top[0] > 150 > top[2]
+    assert bottom[2] > 150 > bottom[0]
+
+
+def test_fetch_every_usual_format(tmp_path):
+    grey16 = Image.fromarray((np.arange(600, dtype=np.uint16) * 100).reshape(20, 30))
+    rgba = scene("RGBA")
+    rgba.putalpha(128)
+    files = {
+        "alpha.png": as_bytes(rgba, "PNG"),
+        "grey16.png": as_bytes(grey16, "PNG"),
+        "palette.png": as_bytes(scene("P"), "PNG"),
+        "cmyk.jpg": as_bytes(scene("CMYK"), "JPEG"),
+        "grey.jpg": as_bytes(scene("L"), "JPEG"),
+        "a.gif": as_bytes(scene("P"), "GIF"),
+        "moving.gif": as_bytes(
+            scene("P"), "GIF", save_all=True, append_images=[scene("L").convert("P")]
+        ),
+        "a.webp": as_bytes(scene(), "WEBP"),
+        "a.tiff": as_bytes(scene(), "TIFF"),
+        "lzw.tif": as_bytes(scene(), "TIFF", compression="tiff_lzw"),
+        "a.bmp": as_bytes(scene(), "BMP"),
+        "profile.png": as_bytes(
+            scene(),
+            "PNG",
+            icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+        ),
+    }
+    for name, data in files.items():
+        answer = fetch(tmp_path, put(tmp_path, name, data))
+        picture = decode(answer["source_image"])
+        assert (answer["width_px"], answer["height_px"]) == (30, 20), name
+        assert picture.rgb.shape == (20, 30, 3), name
+        assert (picture.alpha is not None) == (name == "alpha.png"), name
+    ramp = decode(files["grey16.png"]).rgb[..., 0]
+    assert ramp.max() == round(59900 * 255 / 65535)
+    red = decode(files["cmyk.jpg"]).rgb[10, 5]
+    assert red[0] > 150 > red[2]
+
+
+def test_fetch_smallest_and_large_image(tmp_path):
+    one = fetch(
+        tmp_path,
+        put(tmp_path, "one.png", as_bytes(scene(width=2, height=1).crop((0, 0, 1, 1)), "PNG")),
+    )
+    assert (one["width_px"], one["height_px"]) == (1, 1)
+    large = as_bytes(Image.new("RGB", (12_000, 9_000), (9, 99, 199)), "JPEG")
+    answer = fetch(tmp_path, put(tmp_path, "large.jpg", large))
+    assert (answer["width_px"], answer["height_px"]) == (12_000, 9_000)
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that claims to be huge."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"", "image_empty"),
+        (b"this is no image\n" * 40, "image_unreadable"),
+        (b"\xff\xd8\xff", "image_unreadable"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "image_unreadable"),
+        (as_bytes(scene(width=300, height=200), "JPEG")[:1500], "image_truncated"),
+        (as_bytes(scene(width=300, height=200), "PNG")[:300], "image_truncated"),
+        (bomb(60_000, 60_000), "image_too_large"),
+        (bomb(12_000, 11_000), "image_too_large"),
+        (bomb(9_000, 9_000), "image_truncated"),
+    ],
+    ids=["empty", "text", "stub", "eps", "cut jpeg", "cut png", "bomb", "big", "hollow"],
+)
+def test_fetch_broken_image_fails_with_its_code(tmp_path, data, code):
+    assert failure(tmp_path, put(tmp_path, "a.jpg", data)) == code
+
+
+def test_fetch_limits_of_pixels_and_bytes(tmp_path, noise):
+    name = put(tmp_path, "a.png", noise(1, 48, 40))
+    assert failure(tmp_path, name, max_pixels=1919) == "image_too_large"
+    assert failure(tmp_path, name, max_bytes=1000) == "source_too_large"
+    assert fetch(tmp_path, name, max_pixels=1920, max_bytes=1_000_000)["width_px"] == 48
+
+
+def test_fetch_limits_and_permissions_are_no_part_of_the_identity():
+    from overpaint.pipeline.identity import operator_fingerprint
+
+    wide = Fetch(allow_http=True, allow_local_files=True, max_bytes=9, timeout_s=1, batch_size=3)
+    assert operator_fingerprint(Fetch()) == operator_fingerprint(wide)
+
+
+@pytest.mark.parametrize("uri", ["nothing.png", ".", "sub", "a.png/b.png", "x" * 300, "a\0b.png"])
+def test_fetch_what_is_no_file_is_missing(tmp_path, noise, uri):
+    put(tmp_path, "a.png", noise(1))
+    (tmp_path / "sub").mkdir()
+    expected = {"source_missing", "source_forbidden"} if uri == "." else {"source_missing"}
+    assert failure(tmp_path, uri) in expected
+
+
+def test_fetch_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    assert failure(tmp_path, "pipe.png") == "source_missing"
+
+
+def test_fetch_outside_the_base_is_forbidden_unless_allowed(tmp_path, noise):
+    base = tmp_path / "data"
+    (base / "sub").mkdir(parents=True)
+    put(tmp_path, "a.png", noise(1))
+    put(base, "inside.png", noise(2))
+    (tmp_path / "data-other").mkdir()
+    put(tmp_path / "data-other", "a.png", noise(1))
+    outside = [
+        "../a.png",
+        "sub/../../a.png",
+        "../data-other/a.png",
+        str(tmp_path / "a.png"),
+        f"file://{tmp_path}/a.png",
+        f"{base}/../a.png",
+    ]
+    for uri in outside:
+        assert failure(base, uri) == "source_forbidden", uri
+        assert fetch(base, uri, allow_local_files=True)["width_px"] == 48, uri
+    for uri in (
+        "inside.png",
+        "sub/../inside.png",
+        str(base / "inside.png"),
+        f"file://{base}/inside.png",
+    ):
+        assert fetch(base, uri)["width_px"] == 48, uri
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://127.0.0.1/a.png",
+        "memory://a.png",
+        "ftp://host/a.png",
+        "sftp://host/a.png",
+        "simplecache::s3://bucket/a.png",
+        "s3://bucket/a.zip::zip://x",
+        "zip://a.png::/etc/passwd",
+        "github://org:repo@main/a.png",
+        "S3X://bucket/a.png",
+        "s3://bucket/../other/a.png",
+    ],
+)
+def test_fetch_scheme_that_is_not_allowed_is_forbidden(tmp_path, uri):
+    assert failure(tmp_path, uri) == "source_forbidden"
+
+
+def test_fetch_reads_the_inputs_own_store_and_others_that_are_allowed(noise):
+    import fsspec
+
+    fsspec.filesystem("memory").pipe_file("/bucket/prefix/a.png", noise(1))
+    assert fetch("memory://bucket/prefix", "a.png")["width_px"] == 48
+    assert failure("memory://bucket/prefix", "../prefix/a.png") == "source_forbidden"
+    assert failure("memory://bucket/other", "memory://bucket/prefix/a.png") == "source_forbidden"
+    uri = "memory://bucket/prefix/a.png"
+    assert fetch("memory://bucket/other", uri, allow_schemes=("memory",))["width_px"] == 48
+    assert failure("memory://bucket/prefix", "a.png", max_bytes=9) == "source_too_large"
+    assert failure("memory://bucket/prefix", "b.png") == "source_missing"
+
+
+@pytest.mark.s3
+def test_fetch_reads_an_object_store(s3, noise):
+    from overpaint.pipeline.storage import Storage
+
+    Storage(s3).write("a.png", noise(1))
+    Storage(s3).write("empty.png", b"")
+    assert fetch(s3, "a.png")["source_image"] == noise(1)
+    assert fetch("/nowhere", f"{s3}/a.png")["width_px"] == 48
+    assert failure(s3, "b.png") == "source_missing"
+    assert failure(s3, "empty.png") == "image_empty"
+    assert failure(s3, "a.png", max_bytes=9) == "source_too_large"
+
+
+def test_fetch_batch_answers_in_order_and_one_bad_row_raises(tmp_path, noise):
+    rows = [
+        {"source_uri": put(tmp_path, f"{i}.png", noise(i, 20 + i, 20)), "base_uri": str(tmp_path)}
+        for i in range(4)
+    ]
+    operator = Fetch()
+    model = operator.load()
+    found = operator.run([rows[2], rows[0], rows[2], rows[3]], model)
+    assert [answer["width_px"] for answer in found] == [22, 20, 22, 23]
+    with pytest.raises(RowError):
+        operator.run([rows[0], {**rows[1], "source_uri": "no.png"}], model)
+    assert operator.run(rows[:1], model)[0]["width_px"] == 20
+
+
+def with_mask(base: Path, mask: str | None) -> dict:
+    operator = Fetch(read_mask=True)
+    row = {"source_uri": "a.png", "base_uri": str(base), "in_mask_uri": mask}
+    return operator.run([row], operator.load())[0]
+
+
+def test_fetch_given_mask_gets_the_sources_size_and_two_values(tmp_path, noise):
+    put(tmp_path, "a.png", noise(1, 48, 40))
+    drawn = Image.new("L", (24, 20), 10)
+    drawn.paste(240, (12, 0, 24, 20))
+    put(tmp_path, "mask.jpg", as_bytes(drawn, "JPEG", quality=60))
+    answer = with_mask(tmp_path, "mask.jpg")
+    assert Image.open(io.BytesIO(answer["mask_image"])).mode == "L"
+    mask = decode_mask(answer["mask_image"], 48, 40)
+    assert set(np.unique(mask)) == {0, 255}
+    assert mask[:, 24:].all()
+    assert not mask[:, :24].any()
+    assert answer["mask_source"] == "given"
+
+
+def test_fetch_row_without_a_mask_has_none_and_a_broken_one_fails(tmp_path, noise):
+    put(tmp_path, "a.png", noise(1))
+    put(tmp_path, "text.png", b"no mask")
+    answer = with_mask(tmp_path, None)
+    assert answer["mask_image"] is answer["mask_source"] is None
+    for mask, code in (
+        ("no.png", "mask_missing"),
+        ("text.png", "mask_unreadable"),
+        ("../x.png", "mask_forbidden"),
+    ):
+        with pytest.raises(RowError) as raised:
+            with_mask(tmp_path, mask)
+        assert raised.value.code == code
+
+
+def test_fetch_outputs_the_mask_only_where_it_reads_one():
+    assert "mask_image" not in {column.name for column in Fetch().outputs}
+    assert "mask_image" in {column.name for column in Fetch(read_mask=True).outputs}
+    assert "in_mask_uri" in {column.name for column in Fetch(read_mask=True).inputs}
+
+
+class Server:
+    """A web server whose pages are functions of the handler; counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {}
+        self.asked: list[str] = []
+        keeper = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                keeper.asked.append(self.path)
+                page = keeper.pages.get(self.path.split("?")[0])
+                if page is None:
+                    self.send_error(404)
+                else:
+                    page(self)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.port = self._server.server_port
+        self.url = f"http://127.0.0.1:{self.port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()
+
+
+def page(
+    data: bytes, status: int = 200, **headers: str
+) -> Callable[[BaseHTTPRequestHandler], None]:
+    def send(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        for name, value in {"Content-Length": str(len(data)), **headers}.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    return send
+
+
+LOCAL = {"allow_http": True, "allow_private_hosts": ("127.0.0.1",), "attempts": 1}
+
+
+def test_fetch_http_only_where_it_is_allowed(server, tmp_path, noise):
+    server.pages["/a%20b.png"] = page(noise(1))
+    url = f"{server.url}/a b.png?x=1"
+    assert failure(tmp_path, url) == "source_forbidden"
+    assert failure(tmp_path, url, allow_http=True) == "source_forbidden"
+    assert server.asked == []
+    assert fetch(tmp_path, url, **LOCAL)["source_image"] == noise(1)
+    assert server.asked == ["/a%20b.png?x=1"]
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "127.1", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"]
+)
+def test_fetch_private_host_in_any_spelling_is_forbidden(server, tmp_path, noise, host):
+    server.pages["/a.png"] = page(noise(1))
+    url = f"http://{host}:{server.port}/a.png"
+    assert failure(tmp_path, url, **LOCAL) in ("source_forbidden", "source_unreachable")
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://localhost:{port}/a.png",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[::1]:{port}/a.png",
+        "file:///etc/passwd",
+        "ftp://127.0.0.1/a.png",
+    ],
+)
+def test_fetch_redirect_is_checked_again(server, tmp_path, noise, location):
+    server.pages["/a.png"] = page(noise(1))
+    server.pages["/go"] = page(b"", 302, Location=location.format(port=server.port))
+    assert failure(tmp_path, f"{server.url}/go", **LOCAL) == "source_forbidden"
+    assert server.asked == ["/go"]
+
+
+def test_fetch_redirects_are_followed_and_counted(server, tmp_path, noise):
+    server.pages["/a.png"] = page(noise(1))
+    server.pages["/go"] = page(b"", 301, Location="/a.png")
+    server.pages["/loop"] = page(b"", 307, Location="/loop")
+    assert fetch(tmp_path, f"{server.url}/go", **LOCAL)["width_px"] == 48
+    assert failure(tmp_path, f"{server.url}/loop", **LOCAL) == "source_unreachable"
+    assert server.asked.count("/loop") == 6
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (404, "source_missing"),
+        (410, "source_missing"),
+        (403, "source_forbidden"),
+        (418, "source_unreachable"),
+        (500, "source_unreachable"),
+    ],
+)
+def test_fetch_answer_of_a_server_has_a_code(server, tmp_path, status, code):
+    server.pages["/a.png"] = page(b"no", status)
+    assert failure(tmp_path, f"{server.url}/a.png", **LOCAL) == code
+
+
+def test_fetch_busy_server_is_asked_again(server, tmp_path, noise):
+    def busy_once(handler: BaseHTTPRequestHandler) -> None:
+        page(noise(1), 503 if len(server.asked) == 1 else 200)(handler)
+
+    server.pages["/a.png"] = busy_once
+    assert fetch(tmp_path, f"{server.url}/a.png", **{**LOCAL, "attempts": 3})["width_px"] == 48
+    assert len(server.asked) == 2
+
+
+def test_fetch_large_answer_is_cut_off_declared_or_not(server, tmp_path):
+    def endless(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        for _ in range(10_000):
+            try:
+                handler.wfile.write(bytes(10_000))
+            except OSError:
+                return
+
+    server.pages["/declared"] = page(bytes(5000))
+    server.pages["/endless"] = endless
+    for path in ("/declared", "/endless"):
+        fields = {**LOCAL, "max_bytes": 4000}
+        assert failure(tmp_path, server.url + path, **fields) == "source_too_large"
+
+
+def test_fetch_trickle_ends_at_the_time_limit(server, tmp_path):
+    def trickle(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        for _ in range(100):
+            try:
+                handler.wfile.write(b"x")
+                handler.wfile.flush()
+            except OSError:
+                return
+            time.sleep(0.05)
+
+    server.pages["/a.png"] = trickle
+    start = time.monotonic()
+    assert failure(tmp_path, f"{server.url}/a.png", **LOCAL, timeout_s=0.5) == "source_timeout"
+    assert time.monotonic() - start < 3
+
+
+def test_fetch_answer_that_breaks_off_is_unreachable(server, tmp_path, noise):
+    server.pages["/a.png"] = page(noise(1)[:500], **{"Content-Length": "5000"})
+    assert failure(tmp_path, f"{server.url}/a.png", **LOCAL) == "source_unreachable"
+
+
+def test_fetch_host_that_does_not_answer_is_unreachable(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/a.png"
+        assert failure(tmp_path, url, **LOCAL) == "source_unreachable"
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("93.184.216.34", True),
+        ("2606:2800:220:1::1", True),
+        ("10.0.0.1", False),
+        ("172.16.3.4", False),
+        ("192.168.1.1", False),
+        ("127.0.0.1", False),
+        ("169.254.169.254", False),
+        ("100.64.0.1", False),
+        ("0.0.0.0", False),
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+        ("::", False),
+        ("::1", False),
+        ("fe80::1", False),
+        ("fd00::1", False),
+        ("ff02::1", False),
+        ("::ffff:10.0.0.1", False),
+        ("64:ff9b::a9fe:a9fe", False),
+        ("2002:7f00:1::", False),
+    ],
+)
+def test_address_of_the_open_internet_alone_is_public(address, expected):
+    import ipaddress
+
+    assert addresses.is_public(ipaddress.ip_address(address)) is expected

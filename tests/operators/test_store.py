@@ -1,0 +1,69 @@
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from overpaint.operators.store import Store
+from overpaint.pipeline.errors import RowError
+from overpaint.pipeline.images import encode_mask
+
+
+def row(run_uri: object, number: int, image: bytes, **more: object) -> dict:
+    key = f"{number:032x}"
+    return {
+        "key": key,
+        "edited_image": image,
+        "run_uri": str(run_uri),
+        "image_format": "png",
+        **more,
+    }
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+def test_store_image_and_mask_lie_under_the_key(tmp_path, noise):
+    image, mask = noise(1), encode_mask(np.zeros((2, 2), np.uint8))
+    given = row(tmp_path, 0xAB, image, mask_image=mask, image_format="webp")
+    (answer,) = Store().run([given], None)
+    key = given["key"]
+    assert answer == {
+        "edited_uri": f"images/00/{key}.webp",
+        "edited_sha256": hashlib.sha256(image).hexdigest(),
+        "mask_uri": f"masks/00/{key}.png",
+    }
+    assert files(tmp_path) == {f"images/00/{key}.webp": image, f"masks/00/{key}.png": mask}
+
+
+def test_store_without_a_mask_writes_none(tmp_path, noise):
+    answers = Store().run(
+        [row(tmp_path, 1, noise(1)), row(tmp_path, 2, noise(2), mask_image=None)], None
+    )
+    assert [answer["mask_uri"] for answer in answers] == [None, None]
+    assert len(files(tmp_path)) == 2
+
+
+def test_store_again_leaves_the_same_bytes_and_nothing_else(tmp_path, noise):
+    rows = [row(tmp_path, number, noise(number)) for number in (1, 2)]
+    first = Store().run(rows, None)
+    before = files(tmp_path)
+    assert Store().run([rows[1], rows[0], rows[0]], None) == [first[1], first[0], first[0]]
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("key", ["../../escape", "a" * 31, "A" * 32, "0" * 32 + "\n", ""])
+def test_store_key_that_is_no_key_writes_nothing(tmp_path, noise, key):
+    with pytest.raises(RowError) as raised:
+        Store().run([{**row(tmp_path, 1, noise(1)), "key": key}], None)
+    assert raised.value.code == "bad_key"
+    assert files(tmp_path) == {}
+
+
+@pytest.mark.s3
+def test_store_writes_to_an_object_store(s3, noise):
+    from overpaint.pipeline.storage import Storage
+
+    (answer,) = Store().run([row(s3, 1, noise(1))], None)
+    assert Storage(s3).read(answer["edited_uri"]) == noise(1)

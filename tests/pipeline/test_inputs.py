@@ -1,0 +1,167 @@
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from overpaint.pipeline.errors import UsageError
+from overpaint.pipeline.inputs import jsonl_bytes, read_input
+from overpaint.pipeline.storage import Storage
+from toy_runs import (
+    finish,
+    manifest_rows,
+    planned_run,
+    table_of,
+    toy_plan,
+    write_sources,
+)
+
+ROWS = [
+    {"source_uri": "a.png", "instruction": "make it blue", "width": 3},
+    {"source_uri": "b.png", "instruction": 'say "hi",\nthen go', "width": None},
+]
+
+
+def refused(uri, **options):
+    with pytest.raises(UsageError) as caught:
+        read_input(str(uri), **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture(params=["parquet", "jsonl", "csv"])
+def table_file(request, tmp_path):
+    path = tmp_path / f"rows.{request.param}"
+    if request.param == "parquet":
+        pq.write_table(pa.Table.from_pylist(ROWS), path)
+    elif request.param == "jsonl":
+        path.write_bytes(jsonl_bytes(ROWS))
+    else:
+        text = 'source_uri,instruction,width\na.png,make it blue,3\nb.png,"say ""hi"",\nthen go",\n'
+        path.write_text(text)
+    return path
+
+
+def test_input_table_in_every_format_gives_the_same_rows(table_file):
+    found = read_input(str(table_file))
+    assert found.table.to_pylist() == ROWS
+    assert found.base_uri == str(table_file.parent)
+
+
+def test_input_csv_empty_cells_have_no_value_and_words_are_words(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("source_uri,instruction,other\na.png,,1\nb.png,null,2\nc.png,NA,3\n")
+    found = read_input(str(path)).table
+    assert found["instruction"].to_pylist() == [None, "null", "NA"]
+
+
+def test_input_folder_lists_images_in_order_and_nothing_else(tmp_path):
+    names = ["b/2.JPG", "a.png", "b/1.webp", "c.txt", ".hidden.png", "b/.x.png", "z.tiff"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    found = read_input(str(tmp_path))
+    assert found.table["source_uri"].to_pylist() == ["a.png", "b/1.webp", "b/2.JPG", "z.tiff"]
+    assert found.base_uri == str(tmp_path)
+
+
+def test_input_folder_on_s3_lists_what_a_local_one_does(s3):
+    for name in ("b/2.JPG", "a.png", "b/1.webp", "c.txt", ".hidden.png", "b/.x.png", "z.tiff"):
+        Storage(s3).write(name, b"x")
+    found = read_input(f"{s3}/")
+    assert found.table["source_uri"].to_pylist() == ["a.png", "b/1.webp", "b/2.JPG", "z.tiff"]
+    assert found.base_uri == s3
+
+
+def test_input_table_on_s3_is_read(s3):
+    Storage(s3).write("rows.jsonl", jsonl_bytes(ROWS))
+    assert read_input(s3).table.to_pylist() == ROWS
+    assert read_input(f"{s3}/rows.jsonl").base_uri == s3
+
+
+def test_input_folder_with_rows_file_is_that_table(tmp_path):
+    write_sources(tmp_path, 3)
+    (tmp_path / "rows.jsonl").write_bytes(jsonl_bytes(ROWS))
+    assert read_input(str(tmp_path)).table.num_rows == 2
+
+
+def test_input_of_another_run_is_its_accepted_images(tmp_path):
+    from overpaint.cluster.local import run_local
+    from overpaint.pipeline.tasks import remaining
+
+    sources = write_sources(tmp_path / "in", 3)
+    rows = [{"source_uri": name, "instruction": "x"} for name in sources]
+    rows[1]["instruction"] = "raise"
+    run = planned_run(toy_plan(), table_of(rows, tmp_path / "in"), tmp_path / "run")
+    run.folder.write_json("recipe.json", {})
+    assert "finish it first" in refused(tmp_path / "run")
+    list(run_local(run, remaining(run.folder, 4).tasks))
+    finish(run)
+    accepted = [row for row in manifest_rows(run.folder) if row["status"] == "accepted"]
+    found = read_input(str(tmp_path / "run"))
+    assert found.table["source_uri"].to_pylist() == [row["edited_uri"] for row in accepted]
+    assert found.table["parent_key"].to_pylist() == [row["key"] for row in accepted]
+    assert Storage(found.base_uri).exists(found.table["source_uri"][0].as_py())
+
+
+def test_input_limit_takes_from_the_front(table_file):
+    assert read_input(str(table_file), limit=1).table.to_pylist() == ROWS[:1]
+    assert read_input(str(table_file), limit=9).table.num_rows == 2
+
+
+def test_input_mapping_renames_columns(tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps({"file_name": "a.png", "text": "x"}) + "\n")
+    mapping = {"file_name": "source_uri", "text": "instruction"}
+    assert read_input(str(path), mapping=mapping).table.column_names == list(mapping.values())
+    assert "no column source_uri" in refused(path)
+    assert "did you mean 'file_name'?" in refused(path, mapping={"filename": "source_uri"})
+
+
+def test_input_mapping_onto_a_column_that_is_there_is_refused(table_file):
+    message = refused(table_file, mapping={"instruction": "source_uri"})
+    assert "two columns are named 'source_uri'" in message
+
+
+def test_input_text_stored_as_categories_is_text(tmp_path):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"source_uri": pa.array(["a", "b", "a"]).dictionary_encode()}), path)
+    found = read_input(str(path)).table
+    assert found["source_uri"].to_pylist() == ["a", "b", "a"]
+    assert found.schema.field("source_uri").type == pa.string()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "wanted"),
+    [
+        ("t.parquet", b"no parquet", "cannot be read as a table"),
+        ("t.jsonl", b"{broken", "cannot be read as a table"),
+        ("t.jsonl", b"", "cannot be read as a table"),
+        ("t.csv", b"", "cannot be read as a table"),
+        ("t.csv", b"source_uri\n", "no rows"),
+        ("t.csv", b"uri\na.png\n", "no column source_uri: known: uri; --map"),
+        ("t.jsonl", b'{"source_uri": 3}\n', "source_uri is int64"),
+        ("t.jsonl", b'{"source_uri": "a"}\n{"source_uri": null}\n', "null in 1 rows"),
+        ("t.txt", b"source_uri\n", "not a table; known endings: .parquet"),
+    ],
+)
+def test_input_wrong_is_refused_with_its_uri_and_the_reason(tmp_path, name, content, wanted):
+    path = tmp_path / name
+    path.write_bytes(content)
+    message = refused(path)
+    assert wanted in message
+    assert str(path) in message
+
+
+def test_input_absent_or_empty_is_refused(tmp_path, s3):
+    assert "no such input" in refused(tmp_path / "nothing")
+    assert "no images" in refused(tmp_path)
+    assert "no such input" in refused(f"{s3}/nothing")
+
+
+def test_input_that_may_not_be_read_is_refused_as_that(s3, monkeypatch):
+    import s3fs
+
+    Storage(s3).write("rows.jsonl", jsonl_bytes(ROWS))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    s3fs.S3FileSystem.clear_instance_cache()
+    assert "may not be read" in refused(s3)
