@@ -19,7 +19,11 @@ from overpaint.jobs.signals import stop_on_sigterm
 from overpaint.pipeline.errors import BudgetError, OverpaintError, UsageError
 from rich.console import Console
 
-app = App(name="overpaint", help="Edits image datasets with diffusion models, on Ray.")
+app = App(
+    name="overpaint",
+    help="Edits image datasets with diffusion models, on Ray.",
+    suppress_keyboard_interrupt=False,
+)
 for module in (run_commands, look_commands, submit_commands, papercut_commands, bench_commands):
     module.register(app)
 

@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from overpaint.cluster.batch import run_stages
-from overpaint.cluster.group import Run
+from overpaint.jobs.run import existing_run
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.identity import sha256
-from overpaint.pipeline.plan import Plan
-from overpaint.pipeline.recipe import plan_from_tables
-from overpaint.pipeline.run_folder import RECIPE, RunFolder
+from overpaint.pipeline.run_folder import RunFolder
 from overpaint.pipeline.storage import Storage
 
 
@@ -43,17 +41,13 @@ def replay(folder: RunFolder, key: str) -> Replayed:
     Raises:
         UsageError: no run, or not exactly one such row.
     """
-    recipe = folder.read_json(RECIPE)
-    if recipe is None:
-        raise UsageError(f"{folder.storage.uri}: no run there (no {RECIPE})")
-    plan = plan_from_tables(recipe["recipe"], RECIPE)
+    run = existing_run(folder)
     part, planned = _planned(folder, key)
-    run = Run(plan, folder.storage.uri, recipe["base_uri"])
-    stages = [stage for stage in plan.stages if stage.operator.kind != "store"]
+    stages = [stage for stage in run.plan.stages if stage.operator.kind != "store"]
     models = {stage.name: stage.operator.load() for stage in stages}
     (row,), _ = run_stages(stages, models, [{**planned, **run.constants}])
     edited = row.get("edited_image")
-    return Replayed(row, sha256(edited) if edited else None, _recorded(folder, plan, part, planned))
+    return Replayed(row, sha256(edited) if edited else None, _recorded(folder, part, planned))
 
 
 def _planned(folder: RunFolder, key: str) -> tuple[int, dict[str, Any]]:
@@ -68,7 +62,7 @@ def _planned(folder: RunFolder, key: str) -> tuple[int, dict[str, Any]]:
     return found[0]
 
 
-def _recorded(folder: RunFolder, plan: Plan, part: int, planned: dict[str, Any]) -> str | None:
+def _recorded(folder: RunFolder, part: int, planned: dict[str, Any]) -> str | None:
     if part not in folder.parts("manifest"):
         return None
     table = folder.read_part("manifest", part, ["key", "edited_sha256"])

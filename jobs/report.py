@@ -7,7 +7,7 @@ script that is in it, and may show only the pictures that are in it, whatever a 
 import json
 import shlex
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from overpaint.jobs import report_charts, report_page
+from overpaint.jobs.report_charts import Chart, chart
 from overpaint.jobs.report_data import (
-    ORACLE_SUCCESS,
-    TRUTH_SUCCESS,
     Counts,
     counted_columns,
     manifest_schema,
@@ -60,22 +59,8 @@ def report_html(folder: RunFolder, max_rows: int = MAX_ROWS) -> str:
     recipe: dict[str, Any] = folder.read_json(RECIPE) or {}
     stats: dict[str, Any] = folder.read_json(STATS) or {}
     policy = Policy.model_validate((recipe.get("recipe") or {}).get("policy") or {})
-    schema = manifest_schema(folder)
-    names = score_names(schema) if schema is not None else []
-    parts = folder.parts("manifest")
-
-    counts = Counts()
-    scores = Scores(names, len(parts))
-    picker = Picker(max_rows, policy, names)
-    if schema is not None:
-        columns = [*counted_columns(schema), *names]
-        survey(folder, columns, [counts.look, scores.look, picker.look])
-    histograms = Histograms(scores.ranges, policy)
-    survey(folder, ["status", *names], [histograms.look])
-
-    rows = read_rows(folder, picker.picks())
-    album = Album(Pictures(folder), rows, _MAX_IMAGE_BYTES)
-    ledger = counts.ledger(num_pending(folder))
+    found = examine(folder, policy, max_rows)
+    ledger = found.counts.ledger(num_pending(folder))
     return _render(
         name=str(recipe.get("name") or folder.storage.uri.rsplit("/", 1)[-1]),
         ledger=ledger,
@@ -85,46 +70,86 @@ def report_html(folder: RunFolder, max_rows: int = MAX_ROWS) -> str:
         versions=report_page.versions(recipe, stats),
         recipe=report_page.recipe_text(recipe),
         stages=report_page.stage_lines(stats),
-        endings=report_page.ending_lines(counts),
-        rules=report_page.rule_lines(counts, policy),
-        num_judged=counts.num_judged,
-        truth=report_page.truth_lines(counts.truth),
-        charts=[
-            report_charts.chart(name, found, histograms.bins(name), policy.root.get(name))
-            for name, found in scores.ranges.items()
-        ],
+        endings=report_page.ending_lines(found.counts),
+        rules=report_page.rule_lines(found.counts, policy),
+        num_judged=found.counts.num_judged,
+        truth=report_page.truth_lines(found.counts.truth),
+        charts=found.charts,
         chart_size=report_charts,
-        num_shown=len(rows),
-        num_rows=counts.num_rows,
-        num_places=picker.num_places,
-        data=gallery(rows, album, names, policy, folder.storage.uri)
-        | {"columns": schema.names if schema is not None else []},
+        num_shown=len(found.rows),
+        num_rows=found.counts.num_rows,
+        num_places=found.num_places,
+        data=gallery(folder, found, policy),
     )
 
 
-def gallery(
-    rows: Sequence[Mapping[str, Any]],
-    album: Album,
-    scores: Sequence[str],
-    policy: Policy,
-    run_uri: str,
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What the manifest says.
+
+    Args:
+        columns: of the manifest, in order.
+        counts: over all rows.
+        charts: of every score, over all rows.
+        rows: those that the gallery shows.
+        num_places: of the gallery that went to each kind of bad row.
+    """
+
+    columns: list[str]
+    counts: Counts
+    charts: list[Chart]
+    rows: list[dict[str, Any]]
+    num_places: int
+
+
+def examine(folder: RunFolder, policy: Policy, max_rows: int) -> Findings:
+    """Reads the manifest twice, part by part: for ranges and a choice of rows, then for bars.
+
+    Args:
+        folder: the run.
+        policy: its bounds.
+        max_rows: to choose for the gallery.
+    """
+    schema = manifest_schema(folder)
+    names = score_names(schema) if schema is not None else []
+    counts = Counts()
+    scores = Scores(names, len(folder.parts("manifest")))
+    picker = Picker(max_rows, policy, names)
+    if schema is not None:
+        columns = [*counted_columns(schema), *names]
+        survey(folder, columns, [counts.look, scores.look, picker.look])
+    histograms = Histograms(scores.ranges, policy)
+    survey(folder, ["status", *names], [histograms.look])
+    return Findings(
+        columns=schema.names if schema is not None else [],
+        counts=counts,
+        charts=[
+            chart(name, found, histograms.bins(name), policy.root.get(name))
+            for name, found in scores.ranges.items()
+        ],
+        rows=read_rows(folder, picker.picks()),
+        num_places=picker.num_places,
+    )
+
+
+def gallery(folder: RunFolder, found: Findings, policy: Policy) -> dict[str, Any]:
     """What the page's script shows: rows, thumbnails, and how to name and judge scores."""
-    shared = shared_columns(rows)
+    shared = shared_columns(found.rows)
+    album = Album(Pictures(folder), found.rows, _MAX_IMAGE_BYTES)
     return {
         "rows": [
             {"values": shown_columns(row, shared), "images": shown}
-            for row, shown in zip(rows, album.shown, strict=True)
+            for row, shown in zip(found.rows, album.shown, strict=True)
         ],
         "shared": shared,
         "thumbnails": [
             found and [found.data_uri, found.width_px, found.height_px, int(found.is_crisp)]
             for found in album.thumbnails
         ],
-        "scores": list(scores),
-        "flags": [TRUTH_SUCCESS, ORACLE_SUCCESS],
+        "columns": found.columns,
+        "scores": [chart.name for chart in found.charts],
         "policy": policy.model_dump(mode="json", exclude_none=True),
-        "replay": f"overpaint replay {shlex.quote(run_uri)}",
+        "replay": f"overpaint replay {shlex.quote(folder.storage.uri)}",
     }
 
 

@@ -125,14 +125,14 @@ def ending_lines(counts: Counts) -> list[Line]:
         )
         for ending, num_rows in endings
     ]
-    return lines[:_MAX_LINES]
+    return _first(lines)
 
 
 def rule_lines(counts: Counts, policy: Policy) -> list[Line]:
     """What each rule of the policy turns away; those that nothing breaks come last."""
     rules = list(dict.fromkeys([*policy_rules(policy), *counts.broken]))
     rules.sort(key=lambda rule: -counts.broken[rule])
-    return [
+    lines = [
         Line(
             label=rule,
             figures=(
@@ -146,7 +146,8 @@ def rule_lines(counts: Counts, policy: Policy) -> list[Line]:
         )
         for rule in rules
         if counts.broken[rule] or not rule.endswith(" is null")
-    ][:_MAX_LINES]
+    ]
+    return _first(lines)
 
 
 def truth_lines(truth: Mapping[str, Success]) -> list[Line]:
@@ -160,7 +161,7 @@ def truth_lines(truth: Mapping[str, Success]) -> list[Line]:
             )
         )
         lines.insert(0, _truth_line("all types", every, ""))
-    return lines[:_MAX_LINES] if truth else []
+    return _first(lines) if truth else []
 
 
 def _truth_line(label: str, found: Success, edit_type: str) -> Line:
@@ -188,6 +189,15 @@ def script_json(value: Any) -> str:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
+
+
+def _first(lines: list[Line]) -> list[Line]:
+    """As many lines as a page can bear, and how many more there are."""
+    more = len(lines) - _MAX_LINES
+    if more <= 0:
+        return lines
+    nothing = ("",) * len(lines[0].figures)
+    return [*lines[:_MAX_LINES], Line(label=f"and {whole(more)} more", figures=nothing, width=0)]
 
 
 def _percent(part: float, total: float) -> float:

@@ -21,6 +21,7 @@ from overpaint.pipeline.run_folder import RunFolder
 TRUTH_GAIN = "truth_gain"
 _MAX_CAUSES = 200
 _ROW_BYTES = 5_000
+_EXACT_IN_JAVASCRIPT = 2**53 - 1
 _TEXT_LIMITS = (600, 160, 40, 8)
 
 
@@ -148,15 +149,18 @@ def shown_columns(row: Mapping[str, Any], told: Iterable[str]) -> dict[str, Any]
 
 def shown(value: Any, limit: int) -> Any:
     """A value as JSON can hold it, texts cut to `limit` characters."""
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int):
+        return value if abs(value) <= _EXACT_IN_JAVASCRIPT else str(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return [_cut(item, limit) for item in value[:20]]
-    return _cut(value if isinstance(value, str) else json.dumps(value, default=str), limit)
+    is_nested = isinstance(value, dict | list | tuple)
+    return _cut(json.dumps(value, default=str) if is_nested else str(value), limit)
 
 
 def _cut(text: str, limit: int) -> str:

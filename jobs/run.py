@@ -22,7 +22,7 @@ from overpaint.pipeline.inputs import Input, read_input
 from overpaint.pipeline.manifest import Ledger, finish_part, manifest_ledger
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.planning import write_plan
-from overpaint.pipeline.recipe import recipe_of
+from overpaint.pipeline.recipe import plan_from_tables, recipe_of
 from overpaint.pipeline.run_folder import RECIPE, STATS, SUCCESS, WORK, RunFolder
 from overpaint.pipeline.storage import Storage, normalise
 from overpaint.pipeline.tasks import Remaining, Task, remaining
@@ -122,6 +122,19 @@ def open_run(plan: Plan, asked: Asked, output: str, read: Callable[[], Input]) -
         return Run(plan, folder.storage.uri, given.base_uri)
     assert found is not None
     return Run(plan, folder.storage.uri, found["base_uri"])
+
+
+def existing_run(folder: RunFolder) -> Run:
+    """The run that a folder holds.
+
+    Raises:
+        UsageError: it holds none.
+    """
+    recipe = folder.read_json(RECIPE)
+    if recipe is None:
+        raise UsageError(f"{folder.storage.uri}: no run there (no {RECIPE})")
+    plan = plan_from_tables(recipe["recipe"], folder.storage.at(RECIPE))
+    return Run(plan, folder.storage.uri, recipe["base_uri"])
 
 
 def run_identity(plan: Plan, asked: Asked) -> str:

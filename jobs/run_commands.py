@@ -1,17 +1,19 @@
-"""run, plan, accept, replay: the commands that do something to rows."""
+"""run, plan, redrive, accept, replay: the commands that do something to rows."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
 from cyclopts import App, Parameter
+from overpaint.cluster.group import Run
 from overpaint.cluster.local import run_local
 from overpaint.cluster.session import Session, check_fits, connected, local_resources
 from overpaint.jobs import accept as accepting
 from overpaint.jobs import replay as replaying
 from overpaint.jobs.display import RunDisplay
 from overpaint.jobs.recipes import load_plan, read_recipe
-from overpaint.jobs.run import Asked, execute, open_run
+from overpaint.jobs.redrive import reopen
+from overpaint.jobs.run import Asked, execute, existing_run, open_run
 from overpaint.jobs.truth import success
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.inputs import Input
@@ -33,7 +35,7 @@ Mapping = Annotated[list[str], Parameter(name="--map", negative="")]
 
 def register(app: App) -> None:
     """Adds these commands to the app."""
-    for command in (run, plan, accept, replay):
+    for command in (run, plan, redrive, accept, replay):
         app.command(command)
 
 
@@ -71,18 +73,21 @@ def run(
         with _about(read_recipe(recipe)[1]):
             check_fits(checked, local_resources(session))
     opened = open_run(checked, asked, output, read)
-    with RunDisplay(console) as display:
-        if not ray:
-            ledger = execute(opened, run_local, display)
-        else:
-            # Ray takes seconds to import: commands that do not run rows do without.
-            from overpaint.cluster.ray_data import run_on_ray
-
-            with connected(session):
-                check_fits(checked)
-                ledger = execute(opened, run_on_ray, display)
-    _tell(opened.folder, ledger)
+    _tell(opened.folder, _execute(opened, session if ray else None))
     return 0
+
+
+def _execute(opened: Run, session: Session | None) -> Ledger:
+    """Takes a run to its end on Ray; without a session, in this process."""
+    with RunDisplay(console) as display:
+        if session is None:
+            return execute(opened, run_local, display)
+        # Ray takes seconds to import: commands that do not run rows do without.
+        from overpaint.cluster.ray_data import run_on_ray
+
+        with connected(session):
+            check_fits(opened.plan)
+            return execute(opened, run_on_ray, display)
 
 
 def _prepared(recipe: str, settings: list[str], asked: Asked) -> tuple[Plan, Callable[[], Input]]:
@@ -195,6 +200,32 @@ def accept(output: str, *, policy: str) -> int:
     """
     folder = RunFolder(Storage(normalise(output)))
     _tell(folder, accepting.accept(folder, accepting.read_policy(policy)))
+    return 0
+
+
+def redrive(
+    output: str,
+    *,
+    error_code: str | None = None,
+    address: str | None = None,
+    num_cpus: int | None = None,
+    ray: bool = True,
+) -> int:
+    """Tries the failed rows of a finished run again, alone.
+
+    Args:
+        output: The run folder.
+        error_code: Only rows that failed with it, such as source_missing.
+        address: Of a Ray cluster; a local one is started where none is given.
+        num_cpus: Logical CPUs of a local Ray; all of the machine where none are given.
+        ray: --no-ray runs every stage in this process.
+    """
+    opened = existing_run(RunFolder(Storage(normalise(output))))
+    with _about(opened.folder.storage.uri):
+        opened.plan.check_models()
+    console.print(f"{reopen(opened, error_code)} failed rows are tried again")
+    session = Session(address=address, num_cpus=num_cpus) if ray else None
+    _tell(opened.folder, _execute(opened, session))
     return 0
 
 

@@ -95,7 +95,7 @@ class Pictures:
             return None
         try:
             return small_image(read_uri(uri), side_px)
-        except (FileNotFoundError, RowError):
+        except (FileNotFoundError, PermissionError, RowError):
             return None
         except Exception:  # noqa: BLE001
             # A report must not fail for a picture, whatever a filesystem or a decoder raises; and

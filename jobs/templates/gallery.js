@@ -50,7 +50,10 @@ const sorted = (rows) => {
   if (!name) return sign === 1 ? rows : [...rows].reverse();
   const known = rows.filter((row) => numeric(row, name) !== null);
   const unknown = rows.filter((row) => numeric(row, name) === null);
-  known.sort((a, b) => sign * (numeric(a, name) - numeric(b, name)));
+  known.sort((a, b) => {
+    const [first, second] = [numeric(a, name), numeric(b, name)];
+    return first === second ? 0 : first < second ? -sign : sign;
+  });
   return [...known, ...unknown];
 };
 
@@ -100,7 +103,10 @@ add(form.elements.sort, new Option("in the plan's order", ""));
 for (const name of data.scores) add(form.elements.sort, new Option(`by ${name}`, name));
 form.hidden = data.rows.length === 0;
 
-form.addEventListener("input", refresh);
+form.elements.text.addEventListener("input", refresh);
+for (const one of form.querySelectorAll("select, [type=checkbox]")) {
+  one.addEventListener("change", refresh);
+}
 form.addEventListener("reset", () => setTimeout(refresh));
 form.addEventListener("submit", (event) => event.preventDefault());
 more.addEventListener("click", grow);

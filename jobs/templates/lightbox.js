@@ -128,10 +128,11 @@ const peek = (isSource) => stage.classList.toggle("peek", isSource);
 const onKey = (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const isButton = event.target.tagName === "BUTTON";
+  const letter = event.key.toLowerCase();
   if (event.key === "ArrowLeft") show(view.current - 1);
   else if (event.key === "ArrowRight") show(view.current + 1);
-  else if (event.key === "s") change({ mode: view.mode === "side" ? "slide" : "side" });
-  else if (event.key === "m") change({ mask: !view.mask });
+  else if (letter === "s") change({ mode: view.mode === "side" ? "slide" : "side" });
+  else if (letter === "m") change({ mask: !view.mask });
   else if (event.key === " " && !isButton) peek(true);
   else return;
   event.preventDefault();

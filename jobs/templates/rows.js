@@ -13,9 +13,11 @@ const reasons = (row) => {
   return [...(code ? [code] : []), ...(value(row, "reject_reasons") || [])];
 };
 
+const INFINITE = { inf: Infinity, "-inf": -Infinity, nan: null };
+
 const numeric = (row, name) => {
   const found = value(row, name);
-  return found === null ? null : typeof found === "boolean" ? Number(found) : Number(found);
+  return found in INFINITE ? INFINITE[found] : found;
 };
 
 const short = (number) => {

@@ -1,8 +1,11 @@
 """Whole runs through the command line: the same bytes whatever happens on the way."""
 
 import json
+import os
 import random
+import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -23,6 +26,20 @@ batch_ms = {batch_ms}
 [output]
 task_rows = 4
 """
+SCORE = """
+[[stage]]
+operator = "score"
+"""
+DEADLY = """
+[[stage]]
+operator = "toy_operators:ToyEdit"
+name = "edit"
+[limits]
+max_attempts = 2
+[output]
+task_rows = 8
+"""
+SUPPORT = Path(__file__).parents[1] / "support"
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +77,8 @@ def _rows(folder):
 
 def _start(*arguments):
     command = [sys.executable, "-m", "overpaint.jobs.cli", *map(str, arguments)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(SUPPORT)}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def _wait_for_results(output, at_least):
@@ -227,3 +245,57 @@ def test_verify_sees_what_is_wrong(undisturbed, drawn, recipe, tmp_path, capsys,
     assert main(["verify", str(output)]) == 1
     kind = {"missing": "missing_object", "changed": "wrong_hash", "orphan": "orphan"}[damage]
     assert kind in capsys.readouterr().out
+
+
+def test_redrive_mends_failed_rows_alone(undisturbed, drawn, recipe, tmp_path):
+    given = tmp_path / "input"
+    shutil.copytree(drawn, given)
+    lost = given / json.loads((given / "rows.jsonl").read_text().splitlines()[7])["source_uri"]
+    kept = lost.read_bytes()
+    lost.unlink()
+    output = tmp_path / "run"
+    assert main(["run", recipe, "--input", str(given), "--output", str(output), "--no-ray"]) == 0
+    assert [row["error_code"] for row in _rows(output) if row["status"] == "failed"] == [
+        "source_missing"
+    ]
+    before = {p: p.stat().st_mtime_ns for p in (output / "images").rglob("*.png")}
+    lost.write_bytes(kept)
+    assert main(["redrive", str(output), "--no-ray"]) == 0
+    assert _outputs(output) == _outputs(undisturbed)
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_accept_changes_the_word_and_no_pixel(drawn, recipe, tmp_path):
+    output = tmp_path / "run"
+    scored = tmp_path / "scored.toml"
+    scored.write_text(Path(recipe).read_text() + SCORE)
+    assert (
+        main(["run", str(scored), "--input", str(drawn), "--output", str(output), "--no-ray"]) == 0
+    )
+    images = {p: p.stat().st_mtime_ns for p in (output / "images").rglob("*.png")}
+    limit = statistics.median(row["change_mean"] for row in _rows(output))
+    policy = tmp_path / "policy.toml"
+    policy.write_text(f"change_mean = {{ max = {limit} }}\n")
+    assert main(["accept", str(output), "--policy", str(policy)]) == 0
+    rows = _rows(output)
+    assert all((row["status"] == "accepted") == (row["change_mean"] <= limit) for row in rows)
+    assert {row["status"] for row in rows} == {"accepted", "rejected"}
+    assert all(bool(row["reject_reasons"]) == (row["status"] == "rejected") for row in rows)
+    assert {p: p.stat().st_mtime_ns for p in images} == images
+
+
+@pytest.mark.ray
+def test_row_that_kills_its_worker_fails_alone(drawn, tmp_path):
+    recipe, table, output = tmp_path / "deadly.toml", tmp_path / "rows.jsonl", tmp_path / "run"
+    recipe.write_text(DEADLY)
+    sources = [path.name for path in sorted((drawn / "images").iterdir())[:8]]
+    asked = ["kill" if name == sources[3] else "paint" for name in sources]
+    rows = [{"source_uri": n, "instruction": i} for n, i in zip(sources, asked, strict=True)]
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = ["--input", table, "--base", drawn / "images", "--output", output, "--num-cpus", "4"]
+    driver = _start("run", recipe, *given)
+    _, said = driver.communicate(timeout=200)
+    assert driver.returncode == 0, said
+    ended = {row["source_uri"]: (row["status"], row["error_code"]) for row in _rows(output)}
+    assert ended.pop(sources[3]) == ("failed", "worker_died")
+    assert set(ended.values()) == {("accepted", None)}
