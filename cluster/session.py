@@ -112,9 +112,10 @@ def _does_not_fit(plan: Plan, name: str, need: float, there: float) -> str:
         need, there = need / 2**30, there / 2**30
     streaming = f", and {_STREAM_CPUS} for the stream" if name == "CPU" else ""
     unit = " GiB" if name == "memory" else ""
+    field = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory_gib"}[name]
     return (
         f"the plan needs {need:g}{unit} {name} ({groups}{streaming}) and the cluster has "
-        f"{there:g}{unit}: lower actors or num_{name.lower()}s of a group, or use a larger cluster"
+        f"{there:g}{unit}: lower actors or {field} of a group, or use a larger cluster"
     )
 
 

@@ -14,6 +14,7 @@ from overpaint.pipeline.policy import Bounds, Policy
 from overpaint.pipeline.run_folder import RunFolder
 
 TRUTH_SUCCESS, ORACLE_SUCCESS = "truth_success", "oracle_success"
+_TARGET_URI = "in_target_uri"
 _COUNTED = (c.KEY, c.STATUS, c.STAGE, c.ERROR_CODE, c.REJECT_REASONS, c.EDIT_TYPE)
 _PARTS_AHEAD = 4
 """Parts read at once: enough to hide an object store's latency, few enough for memory."""
@@ -64,7 +65,7 @@ class Counts:
             self.edit_types[row["edit_type"] or ""] += row["count_all"]
         self.num_judged += table["stage"].null_count
         self._add_reasons(table["reject_reasons"])
-        if TRUTH_SUCCESS in table.column_names:
+        if {TRUTH_SUCCESS, _TARGET_URI} <= set(table.column_names):
             for name, found in _successes(table).items():
                 self.truth[name] = _sum(self.truth.get(name), found)
 
@@ -84,6 +85,7 @@ def manifest_schema(folder: RunFolder) -> pa.Schema | None:
 def counted_columns(schema: pa.Schema) -> list[str]:
     """The columns that `Counts` reads, of those there are."""
     names = (*(column.name for column in _COUNTED), TRUTH_SUCCESS, ORACLE_SUCCESS)
+    names += (_TARGET_URI,)
     return [name for name in names if name in schema.names]
 
 
@@ -145,6 +147,8 @@ def _grouped(table: pa.Table, names: list[str]) -> list[dict[str, Any]]:
 
 
 def _successes(table: pa.Table) -> dict[str, Success]:
+    """Success by edit type, of the rows whose truth is known."""
+    table = table.filter(pa.array([bool(uri) for uri in table[_TARGET_URI].to_pylist()]))
     measures: list[Any] = [(TRUTH_SUCCESS, "sum"), ([], "count_all")]
     if ORACLE_SUCCESS in table.column_names:
         measures += [(ORACLE_SUCCESS, "count"), (ORACLE_SUCCESS, "sum")]

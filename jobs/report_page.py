@@ -152,7 +152,7 @@ def rule_lines(counts: Counts, policy: Policy) -> list[Line]:
 
 def truth_lines(truth: Mapping[str, Success]) -> list[Line]:
     """Success by edit type beside the oracle; all types together first."""
-    lines = [_truth_line(name or "no type", truth[name], name) for name in sorted(truth)]
+    lines = [_truth_line(name or "other", truth[name], name) for name in sorted(truth)]
     if len(truth) != 1:
         every = Success(
             *(

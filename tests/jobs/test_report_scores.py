@@ -45,7 +45,7 @@ def test_every_value_is_in_one_bar_or_counted_apart(values):
     assert found.num_values + found.num_null + found.num_infinite == len(values)
     drawn = chart("quality", found, bins, Bounds(min=0.5))
     for bar in drawn.bars:
-        assert LEFT <= bar.x
+        assert bar.x >= LEFT
         assert bar.x + bar.width <= RIGHT + 1
         assert TOP <= bar.y <= BOTTOM
 
@@ -60,7 +60,7 @@ def test_bars_hold_exactly_the_values_between_their_edges():
 def test_few_outliers_do_not_flatten_the_rest():
     values = [*np.random.default_rng(0).uniform(0, 1, 400), -5000.0, 900.0]
     _, bins = _examined(values)
-    assert -1 <= bins[0].low
+    assert bins[0].low >= -1
     assert bins[-1].high <= 2
     assert bins[0].num_rows >= 1
     assert bins[-1].num_rows >= 1

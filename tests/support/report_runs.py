@@ -26,6 +26,7 @@ _OWN = (
     pa.field("truth_success", pa.bool_()),
     pa.field("oracle_success", pa.bool_()),
     pa.field("lmm_status", pa.string()),
+    pa.field("in_target_uri", pa.string()),
     pa.field("in_shot_at", pa.timestamp("us")),
 )
 SCHEMA = pa.schema([*(pa.field(column.name, column.type) for column in c.MANIFEST), *_OWN])
@@ -56,12 +57,13 @@ def planned_row(number: int) -> dict[str, Any]:
         "truth_success": gain >= 0.5,
         "oracle_success": number % 20 != 5,
         "lmm_status": "ok",
+        "in_target_uri": f"targets/{number}.png" if number % 25 else None,
     }
 
 
 def failed(row: dict[str, Any], stage: str, code: str, message: str) -> dict[str, Any]:
     """The row as one that raised in a stage."""
-    scores = dict.fromkeys(field.name for field in _OWN)
+    scores = dict.fromkeys(field.name for field in _OWN if not field.name.startswith("in_"))
     ending = {"status": "failed", "stage": stage, "error_code": code, "error_message": message}
     return row | scores | ending | {"edited_uri": None, "mask_uri": None}
 

@@ -1,0 +1,56 @@
+# One line each: setup (everything that pip installs), demo, test, check (what CI runs), wheel.
+#
+#   make demo                       installs into .venv and runs the main job on drawn images
+#   make test                       installs and runs the tests
+#   make demo PYTHON=python3.12     with another Python, 3.11 to 3.13
+#   make demo TORCH_INDEX=URL       takes PyTorch from a package index of its own, see below
+#
+# Without TORCH_INDEX, pip takes the PyTorch build of the index that it is set up with. On an
+# ordinary Linux machine that is the CUDA build: it runs on a CPU too, and is some GB larger than
+# the CPU build, whose index PyTorch's own "Get started" page names (choose Pip and CPU).
+
+FIT := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for name in python3 python3.12 python3.13 python3.11; do \
+	$$name -c '$(FIT)' 2>/dev/null && { command -v $$name; break; }; done)
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: setup demo test check wheel links
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "install Python 3.11, 3.12 or 3.13, with venv"; exit 1; }
+	@$(PYTHON) -c '$(FIT)' || { echo "$(PYTHON) is not Python 3.11 to 3.13 with venv"; exit 1; }
+	@echo "installing into $(VENV): some minutes, once"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet "$(TORCH)" $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test,house]"
+	@touch $@
+
+demo: setup
+	@test -f demo/rows.jsonl || $(BIN)/overpaint papercut demo --rows 48 --seed 7
+	$(BIN)/overpaint run demo --input demo --output demo-run
+
+test: setup
+	$(BIN)/pytest
+
+check: setup links
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+wheel: setup
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+# pyright cannot follow an editable install whose folders have other names: it reads these links.
+links:
+	@mkdir -p _typecheck/overpaint
+	@for name in pipeline operators cluster jobs; do \
+		ln -sfn ../../$$name _typecheck/overpaint/$$name; done

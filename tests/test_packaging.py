@@ -1,0 +1,112 @@
+"""What is installed is what is in the repository, under one name each."""
+
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("pipeline", "operators", "cluster", "jobs")
+SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+
+
+def modules():
+    """Every module of the four folders, as paths from the root."""
+    found = [path for name in PACKAGES for path in (ROOT / name).rglob("*.py")]
+    return sorted(path.relative_to(ROOT) for path in found)
+
+
+def test_package_list_is_the_folders_on_disk():
+    folders = {path.parent for path in modules()}
+    on_disk = {".".join(("overpaint", *folder.parts)) for folder in folders}
+    assert on_disk == set(SETUPTOOLS["packages"])
+
+
+def test_package_folders_are_at_most_one_level_deep_and_are_packages():
+    for path in modules():
+        assert len(path.parts) <= 3, path
+        assert (ROOT / path.parent / "__init__.py").exists(), path
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The names in a wheel that is built from a copy, so that no build folder is left here."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    source.mkdir()
+    for name in (*PACKAGES, "pyproject.toml", "README.md", "LICENSE"):
+        (source / name).symlink_to(ROOT / name)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
+    command += ["--no-index", "--wheel-dir", str(folder), str(source)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    (path,) = folder.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        return set(archive.namelist())
+
+
+def test_wheel_has_every_module_and_nothing_outside_overpaint(wheel):
+    assert wheel >= {f"overpaint/{path.as_posix()}" for path in modules()}
+    tops = {name.split("/", 1)[0] for name in wheel}
+    assert tops == {"overpaint", f"overpaint-{version('overpaint')}.dist-info"}
+
+
+def test_wheel_has_recipes_templates_checkpoints_and_the_licence(wheel):
+    data = [
+        path
+        for pattern in (
+            "jobs/recipes/*.toml",
+            "jobs/templates/*",
+            "operators/papercut/checkpoints/**/*",
+            "*/py.typed",
+        )
+        for path in ROOT.glob(pattern)
+        if path.is_file()
+    ]
+    assert len(data) > 6
+    missing = {f"overpaint/{path.relative_to(ROOT).as_posix()}" for path in data} - wheel
+    assert missing == set()
+    assert any(name.endswith("/licenses/LICENSE") for name in wheel)
+
+
+def run_python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("overpaint.pipeline.recipe", ["torch", "ray", "diffusers", "transformers"]),
+        ("overpaint.pipeline.catalogue", ["torch", "ray", "diffusers", "transformers"]),
+        ("overpaint.operators", ["torch", "diffusers", "transformers"]),
+        ("overpaint.cluster.local", ["torch", "ray"]),
+        ("overpaint.jobs.cli", ["torch", "diffusers", "transformers"]),
+    ],
+)
+def test_import_loads_nothing_heavy(module, heavy):
+    run_python(f"import sys, {module}; assert not set({heavy}) & set(sys.modules)")
+
+
+def test_import_of_every_operator_loads_no_torch():
+    run_python(
+        "import sys\n"
+        "from overpaint.pipeline.catalogue import operator_names\n"
+        "assert operator_names()\n"
+        "assert not {'torch', 'ray', 'diffusers', 'transformers'} & set(sys.modules)"
+    )
+
+
+def test_import_of_every_module_loads_each_once():
+    """From the root, `pipeline` is importable too, as a second copy with other classes."""
+    names = [".".join(("overpaint", *path.with_suffix("").parts)) for path in modules()]
+    names = [name.removesuffix(".__init__") for name in names]
+    code = (
+        f"import importlib, sys\n"
+        f"for name in {names}: importlib.import_module(name)\n"
+        f"assert not set({PACKAGES}) & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
