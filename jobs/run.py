@@ -19,6 +19,7 @@ from overpaint.jobs.report import write_report
 from overpaint.pipeline.errors import BudgetError, OverpaintError, UsageError
 from overpaint.pipeline.identity import digest
 from overpaint.pipeline.inputs import Input, read_input
+from overpaint.pipeline.lease import held
 from overpaint.pipeline.manifest import Ledger, finish_part, manifest_ledger
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.planning import write_plan
@@ -193,22 +194,29 @@ def execute(run: Run, runner: Runner, display: Display) -> Ledger:
     """Takes what remains of a run to its end.
 
     Raises:
+        UsageError: another runner is at work on it.
         BudgetError: too many rows failed.
         OverpaintError: the ledger does not add up, which is a fault of Overpaint.
     """
     folder = run.folder
-    left = remaining(folder, run.plan.task_rows)
+    if folder.read_json(SUCCESS) is None:
+        with held(folder):
+            _execute(run, runner, display)
+    folder.storage.remove_tree(WORK)
+    return manifest_ledger(folder, folder.parts("manifest"))
+
+
+def _execute(run: Run, runner: Runner, display: Display) -> None:
+    left = remaining(run.folder, run.plan.task_rows)
     progress = Progress(left.ledger)
     display.started(left.ledger)
-    if folder.read_json(SUCCESS) is not None and not left.pending:
-        return left.ledger
     started_at = datetime.now(UTC)
     start = time.monotonic()
     try:
         _drive(run, left, runner, progress, display)
     finally:
-        _write_stats(folder, progress, started_at, time.monotonic() - start)
-    return _finish(run, left.ledger.planned)
+        _write_stats(run.folder, progress, started_at, time.monotonic() - start)
+    _finish(run, left.ledger.planned)
 
 
 def _drive(run: Run, left: Remaining, runner: Runner, progress: Progress, display: Display) -> None:
@@ -236,7 +244,7 @@ def _summaries(tables: Iterable[pa.Table]) -> Iterator[tuple[dict[str, Any], dic
             yield row, json.loads(row["seconds_json"])
 
 
-def _finish(run: Run, planned: int) -> Ledger:
+def _finish(run: Run, planned: int) -> None:
     """Checks the ledger from storage, writes the report, and marks the run as done."""
     folder = run.folder
     parts = folder.parts("manifest")
@@ -249,8 +257,6 @@ def _finish(run: Run, planned: int) -> Ledger:
     write_report(folder)
     planned_json = folder.read_json(_PLANNED) or {}
     folder.write_json(SUCCESS, {**ledger.as_json(), **planned_json})
-    folder.storage.remove_tree(WORK)
-    return ledger
 
 
 def _write_stats(

@@ -198,8 +198,8 @@ def decode_mask(data: bytes, width_px: int, height_px: int) -> Pixels:
         RowError: `mask_unreadable`.
     """
     try:
-        image = Image.open(io.BytesIO(data), formats=READ_FORMATS).convert("L")
-    except (Image.DecompressionBombError, *_BROKEN) as error:
+        image = _open(data).convert("L")
+    except (RowError, Image.DecompressionBombError, *_BROKEN) as error:
         raise RowError("mask_unreadable", "the mask is not an image that can be read") from error
     if image.size != (width_px, height_px):
         image = image.resize((width_px, height_px), Image.Resampling.NEAREST)

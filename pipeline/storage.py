@@ -179,6 +179,20 @@ class Storage:
         else:
             _put(self.at(path), data)
 
+    def create(self, path: str, data: bytes) -> bool:
+        """Puts `data` at `path` where nothing lies; False where something does.
+
+        A store without conditional writes puts it in any case and says True.
+        """
+        try:
+            if is_local(self.uri):
+                _link(local_path(self.at(path)), data)
+            else:
+                _create(self.at(path), data)
+        except FileExistsError:
+            return False
+        return True
+
     def exists(self, path: str) -> bool:
         """Whether an object lies at `path`."""
         return is_file(self.at(path))
@@ -235,6 +249,22 @@ def _replace(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _link(path: Path, data: bytes) -> None:
+    """Writes a whole file in one step, unless the path is taken."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary.write_bytes(data)
+    try:
+        path.hardlink_to(temporary)
+    finally:
+        temporary.unlink()
+
+
+@_patient
+def _create(uri: str, data: bytes) -> None:
+    filesystem(uri).pipe_file(uri, data, mode="create")
 
 
 @_patient

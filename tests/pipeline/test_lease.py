@@ -1,0 +1,65 @@
+"""One runner a run: the second is refused, a dead one is taken over."""
+
+import json
+import multiprocessing
+import os
+import platform
+
+import pytest
+from overpaint.pipeline.errors import UsageError
+from overpaint.pipeline.lease import LEASE, Timing, has_conditional_writes, held
+from overpaint.pipeline.run_folder import RunFolder
+from overpaint.pipeline.storage import Storage
+
+QUICK = Timing(heartbeat_s=0.05, expiry_s=0.5, settle_s=0.05)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder(Storage(str(tmp_path)))
+
+
+def _is_refused(folder):
+    with pytest.raises(UsageError, match="another runner"), held(folder, QUICK):
+        pass
+
+
+def test_second_runner_is_refused_and_comes_in_after_the_first(folder):
+    with held(folder, QUICK):
+        _is_refused(folder)
+    with held(folder, QUICK):
+        assert folder.read_json(LEASE)["pid"] == os.getpid()
+    assert folder.read_json(LEASE) is None
+
+
+def test_dead_runner_of_this_machine_is_taken_over_at_once(folder):
+    child = multiprocessing.get_context("spawn").Process(target=int)
+    child.start()
+    child.join()
+    claim = {"holder": "dead", "host": platform.node(), "pid": child.pid, "beat": 3}
+    folder.write_json(LEASE, claim)
+    with held(folder, Timing(heartbeat_s=10, expiry_s=10_000)):
+        assert folder.read_json(LEASE)["holder"] != "dead"
+
+
+def test_silent_runner_of_another_machine_is_taken_over(folder):
+    folder.write_json(LEASE, {"holder": "far", "host": "elsewhere", "pid": 1, "beat": 3})
+    with held(folder, QUICK):
+        assert folder.read_json(LEASE)["host"] == platform.node()
+
+
+@pytest.mark.s3
+def test_store_without_conditional_writes_still_refuses_the_second(s3):
+    folder = RunFolder(Storage(f"{s3}/run"))
+    assert not has_conditional_writes(folder.storage)
+    with held(folder, QUICK):
+        _is_refused(folder)
+
+
+@pytest.mark.s3
+def test_store_with_conditional_writes_is_recognised(moto_s3):
+    folder = RunFolder(Storage(f"{moto_s3}/run"))
+    assert has_conditional_writes(folder.storage)
+    with held(folder, QUICK):
+        _is_refused(folder)
+    assert json.dumps(folder.storage.list()) == "[]"
