@@ -6,6 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
+from overpaint.jobs.bench_growth import (
+    HOW_MEMORY,
+    HOW_PLANNING,
+    measure_memory,
+    measure_planning,
+)
 from overpaint.jobs.bench_overhead import HOW, measure_overhead
 from rich.console import Console
 from rich.table import Table
@@ -40,6 +46,32 @@ def overhead(
     console.print(HOW)
     found = [measure_overhead(ms, rows, repeats) for ms in batch_ms or [50.0, 200.0]]
     _show(found, json_file)
+    return 0
+
+
+@bench.command
+def planning(*, rows: int = 1_000_000, json_file: Json = None) -> int:
+    """Plans a large table: seconds and peak memory.
+
+    Args:
+        rows: How many.
+        json_file: A file for the figures.
+    """
+    console.print(HOW_PLANNING)
+    _show([measure_planning(rows)], json_file)
+    return 0
+
+
+@bench.command
+def memory(*, rows: tuple[int, int] = (4000, 16000), json_file: Json = None) -> int:
+    """Runs a null model over two row counts: how peak memory grows.
+
+    Args:
+        rows: The two row counts.
+        json_file: A file for the figures.
+    """
+    console.print(HOW_MEMORY)
+    _show([measure_memory(count) for count in rows], json_file)
     return 0
 
 

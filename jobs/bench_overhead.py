@@ -119,11 +119,11 @@ def _pipeline(model: Negative, given: Path, count: int, out: Path) -> None:
     plan = Plan(name="overhead", stages=(Stage(operator=model, group="all"),), task_rows=64)
     asked = Asked(str(given), limit=count)
     run = open_run(plan, asked, str(out), asked.read)
-    execute(run, run_on_ray, _Silent())
+    execute(run, run_on_ray, Silent())
 
 
-class _Silent:
-    """Shows nothing."""
+class Silent:
+    """A display that shows nothing."""
 
     def started(self, ledger: Ledger) -> None:
         """Says nothing."""

@@ -18,7 +18,7 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 Counted = np.ndarray[Any, np.dtype[np.int64]]
 
 _SPREAD_VALUES = 20_000
-_NUM_BINS = 32
+_MIN_BINS, _MAX_BINS = 10, 32
 _TAIL = 0.05
 _GREATEST = 1e100
 """What is larger counts as infinite: no axis could be drawn for it."""
@@ -155,9 +155,14 @@ def _edges(found: ScoreRange, bounds: Bounds | None) -> Floats:
     if high <= low:
         margin = abs(low) * 0.05 or 0.5
         low, high = low - margin, high + margin
-    step = _round_up((high - low) / _NUM_BINS)
+    step = _round_up((high - low) / _num_bins(found.num_values))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return np.arange(first, last + 1, dtype=np.float64) * step
+
+
+def _num_bins(num_values: int) -> int:
+    """Few bars for few values: most would hold one row or none."""
+    return min(_MAX_BINS, max(_MIN_BINS, math.isqrt(4 * num_values)))
 
 
 def _shown_range(found: ScoreRange) -> tuple[float, float]:

@@ -203,6 +203,8 @@ def execute(run: Run, runner: Runner, display: Display) -> Ledger:
         with held(folder):
             _execute(run, runner, display)
     folder.storage.remove_tree(WORK)
+    for name in ("images", "masks", "plan", "manifest"):
+        folder.storage.remove_leftovers(name)
     return manifest_ledger(folder, folder.parts("manifest"))
 
 

@@ -39,7 +39,7 @@ _EXACT: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 _LOSSY: tuple[tuple[str, dict[str, Any]], ...] = tuple(
     ("webp", {"quality": quality, "alpha_quality": quality, "method": 4})
-    for quality in (82, 65, 45, 25)
+    for quality in (82, 55, 25)
 )
 _IMAGE_SHARE = 7
 """How many times the bytes of a mask an image may have."""

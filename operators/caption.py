@@ -43,7 +43,7 @@ class Caption(Operator[Captioner]):
     prompt: str = ""
     """How every caption begins, such as "a photo of"; empty lets the model begin."""
     max_new_tokens: int = Field(default=40, ge=1, le=512)
-    """The longest caption, in tokens."""
+    """The longest caption, in tokens; never more than the model has places for."""
 
     @property
     def inputs(self) -> tuple[Column, ...]:
@@ -86,9 +86,17 @@ class Caption(Operator[Captioner]):
         with torch.inference_mode():
             tokens = model.model.generate(
                 **inputs.to(model.model.device, model.model.dtype),
-                max_new_tokens=self.max_new_tokens,
+                max_new_tokens=self._num_new_tokens(model.model, inputs),
                 do_sample=False,
                 num_beams=1,
             )
         captions = model.processor.batch_decode(tokens, skip_special_tokens=True)
         return [{c.CAPTION.name: " ".join(caption.split())} for caption in captions]
+
+    def _num_new_tokens(self, model: Any, inputs: Any) -> int:
+        """No more than the model has places for: BLIP's decoder fails beyond its last one."""
+        num_places = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        if num_places is None:
+            return self.max_new_tokens
+        num_taken = inputs["input_ids"].shape[1] if "input_ids" in inputs else 1
+        return max(1, min(self.max_new_tokens, num_places - num_taken))

@@ -89,18 +89,34 @@ def _tokens(chat: ChatModel, questions: Sequence[Question], max_prompt_tokens: i
 
 
 def _tokenized(chat: ChatModel, questions: Sequence[Question], **padding: Any) -> Any:
-    turns = [[{"role": "user", "content": _content(question)}] for question in questions]
+    control = _control_tokens(chat.processor)
+    turns = [[{"role": "user", "content": _content(question, control)}] for question in questions]
     return chat.processor.apply_chat_template(
         turns,
         tokenize=True,
         return_dict=True,
         add_generation_prompt=True,
-        # What a row says is text, also where it looks like a control token of the model.
-        sanitize_control_tokens=True,
         processor_kwargs={"padding_side": "left", "return_tensors": "pt", **padding},
     )
 
 
-def _content(question: Question) -> list[dict[str, Any]]:
+def _content(question: Question, control: Sequence[str]) -> list[dict[str, Any]]:
     pictures = [{"type": "image", "image": picture} for picture in question.pictures]
-    return [*pictures, {"type": "text", "text": question.text}]
+    return [*pictures, {"type": "text", "text": _plain(question.text, control)}]
+
+
+def _control_tokens(processor: Any) -> list[str]:
+    tokenizer = processor.tokenizer
+    added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
+    known = {*tokenizer.all_special_tokens, *added, getattr(processor, "image_token", None)}
+    return sorted(str(token) for token in known if token and len(str(token)) > 1)
+
+
+def _plain(text: str, control: Sequence[str]) -> str:
+    """What a row says stays text, also where it looks like a control token of the model.
+
+    transformers' own `sanitize_control_tokens` fails for processors that count picture tokens.
+    """
+    for token in control:
+        text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text

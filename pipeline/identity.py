@@ -92,8 +92,7 @@ class RowIdentity:
         if row.get("seed") is not None:
             values.append({"seed": row["seed"]})
         hasher = self._start.copy()
-        text = json.dumps(values, sort_keys=True, ensure_ascii=False, default=_stable)
-        hasher.update(text.encode())
+        hasher.update(_encode(values).encode())
         return hasher.hexdigest()[:32]
 
 
@@ -103,6 +102,10 @@ def _stable(value: Any) -> Any:
     if isinstance(value, date | time | Decimal):
         return {type(value).__name__: str(value)}
     raise TypeError(f"a {type(value).__name__} in an input column has no stable identity")
+
+
+# Made once: json.dumps makes an encoder at every call, which is a third of the time of planning.
+_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=_stable).encode
 
 
 def row_seed(key: str) -> int:

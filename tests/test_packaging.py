@@ -1,10 +1,12 @@
 """What is installed is what is in the repository, under one name each."""
 
+import ast
+import re
 import subprocess
 import sys
 import tomllib
 import zipfile
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,31 @@ def modules():
 def test_package_list_is_the_folders_on_disk():
     folders = {path.parent for path in modules()}
     on_disk = {".".join(("overpaint", *folder.parts)) for folder in folders}
-    assert on_disk == set(SETUPTOOLS["packages"])
+    assert sorted(on_disk) == sorted(SETUPTOOLS["packages"])
+
+
+def test_every_import_is_of_a_declared_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {_name(requirement) for requirement in project["dependencies"]}
+    providers = packages_distributions()
+    undeclared = {
+        f"{path}: {name}"
+        for path in modules()
+        for name in _imported(ROOT / path) - sys.stdlib_module_names - {"overpaint"}
+        if not {_name(provider) for provider in providers.get(name, [])} & declared
+    }
+    assert undeclared == set()
+
+
+def _name(requirement):
+    return re.split(r"[\[<>=!~; ]", requirement, maxsplit=1)[0].lower().replace("_", "-")
+
+
+def _imported(path):
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    plain = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    named = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.split(".", 1)[0] for name in (*plain, *named)}
 
 
 def test_package_folders_are_at_most_one_level_deep_and_are_packages():

@@ -150,6 +150,7 @@ def _placed_kinds(blob: NDArray[np.bool_]) -> list[Thing]:
     rows, columns = np.flatnonzero(blob.any(1)), np.flatnonzero(blob.any(0))
     x, y = int(columns[0] + columns[-1]) // 2, int(rows[0] + rows[-1]) // 2
     extent = int(max(rows[-1] - rows[0], columns[-1] - columns[0])) // 2
+    extent = min(max(extent, MIN_RADIUS_PX), MAX_RADIUS_PX)
     radii = range(max(MIN_RADIUS_PX - 1, extent - 2), min(MAX_RADIUS_PX + 1, extent + 4) + 1)
     placed: list[Thing] = []
     for kind in KINDS:

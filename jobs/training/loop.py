@@ -7,8 +7,9 @@ The state of a run is one folder outside the repository (by default
     log.jsonl         one line per logged step: step, seconds, loss, learning rate, quality
     sheets/*.png      what the EMA weights make, to look at
 
-A run that finds `state.pt` goes on from its step. What a step draws depends on the seed and the
-step alone, so that a resumed run sees what an uninterrupted one would have seen.
+A run that finds `state.pt` goes on from its step; Ctrl-C saves one first. What a step draws
+depends on the seed and the step alone, so that a resumed run sees what an uninterrupted one would
+have seen.
 """
 
 import json
@@ -31,6 +32,7 @@ from torch import Tensor, nn
 log = logging.getLogger(__name__)
 
 _STATE_FILE = "state.pt"
+_LOG_EVERY = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,18 +148,27 @@ def run_training(
         seed: With the step, decides what a step draws.
     """
     run = _Run.start(trainee, state, device)
+    try:
+        loss = _take_steps(run, budget, out, seed)
+    except KeyboardInterrupt:
+        run.save_state()
+        raise
+    run.save(out)
+    return Outcome(run.step, run.seconds, loss)
+
+
+def _take_steps(run: "_Run", budget: Budget, out: Path, seed: int) -> float:
     began = saved = time.monotonic()
     offset_s, loss = run.seconds, math.nan
     while (progress := budget.progress(run.step, run.seconds)) < 1.0:
-        loss = run.take_step(_moment(run.step, progress, seed, device))
+        loss = run.take_step(_moment(run.step, progress, seed, run.device))
         run.seconds = offset_s + time.monotonic() - began
-        if run.step % 50 == 0:
+        if run.step % _LOG_EVERY == 0:
             run.record(loss=run.mean_loss, learning_rate=run.learning_rate)
-        if time.monotonic() - saved > trainee.schedule.save_every_s:
+        if time.monotonic() - saved > run.trainee.schedule.save_every_s:
             run.save(out)
             saved = time.monotonic()
-    run.save(out)
-    return Outcome(run.step, run.seconds, loss)
+    return loss
 
 
 def _moment(step: int, progress: float, seed: int, device: torch.device) -> Moment:
@@ -224,10 +235,13 @@ class _Run:
             lines.write(json.dumps(line) + "\n")
         log.info("%s %s", self.trainee.name, " ".join(f"{k}={v:g}" for k, v in line.items()))
 
-    def save(self, out: Path) -> None:
-        """Save the state; export, show and measure the averaged weights."""
+    def save_state(self) -> None:
         with replaced(self.folder / _STATE_FILE) as path:
             torch.save(self._state(), path)
+
+    def save(self, out: Path) -> None:
+        """Save the state; export, show and measure the averaged weights."""
+        self.save_state()
         with self._averaged(), torch.no_grad():
             self.modules.eval()
             with replaced(out) as folder:

@@ -20,6 +20,12 @@ def test_caption_begins_with_the_prompt(captioner, noise):
     assert captions(operator, [noise(1)])[0].startswith("a photo of")
 
 
+@pytest.mark.parametrize("prompt", ["", "a photo of"])
+def test_caption_that_would_not_end_stops_at_the_models_last_place(captioner, noise, prompt):
+    operator = Caption(checkpoint=captioner, prompt=prompt, max_new_tokens=500)
+    assert captions(operator, [noise(1)])
+
+
 def test_revisions_hold_the_digest_of_a_folder(captioner):
     assert len(Caption(checkpoint=captioner).revisions()["checkpoint"]) == 16
 

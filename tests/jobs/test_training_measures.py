@@ -1,0 +1,115 @@
+"""What training measures by: attributes from pixels, captions as parts, pairs, tokens, AUC."""
+
+import numpy as np
+import pytest
+from overpaint.jobs.training.attributes import names_right, read_scene
+from overpaint.jobs.training.caption import attributes_of
+from overpaint.jobs.training.clipseg import iou
+from overpaint.jobs.training.examples import SINGLE_OBJECT, item_phrases, mixture_scene, rgb
+from overpaint.jobs.training.judge import auc, product, scores
+from overpaint.jobs.training.pairs import sample_pair
+from overpaint.jobs.training.pictures import psnr
+from overpaint.jobs.training.vocabulary import byte_pairs, clip_tokenizer
+from overpaint.operators.papercut.draw import draw
+from overpaint.operators.papercut.scene import Background, Scene
+from PIL import Image, ImageFilter
+from transformers import CLIPTokenizer
+
+
+def share_read_right(blur_px: float) -> float:
+    right = []
+    for index in range(10):
+        scene = mixture_scene(index, split="test", mixture=SINGLE_OBJECT)
+        image = draw(scene).filter(ImageFilter.GaussianBlur(blur_px))
+        right.append(all(names_right(scene, read_scene(rgb(image))).values()))
+    return float(np.mean(right))
+
+
+def test_read_scene_true_drawings_are_read_right() -> None:
+    assert share_read_right(blur_px=0.0) >= 0.9
+
+
+def test_read_scene_soft_drawings_are_mostly_read_right() -> None:
+    assert share_read_right(blur_px=0.6) >= 0.8
+
+
+def test_read_scene_empty_picture_has_no_thing() -> None:
+    empty = Scene(background=Background(kind="dotted", tint="mint"))
+    assert read_scene(rgb(draw(empty))) == (empty.background, None)
+
+
+def test_read_scene_picture_unlike_any_drawing_is_read_as_something() -> None:
+    assert read_scene(np.full((64, 64, 3), 255, np.uint8)).background.kind == "plain"
+
+
+def test_attributes_of_captions_of_equal_things_are_equal() -> None:
+    one = "a small red star on the left and an orange cup in the centre on an ice background"
+    other = "an orange cup and a red star on an ice background"
+    assert attributes_of(one) == attributes_of(other)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "a red star on a mint background",
+        "a blue star on an ice background",
+        "a sketch of a red star on an ice background",
+        "a red star and a red cup on an ice background",
+        "a red star",
+        "",
+    ],
+)
+def test_attributes_of_captions_of_other_things_differ(other: str) -> None:
+    assert attributes_of("a red star on an ice background") != attributes_of(other)
+
+
+def test_sample_pair_true_edit_scores_high_and_a_missing_one_low() -> None:
+    pairs = [sample_pair(index, split="train") for index in range(80)]
+    by_outcome = {pair.outcome: pair for pair in pairs}
+    assert product(by_outcome["true"].answer) == 100
+    assert product(by_outcome["no-op"].answer) == 0
+    assert product(by_outcome["over-edited"].answer) < 50
+    for pair in pairs:
+        is_same = bool((pair.source == pair.edited).all())
+        assert is_same == (pair.outcome == "no-op" and pair.finish == "clean")
+
+
+def test_item_phrases_tell_the_item_apart() -> None:
+    for index in range(60):
+        scene = mixture_scene(index, split="train")
+        names = [set(item_phrases(scene, item)) for item in range(len(scene.things))]
+        assert len(set().union(*names)) == sum(len(own) for own in names)
+
+
+def test_clip_tokenizer_words_are_single_tokens_and_unknown_words_fall_to_pieces() -> None:
+    words = ["accuracy", "acacia", "ac", "racy", "stars", "star"]
+    tokenizer: CLIPTokenizer = clip_tokenizer(words)
+    assert [len(tokenizer.tokenize(word)) for word in words] == [1] * len(words)
+    assert len(tokenizer.tokenize("zebra")) == 5
+    assert tokenizer.model_max_length == 32
+
+
+def test_byte_pairs_are_the_same_for_the_same_words() -> None:
+    assert byte_pairs(["red", "star"], ["<s>"]) == byte_pairs(["red", "star"], ["<s>"])
+
+
+def test_judge_answer_is_read_back() -> None:
+    answer = "accuracy: 9 preservation: 10 quality: 8 realism: 7"
+    assert scores(answer) == {"accuracy": 9, "preservation": 10, "quality": 8, "realism": 7}
+    assert product("no idea") == 0
+
+
+def test_auc_counts_ties_as_half() -> None:
+    assert auc([1.0, 1.0], [True, False]) == 0.5
+    assert auc([2.0, 1.0, 0.0], [True, False, False]) == 1.0
+
+
+def test_iou_of_empty_masks_is_one() -> None:
+    empty, full = np.zeros((1, 4, 4), bool), np.ones((1, 4, 4), bool)
+    assert iou(empty, empty)[0] == 1.0
+    assert iou(empty, full)[0] == 0.0
+
+
+def test_psnr_one_level_off_is_48_db() -> None:
+    image = np.asarray(Image.new("RGB", (4, 4), (10, 10, 10)))[None]
+    assert psnr(image, image + np.uint8(1))[0] == pytest.approx(48.13, abs=0.01)
