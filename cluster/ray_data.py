@@ -47,7 +47,8 @@ def _context() -> Generator[None]:
 def _stream(run: Run, tasks: Sequence[Task]) -> Dataset:
     # Taken apart as the stream goes: a block for each task would cost the driver 3 ms and 50 KB
     # apiece before the first row is edited, which is minutes and gigabytes at a million rows.
-    blocks = [_task_table(tasks[i : i + _BLOCK_TASKS]) for i in range(0, len(tasks), _BLOCK_TASKS)]
+    starts = range(0, len(tasks), _BLOCK_TASKS)
+    blocks: list[Any] = [_task_table(tasks[start : start + _BLOCK_TASKS]) for start in starts]
     stream = ray.data.from_arrow(blocks).repartition(target_num_rows_per_block=1)
     names = run.plan.group_names
     for name in names:

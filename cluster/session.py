@@ -42,12 +42,30 @@ def connected(session: Session) -> Generator[None]:
     """Joins or starts Ray, and leaves it at the end."""
     already = ray.is_initialized()
     if not already:
-        ray.init(**_options(session))
+        with _silent_stderr():
+            ray.init(**_options(session))
     try:
         yield
     finally:
         if not already:
             ray.shutdown()
+
+
+@contextmanager
+def _silent_stderr() -> Generator[None]:
+    """Keeps off the terminal the line with which Ray's core repeats its log level.
+
+    It is written by C++ to the file descriptor; what goes wrong is raised as well.
+    """
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _options(session: Session) -> dict[str, Any]:

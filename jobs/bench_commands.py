@@ -31,7 +31,7 @@ def register(app: App) -> None:
 def overhead(
     *,
     batch_ms: Annotated[list[float] | None, Parameter(negative="")] = None,
-    rows: tuple[int, int] = (512, 2048),
+    rows: tuple[int, int] = (256, 2048),
     repeats: int = 3,
     json_file: Json = None,
 ) -> int:
