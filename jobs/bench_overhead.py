@@ -107,7 +107,7 @@ def _times(work: Callable[[int, Path], None], count: int, repeats: int) -> list[
 
 def _bare_loop(model: Negative, given: Path, count: int, out: Path) -> None:
     table = read_input(str(given), limit=count).table
-    sources: list[str] = table["source_uri"].to_pylist()
+    sources: list[Any] = table["source_uri"].to_pylist()
     for start in range(0, count, _BATCH):
         batch = sources[start : start + _BATCH]
         edited = model.edit([(given / name).read_bytes() for name in batch])

@@ -1,5 +1,6 @@
 """papercut, train: the drawn world and the checkpoints trained on it."""
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
@@ -65,8 +66,9 @@ def train(
     """
     from overpaint.jobs.training.train import train as start
 
+    place = out or Path(str(files("overpaint.operators.papercut"))) / "checkpoints"
     try:
-        start(name, out=out, state=state, minutes=minutes, steps=steps, device=device, seed=seed)
+        start(name, out=place, state=state, minutes=minutes, steps=steps, device=device, seed=seed)
     except ValueError as error:
         raise UsageError(str(error)) from error
     return 0

@@ -1,7 +1,6 @@
 """Trying failed rows of a finished run again, alone: all that ended well is kept as it is."""
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from overpaint.cluster.group import Run
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.manifest import FAILED, result_schema
@@ -36,18 +35,17 @@ def reopen(run: Run, error_code: str | None = None) -> int:
 def _reopen_part(folder: RunFolder, run: Run, part: int, error_code: str | None) -> int:
     table = folder.read_part("manifest", part)
     again = _again(table, error_code)
-    num_again: int = pc.sum(again).as_py() or 0
-    if num_again == 0:
+    if not any(again):
         return 0
-    kept = table.filter(pc.invert(again)).select(result_schema(run.plan).names)
+    kept = table.filter(pa.array([not found for found in again]))
+    kept = kept.select(result_schema(run.plan).names)
     folder.write_result(part, _KEPT, kept)
     folder.storage.remove([SUCCESS])
     folder.storage.remove([part_path("manifest", part)])
-    return num_again
+    return sum(again)
 
 
-def _again(table: pa.Table, error_code: str | None) -> pa.ChunkedArray:
-    failed = pc.equal(table["status"], FAILED)
-    if error_code is None:
-        return failed
-    return pc.and_(failed, pc.fill_null(pc.equal(table["error_code"], error_code), False))
+def _again(table: pa.Table, error_code: str | None) -> list[bool]:
+    """Whether each row of a part is to be tried again."""
+    rows = table.select(["status", "error_code"]).to_pylist()
+    return [row["status"] == FAILED and error_code in (None, row["error_code"]) for row in rows]

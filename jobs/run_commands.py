@@ -1,6 +1,6 @@
 """run, plan, redrive, accept, replay: the commands that do something to rows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -107,7 +107,7 @@ def _prepared(recipe: str, settings: list[str], asked: Asked) -> tuple[Plan, Cal
 
 
 @contextmanager
-def _about(file: str) -> Iterator[None]:
+def _about(file: str) -> Generator[None]:
     """Names the recipe's file in errors about it."""
     try:
         yield

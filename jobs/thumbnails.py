@@ -75,11 +75,12 @@ class Pictures:
     def source_uri(self, row: Mapping[str, Any]) -> str | None:
         """Where a row's source lies; None where there is nothing to read.
 
-        A source on the web is only asked for again where the run itself has fetched it.
+        A source is only read again where the run itself has fetched it: one that was forbidden to
+        the run is forbidden to its report.
         """
-        uri = join(self._base_uri, row["source_uri"])
-        if uri.startswith(("http://", "https://")) and not row["source_sha256"]:
+        if not row["source_sha256"]:
             return None
+        uri = join(self._base_uri, row["source_uri"])
         return uri if "://" in uri or uri.startswith("/") else None
 
     def stored_uri(self, path: str | None) -> str | None:

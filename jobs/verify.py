@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.identity import sha256
@@ -44,7 +45,8 @@ def verify(folder: RunFolder) -> tuple[Ledger, list[Problem]]:
 
 
 def _keys(folder: RunFolder, part: int) -> list[str]:
-    return folder.read_part("plan", part, ["key"])["key"].to_pylist()
+    keys: list[Any] = folder.read_part("plan", part, ["key"])["key"].to_pylist()
+    return keys
 
 
 def _rows(folder: RunFolder, part: int) -> list[dict[str, str | None]]:

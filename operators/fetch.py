@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
-from overpaint.operators.sources import Access, Reader
+from overpaint.operators.sources import MAX_BYTES, OBJECT_STORES, Access, Reader
 from overpaint.operators.web import Limits
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
@@ -29,11 +29,9 @@ class Fetch(Operator[Reader]):
     """Whether the table's `mask_uri` is read: white may change, black is kept."""
     max_pixels: int = Field(default=MAX_PIXELS, ge=1, le=MAX_PIXELS, json_schema_extra=SPEED_ONLY)
     """Larger images fail before they are decoded."""
-    max_bytes: int = Field(default=256 * 2**20, ge=1, json_schema_extra=SPEED_ONLY)
+    max_bytes: int = Field(default=MAX_BYTES, ge=1, json_schema_extra=SPEED_ONLY)
     """Larger files fail before they are read."""
-    allow_schemes: tuple[str, ...] = Field(
-        default=("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"), json_schema_extra=SPEED_ONLY
-    )
+    allow_schemes: tuple[str, ...] = Field(default=OBJECT_STORES, json_schema_extra=SPEED_ONLY)
     """Object stores that a table may name, by fsspec's schemes; the input's own is always read."""
     allow_local_files: bool = Field(default=False, json_schema_extra=SPEED_ONLY)
     """Whether a table may name files outside the input's folder."""

@@ -16,6 +16,10 @@ from overpaint.operators.web import Limits
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.storage import is_local, join, local_path, read_uri, size_bytes
 
+OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
+"""The schemes, as fsspec spells them, that a table may name without asking."""
+MAX_BYTES = 256 * 2**20
+
 _WEB = ("http", "https")
 _NUM_THREADS = 16
 _NO_FILE = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
@@ -32,10 +36,10 @@ class Access:
         max_bytes: the largest object.
     """
 
-    schemes: tuple[str, ...]
-    web: Limits | None
-    local_files: bool
-    max_bytes: int
+    schemes: tuple[str, ...] = OBJECT_STORES
+    web: Limits | None = None
+    local_files: bool = False
+    max_bytes: int = MAX_BYTES
 
 
 class Reader:

@@ -13,12 +13,12 @@ import pyarrow as pa
 from overpaint.operators import checkpoints
 from overpaint.operators.device import threads
 from overpaint.operators.diffusion.checkpoint import Checkpoint
+from overpaint.operators.sources import Access, read_source
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row, score
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import Pixels, decode, decode_mask
 from overpaint.pipeline.operator import Kind, NewColumns, Operator, Rejected
-from overpaint.pipeline.storage import join, read_uri
 from PIL import Image, ImageFilter
 from pydantic import Field
 
@@ -119,7 +119,7 @@ class Truth(Operator[Any]):
         uri = row[c.GIVEN_MASK_URI.name]
         if not uri:
             raise RowError("mask_missing", "a row with target_uri needs mask_uri: what may change")
-        data = read_uri(join(row["base_uri"], uri))
+        data = read_source(row["base_uri"], uri, Access())
         mask = Image.fromarray(decode_mask(data, source.shape[1], source.shape[0]))
         grown = mask.filter(ImageFilter.MaxFilter(2 * self.grow_px + 1)) if self.grow_px else mask
         return np.asarray(grown) < 128
@@ -127,7 +127,7 @@ class Truth(Operator[Any]):
 
 def _read_target(row: Row) -> Pixels | None:
     uri = row[TARGET_URI.name]
-    return decode(read_uri(join(row["base_uri"], uri))).rgb if uri else None
+    return decode(read_source(row["base_uri"], uri, Access())).rgb if uri else None
 
 
 def _oracle(target: Pixels, model: Any) -> Pixels:
