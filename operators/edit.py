@@ -15,8 +15,9 @@ from overpaint.operators.device import DtypeName, threads
 from overpaint.operators.diffusion import place
 from overpaint.operators.diffusion.checkpoint import Checkpoint
 from overpaint.operators.diffusion.frame import Fit, Frame, paste, view, view_mask
-from overpaint.operators.diffusion.method import Editor, Job, Method, find_method
+from overpaint.operators.diffusion.method import Editor, Job, Method
 from overpaint.operators.invert import Invert
+from overpaint.operators.methods import find_method
 from overpaint.pipeline.columns import (
     CHECKPOINT,
     EDITED_IMAGE,
@@ -85,6 +86,8 @@ class Edit(Operator[Any]):
     """How far towards noise the edit starts; 1 is from pure noise."""
     negative_prompt: str | None = None
     """What to stay away from."""
+    cross_attention_share: float | None = Field(default=None, ge=0, le=1)
+    """The share of the steps, from the first on, in which words look where the source's did."""
     fit: Fit | None = None
     """`whole` shows the model the whole image, `crop` a square around the mask."""
     crop_margin: float | None = Field(default=None, ge=0.125, le=8)

@@ -85,14 +85,8 @@ class Truth(Operator[Any]):
         threads(self.num_threads)
         targets = [_read_target(row) for row in rows]
         return [
-            self._unknown()
-            if target is None
-            else self._compared(row, target, _oracle(target, model))
-            for row, target in zip(rows, targets, strict=True)
+            self._compared(row, target, model) for row, target in zip(rows, targets, strict=True)
         ]
-
-    def _unknown(self) -> NewColumns:
-        return {column.name: None for column in self.outputs}
 
     def _compared(self, row: Row, target: Pixels | None, model: Any) -> NewColumns:
         if target is None:

@@ -55,9 +55,9 @@ def build_clipseg(clip: Any, *, width: int = 128) -> CLIPSegForImageSegmentation
 def _start_decoder(model: Any) -> None:
     """Give the decoder torch's first weights, and let the text begin by changing little.
 
-    transformers 5.23 finds no `initializer_range` in a CLIPSegConfig and draws the decoder's weights
-    with a standard deviation of 1: what is seen is then 40 times larger than what the text adds,
-    and the decoder finds every object alike, whatever is asked for.
+    transformers 5.23 finds no `initializer_range` in a CLIPSegConfig and draws the decoder's
+    weights with a standard deviation of 1: what is seen is then 40 times larger than what the text
+    adds, and the decoder finds every object alike, whatever is asked for.
     """
     for module in model.decoder.modules():
         if isinstance(module, nn.Linear | nn.ConvTranspose2d):

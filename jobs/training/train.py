@@ -1,7 +1,7 @@
 """`overpaint train NAME`: trains one papercut checkpoint, from nothing or from where it was left.
 
-Order: vae, clip, clipseg, text_to_image, caption, judge. clipseg and judge start from clip;
-text_to_image needs vae and takes clip's tokenizer.
+Order: vae, clip, clipseg, text_to_image, caption, judge. clipseg starts from clip, caption from
+clipseg's vision transformer; text_to_image needs vae and takes clip's tokenizer.
 """
 
 import logging
@@ -14,8 +14,14 @@ from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from overpaint.jobs.training import pictures
 from overpaint.jobs.training.cache import Cache, Example, open_cache
-from overpaint.jobs.training.caption import CaptionTrainee, build_caption, caption_tokens
+from overpaint.jobs.training.caption import (
+    CaptionTrainee,
+    build_caption,
+    caption_tokens,
+    start_from_clip,
+)
 from overpaint.jobs.training.clip import Captions, ClipTrainee, build_clip
 from overpaint.jobs.training.clipseg import ClipsegTrainee, build_clipseg, phrase_table
 from overpaint.jobs.training.examples import EVERYTHING, Mixture, mask_example, scene_example
@@ -47,7 +53,7 @@ from overpaint.jobs.training.text_to_image import (
 from overpaint.jobs.training.vae import VaeTrainee, build_vae
 from overpaint.jobs.training.vocabulary import bert_tokenizer, chat_tokenizer, clip_tokenizer
 from overpaint.operators.papercut.words import LEXICON
-from transformers import CLIPModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPSegForImageSegmentation, CLIPTokenizer
 
 log = logging.getLogger(__name__)
 
@@ -222,8 +228,11 @@ def _text_to_image(place: Workplace) -> Trainee:
 def _caption(place: Workplace) -> Trainee:
     train, test = place.scenes()
     tokenizer = bert_tokenizer([*sorted(LEXICON), ",", "."])
+    caption = build_caption(tokenizer)
+    clipseg = CLIPSegForImageSegmentation.from_pretrained(_existing(place.checkpoints / "clipseg"))
+    start_from_clip(caption, clipseg.clip, pictures.to_tensor(train.arrays["image"][:64]))
     return CaptionTrainee(
-        caption=build_caption(tokenizer),
+        caption=caption,
         tokenizer=tokenizer,
         train=train,
         test=test,

@@ -45,9 +45,7 @@ def feather(mask: Pixels, width_px: int) -> Pixels:
     return alpha
 
 
-def _window(
-    bounds: Box, margin_px: int, shape: tuple[int, ...]
-) -> tuple[slice, slice]:
+def _window(bounds: Box, margin_px: int, shape: tuple[int, ...]) -> tuple[slice, slice]:
     """The masked box with a margin: a source may have 10^8 pixels, of which few are masked."""
     left, top, right, bottom = bounds
     return (

@@ -1,23 +1,18 @@
 """What an editing method is: one module in `operators/methods` that ends with its `METHOD`.
 
-Methods are found by the name of their module. None of them imports torch before it is loaded.
+None of them imports torch before it is loaded.
 """
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from overpaint.operators import methods
 from overpaint.operators.diffusion.checkpoint import Checkpoint
 from overpaint.operators.diffusion.frame import UNET_SHAPES, Shapes
 from overpaint.operators.diffusion.inversion import Inversion
 from overpaint.pipeline.columns import TARGET_PROMPT, Column
-from overpaint.pipeline.errors import near_miss
 from overpaint.pipeline.images import Pixels
 
 TEXT_TO_IMAGE = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
@@ -101,20 +96,3 @@ class Method:
     def field_names(self) -> tuple[str, ...]:
         """The fields of `edit` that it uses."""
         return tuple(field.name for field in fields(self.fields))
-
-
-def method_names() -> tuple[str, ...]:
-    """Every method, in alphabetical order."""
-    return tuple(sorted(found.name for found in pkgutil.iter_modules(methods.__path__)))
-
-
-@lru_cache
-def find_method(name: str) -> Method:
-    """The method of that name.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if name not in method_names():
-        raise ValueError(f"method = {name!r} is unknown: {near_miss(name, method_names())}")
-    return importlib.import_module(f"{methods.__name__}.{name}").METHOD

@@ -36,7 +36,7 @@ class SwapWords:
     def __call__(self, branches: Sequence[str], maps: Tensor) -> Tensor:
         """Maps nbhqk in which `text` looks where `source` does."""
         source, text = maps[branches.index("source")], maps[branches.index("text")]
-        words = self.words_bst[:, None].to(maps.dtype)
+        words = self.words_bst[:, None].to(maps)
         has_source = words.any(dim=2, keepdim=True)
         edited = maps.clone()
         edited[branches.index("text")] = torch.where(has_source, source @ words, text)

@@ -54,6 +54,12 @@ def token_ids(model: LatentModel, prompt: str) -> list[int]:
     return [int(number) for number in _tokens(tokenizer, prompt).input_ids[0]]
 
 
+def end_id(model: LatentModel) -> int:
+    """The token that ends a prompt; what follows it is padding."""
+    tokenizer, _ = model.text[0]
+    return int(tokenizer.eos_token_id)
+
+
 def _embedded(model: LatentModel, prompt: str) -> Condition:
     condition = model.prompts.pop(prompt, None)
     if condition is None:

@@ -1,7 +1,9 @@
 """Text-guided editing along the source's own path to noise, kept to the mask where there is one.
 
-Starts from the inverted noise (DDIM, arXiv 2010.02502), follows the target prompt with
-classifier-free guidance, and holds what is outside the mask to the inverted path (Blended Latent
+Starts from the inverted noise (DDIM, arXiv 2010.02502) and follows the target prompt with
+classifier-free guidance. At first the words of the target look where those of the source did
+(Prompt-to-Prompt, arXiv 2208.01626), which holds place and size; the source is asked along its
+inverted path, which does not drift. What is outside the mask is held to that path (Blended Latent
 Diffusion, arXiv 2206.02779), which reproduces it exactly.
 """
 
@@ -9,32 +11,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
+from numpy import float32
 from numpy.typing import NDArray
 from overpaint.operators.diffusion.checkpoint import Checkpoint
+from overpaint.operators.diffusion.inversion import Inversion
 from overpaint.operators.diffusion.method import TEXT_TO_IMAGE, Job, Method
 from overpaint.pipeline.columns import INVERSION
 from overpaint.pipeline.errors import RowError
 
 if TYPE_CHECKING:
-    from overpaint.operators.diffusion.inversion import Inversion
+    from overpaint.operators.diffusion.attention import AttentionEdits
+    from overpaint.operators.diffusion.loop import Branch
     from overpaint.operators.diffusion.weights import LatentModel
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fields:
     """The fields of `edit` that this method uses; steps, fit and resolution are the inversion's."""
 
-    guidance_scale: float = 6.0
+    guidance_scale: float = 4.0
     guidance_rescale: float = 0.0
-    strength: float = 0.7
+    strength: float = 0.8
     negative_prompt: str = ""
+    cross_attention_share: float = 0.5
 
 
 def evaluations(fields: Fields, num_inference_steps: int) -> int:
-    """Two for each step walked: with the target prompt and with the negative one."""
+    """Two for each step walked, and one for each step in which the source's words are asked for."""
     num_branches = 1 if fields.guidance_scale == 1.0 else 2
-    return num_branches * max(1, round(fields.strength * num_inference_steps))
+    num_steps = max(1, round(fields.strength * num_inference_steps))
+    return num_branches * num_steps + round(fields.cross_attention_share * num_steps)
 
 
 def load(checkpoint: Checkpoint) -> "LatentModel":
@@ -44,38 +51,75 @@ def load(checkpoint: Checkpoint) -> "LatentModel":
     return load_latent_model(checkpoint)
 
 
-def edit(jobs: Sequence[Job], model: "LatentModel", fields: Fields) -> list[NDArray[np.float32]]:
+def edit(jobs: Sequence[Job], model: "LatentModel", fields: Fields) -> list[NDArray[float32]]:
     """Walks back from the noise at `strength`, towards the target prompt."""
     import torch
-    from overpaint.operators.diffusion import autoencode, text
+    from overpaint.operators.diffusion import autoencode, compose
+    from overpaint.operators.diffusion.attention import NO_EDITS
     from overpaint.operators.diffusion.blend import KeepOutside
     from overpaint.operators.diffusion.guidance import ClassifierFree
-    from overpaint.operators.diffusion.loop import Branch, Controls, denoise
+    from overpaint.operators.diffusion.loop import Controls, denoise
     from overpaint.operators.diffusion.schedule import make_schedule
 
     inversions = [_inversion(job, model) for job in jobs]
     path_sbcyx = torch.stack([inversion.path_scyx for inversion in inversions], dim=1)
     schedule = make_schedule(model.scheduler_config, len(path_sbcyx) - 1)
     steps = schedule.from_strength(fields.strength)
-    branches = {"text": Branch(condition=text.embed(model, [job.prompt for job in jobs]))}
-    if fields.guidance_scale != 1.0:
-        negative = text.embed_negative(model, fields.negative_prompt, len(jobs))
-        branches["negative"] = Branch(condition=negative)
-    masks = [
-        np.ones(job.picture.shape[:2], np.float32) if job.mask is None else job.mask for job in jobs
-    ]
-    mask = autoencode.latent_masks(masks, path_sbcyx[0])
+    first = steps[0].index
+    looking = range(first, first + round(fields.cross_attention_share * len(steps)))
+    branches = compose.text_branches(model, jobs, fields)
+    if looking:
+        branches["source"] = _source(model, inversions, path_sbcyx, looking)
     controls = Controls(
         guidance=ClassifierFree(
             guidance_scale=fields.guidance_scale, rescale=fields.guidance_rescale
         ),
-        hooks=[KeepOutside(mask_b1yx=mask, source=lambda step: path_sbcyx[step.index + 1])],
+        hooks=[
+            KeepOutside(
+                mask_b1yx=compose.latent_mask(jobs, path_sbcyx[0]),
+                source=lambda step: path_sbcyx[step.index + 1],
+            )
+        ],
+        attention=_words(model, jobs, inversions, looking) if looking else NO_EDITS,
     )
-    latents = denoise(model, path_sbcyx[steps[0].index], schedule, steps, branches, controls)
+    latents = denoise(model, path_sbcyx[first], schedule, steps, branches, controls)
     return autoencode.decode(model, latents)
 
 
-def _inversion(job: Job, model: "LatentModel") -> "Inversion":
+def _source(
+    model: "LatentModel", inversions: Sequence[Inversion], path_sbcyx: "Tensor", steps: range
+) -> "Branch":
+    """The source's prompt, asked at the source's own latents."""
+    from overpaint.operators.diffusion import text
+    from overpaint.operators.diffusion.loop import Branch
+
+    return Branch(
+        condition=text.embed(model, [inversion.prompt for inversion in inversions]),
+        latents=lambda step: path_sbcyx[step.index],
+        steps=steps,
+    )
+
+
+def _words(
+    model: "LatentModel", jobs: Sequence[Job], inversions: Sequence[Inversion], steps: range
+) -> "AttentionEdits":
+    import torch
+    from overpaint.operators.diffusion import text
+    from overpaint.operators.diffusion.attention import AttentionEdits
+    from overpaint.operators.diffusion.prompt_to_prompt import SwapWords, align
+
+    words = [
+        align(
+            text.token_ids(model, inversion.prompt),
+            text.token_ids(model, job.prompt),
+            text.end_id(model),
+        )
+        for job, inversion in zip(jobs, inversions, strict=True)
+    ]
+    return AttentionEdits(maps=[SwapWords(words_bst=torch.stack(words), steps=steps)])
+
+
+def _inversion(job: Job, model: "LatentModel") -> Inversion:
     if job.inversion is None or job.inversion.identity != model.identity:
         raise RowError(
             "inversion_mismatch", "the inversion was made with other weights than the edit's"
@@ -85,9 +129,9 @@ def _inversion(job: Job, model: "LatentModel") -> "Inversion":
 
 METHOD = Method(
     name="ddim",
-    summary="DDIM inversion and text guidance, kept to the mask where there is one",
-    papers=("2010.02502", "2206.02779"),
-    family="F02",
+    summary="DDIM inversion, text guidance and the source's cross-attention, kept to the mask",
+    papers=("2010.02502", "2208.01626", "2206.02779"),
+    family="F05",
     classes=TEXT_TO_IMAGE,
     inputs=(INVERSION,),
     fields=Fields,

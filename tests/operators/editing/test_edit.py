@@ -7,9 +7,9 @@ import sys
 
 import numpy as np
 import pytest
-from overpaint.operators.diffusion.method import find_method, method_names
 from overpaint.operators.edit import Edit
 from overpaint.operators.invert import Invert
+from overpaint.operators.methods import find_method, method_names
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import decode
 from overpaint.pipeline.operator import Rejected
