@@ -4,6 +4,7 @@ Exit codes: 0 every row accounted for; 2 the recipe, input or an option is wrong
 started; 3 stopped early, the same command goes on; 4 the error budget was exceeded.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -27,12 +28,28 @@ app = App(
 for module in (run_commands, look_commands, submit_commands, papercut_commands, bench_commands):
     module.register(app)
 
+_STOPPED = 3
 _errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command line and returns its exit code."""
+    """Runs a command line and returns its exit code.
+
+    Args:
+        arguments: of the command; None takes those of the process.
+    """
     stop_on_sigterm()
+    code = _run(arguments)
+    if arguments is None and code == _STOPPED:
+        # Ray's threads can abort an interpreter that shuts down after an interrupt, and the abort
+        # would take the place of the exit code.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         result = app(
             arguments, exit_on_error=False, print_error=False, result_action="return_value"
@@ -46,10 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 4
     except KeyboardInterrupt:
         _errors.print("overpaint: stopped; nothing is lost, the same command goes on from here")
-        return 3
+        return _STOPPED
     except OverpaintError as error:
         _errors.print(f"overpaint: {error}")
-        return 3
+        return _STOPPED
 
 
 if __name__ == "__main__":

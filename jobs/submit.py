@@ -4,14 +4,16 @@ import asyncio
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from overpaint.jobs.recipes import read_recipe
 from overpaint.pipeline.errors import StoppedError, UsageError
+from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_fixed
 
 _RECIPE = "recipe.toml"
+_AGENT_WAIT_S = 60
 
 
 def entrypoint(arguments: Sequence[str]) -> str:
@@ -50,7 +52,7 @@ def submit_job(
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / _RECIPE).write_text(text)
             client = JobSubmissionClient(address)
-            job = client.submit_job(
+            job = _patient(client.submit_job)(
                 entrypoint=entrypoint(arguments),
                 runtime_env=_environment(folder, wheel),
                 submission_id=submission_id,
@@ -59,6 +61,16 @@ def submit_job(
         reason = str(error).strip().split("\n", 1)[0]
         raise UsageError(f"--address {address}: the job was not accepted: {reason}") from error
     return client, job
+
+
+def _patient(call: Callable[..., str]) -> Callable[..., str]:
+    """Asks again while a head that has just started has no agent for jobs yet."""
+    return retry(
+        retry=retry_if_exception_message(match="(?s).*No available agent.*"),
+        wait=wait_fixed(1),
+        stop=stop_after_delay(_AGENT_WAIT_S),
+        reraise=True,
+    )(call)
 
 
 def _environment(folder: str, wheel: Path | None) -> dict[str, Any]:

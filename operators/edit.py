@@ -69,7 +69,7 @@ class Edit(Operator[Any]):
 
     mask_grow_px: int = Field(default=4, ge=0, le=512)
     """Pixels of the model's picture that are added around the mask."""
-    feather_px: int = Field(default=2, ge=0, le=512)
+    feather_px: int = Field(default=4, ge=0, le=512)
     """Pixels of the model's picture over which the edit fades in, inside the grown mask's edge."""
     paste_back: bool = True
     """Whether every pixel outside the grown mask is the source's own."""

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 class Fields:
     """The fields of `edit` that this method uses; steps, fit and resolution are the inversion's."""
 
-    guidance_scale: float = 4.0
+    guidance_scale: float = 3.0
     guidance_rescale: float = 0.0
     strength: float = 0.8
     negative_prompt: str = ""
-    cross_attention_share: float = 0.5
+    cross_attention_share: float = 0.6
 
 
 def evaluations(fields: Fields, num_inference_steps: int) -> int:
