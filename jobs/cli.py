@@ -40,9 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     stop_on_sigterm()
     code = _run(arguments)
-    if arguments is None and code == _STOPPED:
-        # Ray's threads can abort an interpreter that shuts down after an interrupt, and the abort
-        # would take the place of the exit code.
+    if arguments is None:
+        # Threads of Ray's core sometimes abort an interpreter that shuts down, after the run is
+        # done and Ray is left; the abort would take the place of the exit code.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
