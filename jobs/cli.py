@@ -16,7 +16,7 @@ from overpaint.jobs import (
     run_commands,
     submit_commands,
 )
-from overpaint.jobs.signals import stop_on_sigterm
+from overpaint.jobs.signals import stop_on_signals
 from overpaint.pipeline.errors import BudgetError, OverpaintError, UsageError
 from rich.console import Console
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: of the command; None takes those of the process.
     """
-    stop_on_sigterm()
+    stop_on_signals()
     code = _run(arguments)
     if arguments is None:
         # Threads of Ray's core sometimes abort an interpreter that shuts down, after the run is

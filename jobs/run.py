@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 from overpaint.cluster.group import Run
 from overpaint.jobs.report import write_report
+from overpaint.jobs.signals import raise_if_asked
 from overpaint.pipeline.errors import BudgetError, OverpaintError, UsageError
 from overpaint.pipeline.identity import digest
 from overpaint.pipeline.inputs import Input, read_input
@@ -232,6 +233,7 @@ def _drive(run: Run, left: Remaining, runner: Runner, progress: Progress, displa
         if pending[summary["part"]] == 0:
             finish_part(run.folder, run.plan, summary["part"])
         display.advanced(progress.ledger, progress.seconds)
+        raise_if_asked()
         if run.plan.budget.is_exceeded(progress.ledger.ended, progress.ledger.failed):
             raise BudgetError(
                 f"{progress.ledger.failed} of {progress.ledger.ended} rows failed, more than "

@@ -174,7 +174,7 @@ def test_killed_driver_goes_on_by_the_same_command(drawn, tmp_path):
 
 @pytest.mark.ray
 def test_ctrl_c_stops_in_ten_seconds_and_says_how_to_go_on(drawn, tmp_path):
-    recipe, output = _recipe(tmp_path, 500), tmp_path / "run"
+    recipe, output = _recipe(tmp_path, 1500), tmp_path / "run"
     command = ["run", recipe, "--input", drawn, "--output", output, "--num-cpus", "4"]
     driver = _start(*command)
     _wait_for_results(output, 1)
