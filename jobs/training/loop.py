@@ -189,6 +189,8 @@ class _Run:
         self.mean_loss = math.nan
         self.learning_rate = 0.0
         self.modules = nn.ModuleDict(dict(trainee.modules)).to(device).train()
+        self.modules.to(memory_format=torch.channels_last)
+        self.is_half = _has_fast_half(device)
         self.parameters = [p for p in self.modules.parameters() if p.requires_grad]
         self.averages = [p.detach().clone() for p in self.parameters]
         self.optimizer = torch.optim.AdamW(
@@ -213,7 +215,7 @@ class _Run:
         self.learning_rate = _learning_rate(schedule, moment.step, moment.progress)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.is_half):
             loss = self.trainee.loss(moment)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -280,6 +282,11 @@ class _Run:
         self.modules.load_state_dict(state["modules"])
         self.averages = state["averages"]
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _has_fast_half(device: torch.device) -> bool:
+    """Whether bf16 is faster than float32: a CPU without instructions for it takes 17 times longer."""
+    return device.type != "cpu" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 def _learning_rate(schedule: Schedule, step: int, progress: float) -> float:

@@ -71,6 +71,7 @@ class Workplace:
         num_processes: Processes that draw.
         mixture: Scenes of text_to_image; the other checkpoints see all scenes.
         schedule: Replaces the checkpoint's own schedule; None to keep it.
+        start: Folder of checkpoints whose weights a training begins with; None for fresh ones.
     """
 
     checkpoints: Path
@@ -81,6 +82,17 @@ class Workplace:
     num_processes: int = 2
     mixture: Mixture = EVERYTHING
     schedule: Schedule | None = None
+    start: Path | None = None
+
+    def begun(self, built: M, checkpoint: str, part: str = "") -> M:
+        """A module as it was built, or that of the checkpoint to start from."""
+        if self.start is None:
+            return built
+        return type(built).from_pretrained(_existing(self.start / checkpoint / part))
+
+    def scheduled(self, schedule: Schedule) -> Schedule:
+        """A checkpoint's own schedule, or what replaces it."""
+        return self.schedule or schedule
 
     def cache(self, name: str, draw: Callable[[int], Example], num_examples: int) -> Cache:
         """Examples of a kind, drawn now if they never were."""

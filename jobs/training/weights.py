@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 
@@ -15,7 +16,9 @@ def count_parameters(module: nn.Module) -> int:
 
 def half_copy(module: Any) -> Any:
     """Copy of a module on the CPU in half precision."""
-    return copy.deepcopy(module).cpu().half().eval()
+    half = copy.deepcopy(module).cpu().half().eval()
+    # safetensors takes no channels_last.
+    return half.to(memory_format=torch.contiguous_format)
 
 
 def save_half(module: Any, folder: Path) -> None:

@@ -55,6 +55,9 @@ def head(tmp_path_factory):
     command += [f"--dashboard-port={port}", "--include-dashboard=true", "--disable-usage-stats"]
     command += ["--object-store-memory=200000000", f"--temp-dir={folder}"]
     command += ["--min-worker-port=0", "--max-worker-port=0"]
+    # By default every agent of a machine listens on one port, and the session's local Ray has it:
+    # a head whose agent cannot listen takes no job.
+    command += [f"--dashboard-agent-listen-port={_free_port()}"]
     with (folder / "head.log").open("w") as log:
         process = subprocess.Popen(
             [str(bin_folder / command[0]), *command[1:]],
