@@ -48,6 +48,10 @@ def train(
     *,
     minutes: float | None = None,
     steps: int | None = None,
+    start: Path | None = None,
+    freeze: str = "",
+    scenes: int = 60_000,
+    learning_rate: float | None = None,
     device: str = "auto",
     seed: int = 0,
     out: Path | None = None,
@@ -56,19 +60,36 @@ def train(
     """Trains a papercut checkpoint, or goes on with one whose training stopped.
 
     Args:
-        name: vae, text_to_image, clip, clipseg, caption or judge.
+        name: vae, text_to_image, clip, clipseg, caption, instruction, judge or sam.
         minutes: Stop after that long; the state is kept.
         steps: How many steps in all; the checkpoint's own number where none is given.
+        start: A folder of checkpoints: begin with the weights of its `name`, not with fresh ones.
+            A state that is found goes before it.
+        freeze: Parameters that stay as they are: a list of beginnings of names, such as vae.encoder.
+        scenes: How many scenes, edits or pairs are drawn to train on.
+        learning_rate: The highest; the checkpoint's own where none is given.
         device: auto, cpu or cuda.
         seed: Of the weights and the order of the scenes.
         out: Where the checkpoint goes; its place in the package where none is given.
         state: Where the training keeps its state; ~/.cache/overpaint/training where none is given.
     """
-    from overpaint.jobs.training.train import train as start
+    from overpaint.jobs.training.train import train as run
 
     place = out or Path(str(files("overpaint.operators.papercut"))) / "checkpoints"
     try:
-        start(name, out=place, state=state, minutes=minutes, steps=steps, device=device, seed=seed)
-    except ValueError as error:
+        run(
+            name,
+            out=place,
+            state=state,
+            start=start,
+            freeze=[part for part in freeze.split(",") if part],
+            minutes=minutes,
+            steps=steps,
+            device=device,
+            seed=seed,
+            num_drawn=scenes,
+            learning_rate=learning_rate,
+        )
+    except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
     return 0

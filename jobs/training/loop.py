@@ -285,7 +285,7 @@ class _Run:
 
 
 def _has_fast_half(device: torch.device) -> bool:
-    """Whether bf16 is faster than float32: a CPU without instructions for it takes 17 times longer."""
+    """Whether bf16 pays: on a CPU without instructions for it a step takes 17 times longer."""
     return device.type != "cpu" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 

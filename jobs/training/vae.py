@@ -95,13 +95,20 @@ class VaeTrainee:
         return _reconstruction(decoded_n3hw, images_n3hw) + _KL_WEIGHT * kl
 
     def export(self, folder: Path) -> None:
-        """Write the autoencoder, its scaling factor measured on drawn scenes."""
+        """Write the autoencoder, its scaling factor measured on drawn scenes.
+
+        Where the encoder is at rest the factor stays: the latents are those of other checkpoints.
+        """
+        if any(parameter.requires_grad for parameter in self.vae.encoder.parameters()):
+            self._measure_scale()
+        save_half(self.vae, folder)
+
+    def _measure_scale(self) -> None:
         device = next(self.vae.parameters()).device
         images = pictures.to_tensor(self.train.arrays["image"][:256], device)
         with torch.no_grad():
             std = float(self.vae.encode(images).latent_dist.sample().std())
         self.vae.register_to_config(scaling_factor=round(1.0 / std, 4))
-        save_half(self.vae, folder)
 
     def quality(self, device: torch.device) -> dict[str, float]:
         """Mean PSNR of unseen scenes."""

@@ -1,0 +1,155 @@
+"""Each checkpoint as it stands before its first step: modules, examples and schedule.
+
+Order: vae, clip, clipseg, text_to_image, caption, judge. clipseg starts from clip, caption from
+clipseg's vision transformer; text_to_image needs vae and takes clip's tokenizer.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from overpaint.jobs.training import pictures
+from overpaint.jobs.training.caption import (
+    CaptionTrainee,
+    build_caption,
+    caption_tokens,
+    start_from_clip,
+)
+from overpaint.jobs.training.clip import Captions, ClipTrainee, build_clip
+from overpaint.jobs.training.clipseg import ClipsegTrainee, build_clipseg, phrase_table
+from overpaint.jobs.training.examples import mask_example
+from overpaint.jobs.training.judge import (
+    ANSWER_WORDS,
+    MAX_TOKENS,
+    JudgeTrainee,
+    build_judge,
+    build_processor,
+    text_tables,
+)
+from overpaint.jobs.training.loop import Schedule, Trainee
+from overpaint.jobs.training.pairs import pair_example
+from overpaint.jobs.training.text_to_image import (
+    TextToImageTrainee,
+    build_scheduler,
+    build_text_encoder,
+    build_unet,
+    digest,
+    latent_drawer,
+)
+from overpaint.jobs.training.vae import VaeTrainee, build_vae
+from overpaint.jobs.training.vocabulary import bert_tokenizer, chat_tokenizer, clip_tokenizer
+from overpaint.jobs.training.workplace import Workplace, existing
+from overpaint.operators.papercut.words import LEXICON
+from transformers import CLIPModel, CLIPSegForImageSegmentation, CLIPTokenizer
+
+
+def _vae(place: Workplace) -> Trainee:
+    train, test = place.scenes()
+    schedule = Schedule(batch_size=16, learning_rate=1.5e-3, warmup_steps=200, steps=60_000)
+    return VaeTrainee(
+        vae=place.begun(build_vae(), "vae"),
+        train=train,
+        test=test,
+        schedule=place.scheduled(schedule),
+    )
+
+
+def _clip(place: Workplace) -> Trainee:
+    train, test = place.scenes()
+    tokenizer = clip_tokenizer(sorted(LEXICON))
+    return ClipTrainee(
+        clip=place.begun(build_clip(tokenizer), "clip"),
+        tokenizer=tokenizer,
+        train=train,
+        test=test,
+        captions=Captions.of(train, tokenizer),
+        schedule=place.scheduled(Schedule(batch_size=128, learning_rate=1e-3)),
+    )
+
+
+def _clipseg(place: Workplace) -> Trainee:
+    train, test = place.split("masks", mask_example)
+    tokenizer = _clips_tokenizer(place)
+    clip = CLIPModel.from_pretrained(existing(place.checkpoints / "clip"))
+    return ClipsegTrainee(
+        clipseg=place.begun(build_clipseg(clip), "clipseg"),
+        tokenizer=tokenizer,
+        train=train,
+        test=test,
+        phrases=phrase_table(train, tokenizer),
+        schedule=place.scheduled(Schedule(batch_size=64, learning_rate=7e-4)),
+    )
+
+
+def _text_to_image(place: Workplace) -> Trainee:
+    scenes, test = place.scenes(place.mixture)
+    tokenizer = _clips_tokenizer(place)
+    vae, digits = _resting_vae(place)
+    name = f"latents-{place.mixture.label}-{digits}"
+    train = place.encoded(name, scenes, latent_drawer(scenes, vae, place.device))
+    schedule = Schedule(learning_rate=1.5e-3, warmup_steps=300, steps=60_000)
+    return TextToImageTrainee(
+        unet=place.begun(build_unet(), "text_to_image", "unet"),
+        text_encoder=place.begun(build_text_encoder(tokenizer), "text_to_image", "text_encoder"),
+        tokenizer=tokenizer,
+        vae=vae,
+        scheduler=build_scheduler(),
+        train=train,
+        test=test,
+        captions=Captions.of(train, tokenizer),
+        schedule=place.scheduled(schedule),
+    )
+
+
+def _caption(place: Workplace) -> Trainee:
+    train, test = place.scenes()
+    tokenizer = bert_tokenizer([*sorted(LEXICON), ",", "."])
+    caption = build_caption(tokenizer)
+    clipseg = CLIPSegForImageSegmentation.from_pretrained(existing(place.checkpoints / "clipseg"))
+    start_from_clip(caption, clipseg.clip, pictures.to_tensor(train.arrays["image"][:64]))
+    return CaptionTrainee(
+        caption=place.begun(caption, "caption"),
+        tokenizer=tokenizer,
+        train=train,
+        test=test,
+        tokens_nt=caption_tokens(train, tokenizer),
+        schedule=place.scheduled(Schedule(batch_size=32, learning_rate=1e-3)),
+    )
+
+
+def _judge(place: Workplace) -> Trainee:
+    train, test = place.split("pairs", pair_example)
+    tokenizer = chat_tokenizer([*sorted(LEXICON), *ANSWER_WORDS], max_tokens=MAX_TOKENS)
+    processor = build_processor(tokenizer)
+    texts_nt, is_answer_nt = text_tables(train, processor)
+    return JudgeTrainee(
+        judge=place.begun(build_judge(tokenizer), "judge"),
+        processor=processor,
+        train=train,
+        test=test,
+        texts_nt=texts_nt,
+        is_answer_nt=is_answer_nt,
+        schedule=place.scheduled(Schedule(batch_size=32, learning_rate=1e-3)),
+    )
+
+
+def _clips_tokenizer(place: Workplace) -> CLIPTokenizer:
+    return CLIPTokenizer.from_pretrained(existing(place.checkpoints / "clip"))
+
+
+def _resting_vae(place: Workplace) -> tuple[Any, str]:
+    """The vae checkpoint, not to be trained, and a hash of its weights."""
+    folder: Path = existing(place.checkpoints / "vae")
+    vae: Any = AutoencoderKL.from_pretrained(folder)
+    return vae.to(place.device).eval().requires_grad_(False), digest(folder)
+
+
+CHECKPOINTS: dict[str, Callable[[Workplace], Trainee]] = {
+    "vae": _vae,
+    "clip": _clip,
+    "clipseg": _clipseg,
+    "text_to_image": _text_to_image,
+    "caption": _caption,
+    "judge": _judge,
+}
