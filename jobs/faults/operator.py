@@ -1,0 +1,100 @@
+"""The operator of the fault kit: a light edit that keeps an account of its own of every call."""
+
+import ctypes
+import math
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple
+
+from overpaint.pipeline import columns as c
+from overpaint.pipeline.columns import Column, Row
+from overpaint.pipeline.images import Picture, decode, encode
+from overpaint.pipeline.operator import SPEED_ONLY, Kind, NewColumns, Operator, Rejected
+from pydantic import Field
+
+Trouble = Literal["segfault", "os_exit", "sys_exit", "hang", "nan"]
+LIGHTNESS = c.score("lightness", "the mean of the edited pixels, 0 to 1")
+_FOR_EVER_S = 3600
+
+
+class Call(NamedTuple):
+    """A row in a model call: its key, and the process that was called."""
+
+    key: str
+    pid: int
+
+
+class Traced(Operator[None]):
+    """Inverts the colours, measures them, and makes trouble where it is asked for.
+
+    What it is asked for changes no key, so that a disturbed run and its undisturbed twin can be
+    held against each other byte for byte.
+    """
+
+    kind: ClassVar[Kind] = "edit"
+
+    batch_size: int = Field(default=2, ge=1)
+    """Rows in one call."""
+    batch_ms: float = Field(default=100.0, ge=0, json_schema_extra=SPEED_ONLY)
+    """How long a call takes, in milliseconds."""
+    log: str = Field(json_schema_extra=SPEED_ONLY)
+    """The local file that every row of every call is appended to."""
+    troubles: dict[str, Trouble] = Field(default={}, json_schema_extra=SPEED_ONLY)
+    """What to do to the rows of some sources, by `source_uri`."""
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        """The source, and what the row is called."""
+        return (c.SOURCE_IMAGE, c.SOURCE_URI, c.KEY)
+
+    @property
+    def outputs(self) -> tuple[Column, ...]:
+        """The negative and its lightness."""
+        return (c.EDITED_IMAGE, LIGHTNESS)
+
+    def load(self) -> None:
+        """Loads nothing."""
+
+    def run(self, rows: Sequence[Row], model: None) -> list[NewColumns | Rejected]:
+        """Notes the rows, makes the trouble that is due, then edits each row."""
+        _note(Path(self.log), [row[c.KEY.name] for row in rows])
+        time.sleep(self.batch_ms / 1000)
+        return [self._edited(row, self.troubles.get(row[c.SOURCE_URI.name])) for row in rows]
+
+    def _edited(self, row: Row, trouble: Trouble | None) -> NewColumns:
+        _cause(trouble)
+        picture = Picture(255 - decode(row[c.SOURCE_IMAGE.name]).rgb)
+        lightness = math.nan if trouble == "nan" else float(picture.rgb.mean()) / 255
+        return {c.EDITED_IMAGE.name: encode(picture), LIGHTNESS.name: lightness}
+
+
+def _note(log: Path, keys: Sequence[str]) -> None:
+    """One write for a call, so that lines of several processes never mix; padding is not noted."""
+    lines = "".join(f"{key} {os.getpid()}\n" for key in dict.fromkeys(keys))
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, lines.encode())
+    finally:
+        os.close(descriptor)
+
+
+def calls(log: Path) -> list[Call]:
+    """Every row of every call so far, in order."""
+    if not log.exists():
+        return []
+    pairs = (line.split() for line in log.read_text().splitlines())
+    return [Call(key, int(pid)) for key, pid in pairs]
+
+
+def _cause(trouble: Trouble | None) -> None:
+    if trouble == "segfault":
+        ctypes.string_at(0)
+    elif trouble == "os_exit":
+        os._exit(1)
+    elif trouble == "sys_exit":
+        sys.exit(1)
+    elif trouble == "hang":
+        time.sleep(_FOR_EVER_S)

