@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 from overpaint.cluster.attempts import end_process
+from overpaint.cluster.loaded import Loaded, is_out_of_memory
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.errors import RowError
+from overpaint.pipeline.kept import Answers
 from overpaint.pipeline.manifest import FAILED, REJECTED
 from overpaint.pipeline.operator import NewColumns, Operator, Rejected
 from overpaint.pipeline.plan import Stage
@@ -46,27 +48,43 @@ class Ran(NamedTuple):
     seconds: dict[str, float]
 
 
-def run_stages(stages: Sequence[Stage], models: Mapping[str, Any], rows: Sequence[Row]) -> Ran:
+def run_stages(
+    stages: Sequence[Stage],
+    loaded: Mapping[str, Loaded],
+    rows: Sequence[Row],
+    kept: Mapping[str, Answers] | None = None,
+) -> Ran:
     """Runs rows through stages.
 
     Args:
         stages: of one group, in order.
-        models: what each stage's operator loaded, by stage name.
+        loaded: each stage's operator with its model, by stage name.
         rows: with the columns the stages read; a row whose `status` is set has ended.
+        kept: answers that need not be asked for again, by the key of their row.
     """
     found = [dict(row) for row in rows]
     seconds: dict[str, float] = {}
     for stage in stages:
         start = time.perf_counter()
         alive = [index for index, row in enumerate(found) if row.get("status") is None]
-        answers = _shared(stage.operator, models[stage.name], [found[i] for i in alive])
-        for index, answer in zip(alive, answers, strict=True):
+        answers = {index: _kept_answer(stage, found[index], kept or {}) for index in alive}
+        asked = [index for index, answer in answers.items() if answer is None]
+        if asked:
+            given = _shared(loaded[stage.name], [found[index] for index in asked])
+            answers.update(zip(asked, given, strict=True))
+        for index, answer in answers.items():
             found[index].update(_ending(stage, answer))
         seconds[stage.name] = time.perf_counter() - start
     return Ran(found, seconds)
 
 
-def _ending(stage: Stage, answer: Answer) -> Mapping[str, Any]:
+def _kept_answer(stage: Stage, row: Row, kept: Mapping[str, Answers]) -> Answer | None:
+    answers = kept.get(row["key"]) if kept else None
+    return answers.of(stage, row) if answers else None
+
+
+def _ending(stage: Stage, answer: Answer | None) -> Mapping[str, Any]:
+    assert answer is not None
     if isinstance(answer, Rejected | Failed):
         return {
             "status": REJECTED if isinstance(answer, Rejected) else FAILED,
@@ -77,14 +95,14 @@ def _ending(stage: Stage, answer: Answer) -> Mapping[str, Any]:
     return answer
 
 
-def _shared(operator: Operator[Any], model: Any, rows: Sequence[Row]) -> list[Answer]:
+def _shared(loaded: Loaded, rows: Sequence[Row]) -> list[Answer]:
     """One answer a row, asking once for rows whose inputs are equal."""
-    columns = (*operator.inputs, *operator.optional)
+    columns = (*loaded.operator.inputs, *loaded.operator.optional)
     visible = [{column.name: row.get(column.name) for column in columns} for row in rows]
     subjects = [tuple(_hashable(value) for value in row.values()) for row in visible]
     first = {subject: index for index, subject in reversed(list(enumerate(subjects)))}
     asked = sorted(first.values())
-    answers = dict(zip(asked, _bucketed(operator, model, [visible[i] for i in asked]), strict=True))
+    answers = dict(zip(asked, _bucketed(loaded, [visible[i] for i in asked]), strict=True))
     return [answers[first[subject]] for subject in subjects]
 
 
@@ -100,8 +118,9 @@ def _hashable(value: Any) -> Hashable:
     return value
 
 
-def _bucketed(operator: Operator[Any], model: Any, rows: Sequence[Row]) -> list[Answer]:
+def _bucketed(loaded: Loaded, rows: Sequence[Row]) -> list[Answer]:
     """Batches of rows that may share a call, in order of first appearance."""
+    operator = loaded.operator
     buckets: dict[Hashable, list[int]] = {}
     failed: dict[int, Answer] = {}
     for index, row in enumerate(rows):
@@ -113,31 +132,38 @@ def _bucketed(operator: Operator[Any], model: Any, rows: Sequence[Row]) -> list[
     for members in buckets.values():
         for start in range(0, len(members), operator.batch_size):
             batch = members[start : start + operator.batch_size]
-            found = run_batch(operator, model, [rows[index] for index in batch])
+            found = run_batch(loaded, [rows[index] for index in batch])
             answers.update(zip(batch, found, strict=True))
     return [answers[index] for index in range(len(rows))]
 
 
-def run_batch(operator: Operator[Any], model: Any, rows: Sequence[Row]) -> list[Answer]:
+def run_batch(loaded: Loaded, rows: Sequence[Row]) -> list[Answer]:
     """One answer for each of at most `batch_size` rows, whatever the operator raises.
 
     Args:
-        operator: whose `run` is called, always with `batch_size` rows.
-        model: what it loaded.
+        loaded: whose operator's `run` is called, always with `batch_size` rows.
         rows: at least one, of one bucket.
     """
+    operator = loaded.operator
+    if len(rows) > operator.batch_size:  # which a lack of memory has halved
+        return _halves(loaded, rows)
     missing = operator.batch_size - len(rows) if operator.pads else 0
     padded = [*rows, *[rows[-1]] * missing]
     try:
-        return _checked(operator, operator.run(padded, model), len(padded))[: len(rows)]
+        return _checked(operator, operator.run(padded, loaded.model), len(padded))[: len(rows)]
     except (Exception, SystemExit) as error:  # noqa: BLE001  the boundary between a row and a run
         if _LOST_DEVICE.search(str(error)):
             end_process(f"the device is lost to this process: {error}")
-        if len(rows) == 1:
-            return [_failed(error)]
+        cause, is_lack_of_memory = _failed(error), is_out_of_memory(error)
+    # Only here are the tensors of the failed call free: the error's frames held them.
+    if is_lack_of_memory and loaded.relieve():
+        return run_batch(loaded, rows)
+    return [cause] if len(rows) == 1 else _halves(loaded, rows)
+
+
+def _halves(loaded: Loaded, rows: Sequence[Row]) -> list[Answer]:
     middle = len(rows) // 2
-    first = run_batch(operator, model, rows[:middle])
-    return [*first, *run_batch(operator, model, rows[middle:])]
+    return [*run_batch(loaded, rows[:middle]), *run_batch(loaded, rows[middle:])]
 
 
 def _checked(operator: Operator[Any], answers: Any, num_rows: int) -> list[Answer]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from overpaint.cluster.batch import run_stages
+from overpaint.cluster.loaded import Loaded
 from overpaint.jobs.run import existing_run
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.identity import sha256
@@ -44,8 +45,8 @@ def replay(folder: RunFolder, key: str) -> Replayed:
     run = existing_run(folder)
     part, planned = _planned(folder, key)
     stages = [stage for stage in run.plan.stages if stage.operator.kind != "store"]
-    models = {stage.name: stage.operator.load() for stage in stages}
-    (row,), _ = run_stages(stages, models, [{**planned, **run.constants}])
+    loaded = {stage.name: Loaded(stage.operator, stage.operator.load()) for stage in stages}
+    (row,), _ = run_stages(stages, loaded, [{**planned, **run.constants}])
     edited = row.get("edited_image")
     return Replayed(row, sha256(edited) if edited else None, _recorded(folder, part, planned))
 

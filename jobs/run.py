@@ -4,7 +4,6 @@ The same call goes on with a run that stopped: the plan is in the run folder, an
 derived from it.
 """
 
-import json
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +13,7 @@ from importlib.metadata import version
 from typing import Any, Protocol
 
 import pyarrow as pa
-from overpaint.cluster.group import Run
+from overpaint.cluster.group import Run, Trace
 from overpaint.jobs.report import write_report
 from overpaint.jobs.signals import raise_if_asked
 from overpaint.pipeline.errors import BudgetError, OverpaintError, UsageError
@@ -32,7 +31,7 @@ from overpaint.pipeline.tasks import Remaining, Task, remaining
 Runner = Callable[[Run, Sequence[Task]], Iterable[pa.Table]]
 """Takes tasks through a plan and yields a summary of each as it is committed."""
 
-_PLANNED = f"{WORK}/planned.json"
+PLANNED = f"{WORK}/planned.json"
 _PACKAGES = ("overpaint", "ray", "torch", "diffusers", "transformers", "pyarrow", "pillow", "numpy")
 
 
@@ -77,17 +76,21 @@ class Progress:
 
     ledger: Ledger
     seconds: dict[str, float] = field(default_factory=dict[str, float])
+    rungs: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     rows: int = 0
     num_tasks: int = 0
 
-    def add(self, summary: dict[str, Any], seconds: dict[str, float]) -> int:
+    def add(self, summary: dict[str, Any]) -> int:
         """Counts a task; returns its number of rows."""
         counts = Ledger(0, *(summary[name] for name in ("accepted", "rejected", "failed")))
+        trace = Trace.from_json(summary["trace_json"])
         self.ledger = self.ledger.plus(counts)
         self.rows += counts.ended
         self.num_tasks += 1
-        for stage, taken in seconds.items():
+        for stage, taken in trace.seconds.items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + taken
+        for stage, rungs in trace.rungs.items():
+            self.rungs[stage] = list(dict.fromkeys([*self.rungs.get(stage, []), *rungs]))
         return counts.ended
 
 
@@ -110,7 +113,7 @@ def open_run(plan: Plan, asked: Asked, output: str, read: Callable[[], Input]) -
     if found is not None and found.get("identity") != identity:
         raise UsageError(_another_run(output, found, plan, asked))
     planned = found is not None and (
-        folder.read_json(_PLANNED) is not None or folder.read_json(SUCCESS) is not None
+        folder.read_json(PLANNED) is not None or folder.read_json(SUCCESS) is not None
     )
     if not planned:
         given = read()
@@ -119,7 +122,7 @@ def open_run(plan: Plan, asked: Asked, output: str, read: Callable[[], Input]) -
         folder.write_json(RECIPE, record)
         counts = write_plan(plan, given, folder)
         folder.write_json(
-            _PLANNED, {"planned": counts.num_rows, "duplicates": counts.num_duplicates}
+            PLANNED, {"planned": counts.num_rows, "duplicates": counts.num_duplicates}
         )
         return Run(plan, folder.storage.uri, given.base_uri)
     assert found is not None
@@ -228,8 +231,8 @@ def _drive(run: Run, left: Remaining, runner: Runner, progress: Progress, displa
         finish_part(run.folder, run.plan, part)
     if not left.tasks:
         return
-    for summary, seconds in _summaries(runner(run, left.tasks)):
-        pending[summary["part"]] -= progress.add(summary, seconds)
+    for summary in _summaries(runner(run, left.tasks)):
+        pending[summary["part"]] -= progress.add(summary)
         if pending[summary["part"]] == 0:
             finish_part(run.folder, run.plan, summary["part"])
         display.advanced(progress.ledger, progress.seconds)
@@ -242,10 +245,9 @@ def _drive(run: Run, left: Remaining, runner: Runner, progress: Progress, displa
             )
 
 
-def _summaries(tables: Iterable[pa.Table]) -> Iterator[tuple[dict[str, Any], dict[str, float]]]:
+def _summaries(tables: Iterable[pa.Table]) -> Iterator[dict[str, Any]]:
     for table in tables:
-        for row in table.to_pylist():
-            yield row, json.loads(row["seconds_json"])
+        yield from table.to_pylist()
 
 
 def _finish(run: Run, planned: int) -> None:
@@ -259,7 +261,7 @@ def _finish(run: Run, planned: int) -> None:
             f"of Overpaint; the run folder is kept as it is"
         )
     write_report(folder)
-    planned_json = folder.read_json(_PLANNED) or {}
+    planned_json = folder.read_json(PLANNED) or {}
     folder.write_json(SUCCESS, {**ledger.as_json(), **planned_json})
 
 
@@ -279,6 +281,7 @@ def _write_stats(
         {
             "ledger": progress.ledger.as_json(),
             "stages": stages,
+            "lack_of_memory": {**before.get("lack_of_memory", {}), **progress.rungs},
             "wall_s": round(total_s, 3),
             "rows_per_s": round(progress.rows / wall_s, 3) if wall_s else None,
             "num_tasks": before.get("num_tasks", 0) + progress.num_tasks,

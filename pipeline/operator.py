@@ -115,6 +115,20 @@ class Operator(BaseModel, ABC, Generic[ModelT]):
     def load(self) -> ModelT:
         """Loads what `run` needs, once in each actor."""
 
+    def relieve(self, model: ModelT, *, exact: bool) -> str | None:
+        """Makes a loaded model need less memory, after its device ran out of it.
+
+        Args:
+            model: what `load` returned; changed in place.
+            exact: True asks for a way that keeps every byte of every answer, False for one that
+                may change the last digit.
+
+        Returns:
+            A word for what was done, such as `offload`; None where nothing is left to do.
+        """
+        del model, exact
+        return None
+
     @abstractmethod
     def run(self, rows: Sequence[Row], model: ModelT) -> list[NewColumns | Rejected]:
         """Answers each row, in order, with exactly its output columns or `Rejected`.

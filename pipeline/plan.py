@@ -83,7 +83,7 @@ class Budget(BaseModel):
 
 
 class Limits(BaseModel):
-    """What a row may cost before it fails alone. Changes no byte of a row that succeeds."""
+    """What a row may cost before it fails alone."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -91,6 +91,9 @@ class Limits(BaseModel):
     """How often a row may end its worker (a segfault, out of memory, a hang)."""
     row_timeout_s: float = Field(default=1800.0, gt=0)
     """How long a row may take in one group of stages, in seconds."""
+    allow_inexact: bool = False
+    """Whether a stage whose GPU ran out of memory may go on in ways that can change the last digit
+    of its answers, such as smaller batches; what keeps every byte is done in any case."""
 
 
 class Plan(BaseModel):

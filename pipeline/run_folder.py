@@ -7,6 +7,7 @@ manifest/part-00000.parquet exactly the rows of that plan part, once all of them
 images/3f/3f9c....png       masks/3f/3f9c....png
 report.html  stats.json  _SUCCESS.json
 _work/results/part-00000/   rows that ended, task by task, until their part is complete
+_work/kept/part-00000.parquet  what an earlier form of the run had answered for rows to be finished
 """
 
 import io
@@ -24,6 +25,7 @@ STATS = "stats.json"
 REPORT = "report.html"
 SUCCESS = "_SUCCESS.json"
 WORK = "_work"
+KEPT = f"{WORK}/kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class RunFolder:
         self.storage.write(path, text.encode())
 
     def parts(self, folder: str) -> list[int]:
-        """The numbers of the parts in `plan` or `manifest`, in order."""
+        """The numbers of the parts in `plan`, `manifest` or `KEPT`, in order."""
         names = (path.rsplit("/", 1)[-1] for path in self.storage.list(folder))
         return sorted(
             int(name[5:-8])
@@ -54,7 +56,7 @@ class RunFolder:
         )
 
     def read_part(self, folder: str, part: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """One part of `plan` or `manifest`."""
+        """One part of `plan`, `manifest` or `KEPT`."""
         return _table(self.storage.read(part_path(folder, part)), columns)
 
     def write_part(self, folder: str, part: int, table: pa.Table) -> None:

@@ -10,7 +10,7 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -207,6 +207,19 @@ class Storage:
             return _walk(local_path(self.uri), local_path(self.at(path)))
         return _find(self.uri, self.at(path))
 
+    def walk(self, path: str = "") -> Iterator[builtins.list[str]]:
+        """Every object below `path`, a folder at a time: millions of names fit no memory at once.
+
+        A store's own folders are listed at the top alone; each is then one list.
+        """
+        if is_local(self.uri):
+            found = _walk_folders(local_path(self.uri), local_path(self.at(path)))
+            yield from (sorted(sizes) for sizes in found)
+            return
+        folders, objects = _top(self.uri, self.at(path))
+        yield sorted(objects)
+        yield from (self.list(folder) for folder in sorted(folders))
+
     def remove(self, paths: Iterable[str]) -> None:
         """Removes objects, one request each: not every store takes a bulk delete."""
         with ThreadPoolExecutor(_NUM_THREADS) as pool:
@@ -228,11 +241,17 @@ class Storage:
         elif local_path(self.at(path)).is_dir():
             shutil.rmtree(local_path(self.at(path)))
 
+    def leftovers(self, path: str = "") -> builtins.list[str]:
+        """What killed writers left below `path` on a local disk, if nobody is writing."""
+        if not is_local(self.uri):
+            return []
+        root = local_path(self.uri)
+        found = local_path(self.at(path)).rglob(".*.tmp")
+        return sorted(file.relative_to(root).as_posix() for file in found)
+
     def remove_leftovers(self, path: str = "") -> None:
-        """Removes what killed writers left below `path` on a local disk; nobody may be writing."""
-        if is_local(self.uri):
-            for found in local_path(self.at(path)).rglob(".*.tmp"):
-                found.unlink(missing_ok=True)
+        """Removes what killed writers left below `path`; nobody may be writing."""
+        self.remove(self.leftovers(path))
 
     def map(self, call: Callable[[str], T], paths: Iterable[str]) -> builtins.list[T]:
         """`call` for each path, several at a time, answers in order."""
@@ -273,14 +292,21 @@ def _put(uri: str, data: bytes) -> None:
 
 
 def _walk(root: Path, below: Path) -> dict[str, int]:
-    sizes: dict[str, int] = {}
+    found: dict[str, int] = {}
+    for sizes in _walk_folders(root, below):
+        found.update(sizes)
+    return found
+
+
+def _walk_folders(root: Path, below: Path) -> Iterator[dict[str, int]]:
     for folder, _, names in os.walk(below, onerror=_unless_gone):
+        sizes: dict[str, int] = {}
         for name in names:
             path = Path(folder, name)
             if not (name.startswith(".") and name.endswith(".tmp")):
                 with suppress(FileNotFoundError):
                     sizes[path.relative_to(root).as_posix()] = path.stat().st_size
-    return sizes
+        yield sizes
 
 
 def _unless_gone(error: OSError) -> None:
@@ -295,3 +321,18 @@ def _find(root: str, below: str) -> dict[str, int]:
     return {
         path[start:]: int(info["size"]) for path, info in found.items() if path.startswith(prefix)
     }
+
+
+@_patient
+def _top(root: str, below: str) -> tuple[list[str], list[str]]:
+    """The folders and the objects right below a URI of a store, relative to its root."""
+    try:
+        entries: list[dict[str, Any]] = filesystem(root).ls(below, detail=True)
+    except FileNotFoundError:
+        return [], []
+    start, prefix = len(bare_path(root)) + 1, bare_path(below) + "/"
+    names: dict[str, list[str]] = {"directory": [], "file": []}
+    for entry in entries:
+        if entry["name"].startswith(prefix):
+            names[entry["type"]].append(entry["name"].rstrip("/")[start:])
+    return names["directory"], names["file"]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from overpaint.cluster.batch import Failed, run_batch, run_stages
+from overpaint.cluster.loaded import Loaded
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column
 from overpaint.pipeline.errors import RowError
@@ -87,7 +88,7 @@ def row(number, trouble=None, **more):
 
 def answers(*rows, **fields):
     calls: list[Any] = []
-    return run_batch(Doubler(**fields), calls, rows), calls
+    return run_batch(Loaded(Doubler(**fields), calls), rows), calls
 
 
 def test_batch_shorter_than_its_shape_is_padded_with_its_last_row():
@@ -166,13 +167,13 @@ def test_batch_lets_an_interrupt_through():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_batch(Interrupted(), [], [row(1)])
+        run_batch(Loaded(Interrupted(), []), [row(1)])
 
 
 def staged(*rows, **fields):
     calls: list[Any] = []
     stage = Stage(operator=Doubler(**fields), name="double")
-    ran = run_stages([stage], {"double": calls}, rows)
+    ran = run_stages([stage], {"double": Loaded(stage.operator, calls)}, rows)
     return ran.rows, calls
 
 

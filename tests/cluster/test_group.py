@@ -99,10 +99,10 @@ def test_group_hands_on_what_later_groups_read_and_no_live_object(started):
         *("key", "source_sha256", "width_px", "height_px", "caption"),  # for the manifest
         *("source_image", "instruction", "seed"),  # for the stages to come
         *("status", "stage", "error_code", "error_message"),
-        *("part", "seconds_json"),
+        *("part", "trace_json"),
     }
     (summary,) = editor.proceed(table).to_pylist()
-    assert set(json.loads(summary["seconds_json"])) == {stage.name for stage in run.plan.stages}
+    assert set(json.loads(summary["trace_json"])["seconds"]) == {stage.name for stage in run.plan.stages}
 
 
 def test_group_commits_a_task_under_the_name_of_its_rows(started):
