@@ -129,7 +129,7 @@ class ClipsegTrainee:
         images = np.asarray(self.test.arrays["image"][:_NUM_SHOWN])
         masks = self.test.arrays["mask"][:_NUM_SHOWN] > 127
         found = self.predict(_NUM_SHOWN, device)
-        return pictures.sheet([images, _as_images(masks), _as_images(found)])
+        return pictures.sheet([images, as_images(masks), as_images(found)])
 
     @torch.no_grad()
     def predict(self, num_scenes: int, device: torch.device) -> NDArray[np.bool_]:
@@ -184,5 +184,6 @@ def _mask_loss(logits_nhw: Tensor, masks_nhw: Tensor) -> Tensor:
     return cross_entropy + 0.5 * dice.mean()
 
 
-def _as_images(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def as_images(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Masks, bool NHW, as black and white images, RGB uint8 NHWC."""
     return np.repeat(masks[..., None].astype(np.uint8) * 255, 3, axis=3)

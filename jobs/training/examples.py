@@ -1,4 +1,4 @@
-"""What the caches hold: scenes, named masks and judged pairs, drawn from papercut by index.
+"""What the caches hold: scenes, edits and named masks, drawn from papercut by index.
 
 Nothing here imports torch, so that drawing processes start quickly.
 """
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from overpaint.jobs.training.cache import Example
 from overpaint.operators.papercut import words
 from overpaint.operators.papercut.draw import coverage, draw, num_items, thing_mask
+from overpaint.operators.papercut.edits import EDIT_TYPES, sample_edit
 from overpaint.operators.papercut.sample import sample_scene
 from overpaint.operators.papercut.scene import COLOURS, KINDS, Family, Scene, Style
 from PIL import Image
@@ -72,6 +73,16 @@ def scene_example(index: int, *, split: Split, mixture: Mixture = EVERYTHING) ->
     ordered = words.captions(replace(scene, things=things))[0]
     texts = {"captions": words.captions(scene), "ordered": ordered}
     return Example({"image": rgb(draw(scene))}, texts)
+
+
+def edit_example(index: int, *, split: Split) -> Example:
+    """An edit's `source` and true `target`, and the `phrasings` of its instruction.
+
+    The types of edits take turns.
+    """
+    edit = sample_edit(index, EDIT_TYPES[index % len(EDIT_TYPES)], split)
+    images = {"source": rgb(draw(edit.source)), "target": rgb(draw(edit.target))}
+    return Example(images, {"phrasings": edit.phrasings, "edit_type": edit.edit_type})
 
 
 def mask_example(index: int, *, split: Split) -> Example:

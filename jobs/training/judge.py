@@ -20,10 +20,10 @@ from overpaint.jobs.training import pictures
 from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.clip import clip_image_processor
 from overpaint.jobs.training.loop import Moment, Schedule
+from overpaint.jobs.training.pairs import PAIRS_AN_EDIT
 from overpaint.jobs.training.weights import save_half
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import (
     CLIPImageProcessorPil,
     LlavaConfig,
@@ -34,10 +34,11 @@ from transformers import (
 
 FACTORS = ("accuracy", "preservation", "quality", "realism")
 ANSWER_WORDS = (*(f"{factor}:" for factor in FACTORS), *(str(score) for score in range(11)))
-MAX_TOKENS = 128
+MAX_TOKENS = 192
 MAX_ANSWER_TOKENS = 12
-_PATCH_PX = 16
-_NUM_IMAGE_TOKENS = 16
+_PATCH_PX = 8
+_NUM_IMAGE_TOKENS = 64
+_SPREAD = 6.0
 _NUM_SHOWN = 12
 
 # Each part of a user's turn in order, images as `<image>`; then the answer, ended by `</s>`.
@@ -57,15 +58,16 @@ def build_judge(
     tokenizer: PreTrainedTokenizerFast,
     *,
     vision_width: int = 128,
-    width: int = 160,
+    vision_layers: int = 5,
+    width: int = 128,
     layers: int = 4,
 ) -> LlavaForConditionalGeneration:
-    """LLaVA: a vision transformer on 16 px patches, and a Llama of a few layers."""
+    """LLaVA: a vision transformer on 8 px patches, like clip's, and a Llama of a few layers."""
     vision = {
         "model_type": "clip_vision_model",
         "hidden_size": vision_width,
         "intermediate_size": 4 * vision_width,
-        "num_hidden_layers": layers,
+        "num_hidden_layers": vision_layers,
         "num_attention_heads": vision_width // 32,
         "image_size": 64,
         "patch_size": _PATCH_PX,
@@ -119,8 +121,14 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
 class JudgeTrainee:
     """The judge in training: next-word loss on the answer alone.
 
+    A score's neighbours count as partly right, so widely that a judge which can't tell a good edit
+    from a bad one answers with the middle, and its words rank edits by how sure it is. In half of
+    the answers that it goes on from, the scores are others: no score shall lean on those before.
+    A batch holds edits with all of their pairs, so that likes are told apart.
+
     `train` and `test` hold `source`, `edited`, the instruction, the answer and the outcome;
-    `texts_nt` has the tokens of prompts and answers, `is_answer_nt` says which are the answer's.
+    `texts_nt` has the tokens of prompts and answers, `is_answer_nt` says which are the answer's,
+    `rightness_vv` how right each token is in place of another.
     """
 
     judge: Any
@@ -129,6 +137,7 @@ class JudgeTrainee:
     test: Cache
     texts_nt: Tensor
     is_answer_nt: Tensor
+    rightness_vv: Tensor
     schedule: Schedule
     name: str = "judge"
 
@@ -139,18 +148,29 @@ class JudgeTrainee:
 
     def loss(self, moment: Moment) -> Tensor:
         """Cross-entropy of the answer's words on a batch of pairs."""
-        picks = np.sort(moment.rng.integers(len(self.train), size=self.schedule.batch_size))
+        num_edits = max(1, self.schedule.batch_size // PAIRS_AN_EDIT)
+        edits = np.sort(moment.rng.integers(len(self.train) // PAIRS_AN_EDIT, size=num_edits))
+        picks = (edits[:, None] * PAIRS_AN_EDIT + np.arange(PAIRS_AN_EDIT)).ravel()
         pixels = _pixels(self.train, picks, moment.device)
         tokens_nt = self.texts_nt[picks].to(moment.device)
         is_answer_nt = self.is_answer_nt[picks].to(moment.device)
         padding = int(self.processor.tokenizer.pad_token_id)
         logits = self.judge(
-            input_ids=tokens_nt,
+            input_ids=self._with_other_scores(tokens_nt, is_answer_nt, moment),
             attention_mask=(tokens_nt != padding).long(),
             pixel_values=pixels,
         ).logits
-        expected = tokens_nt.masked_fill(~is_answer_nt, -100)[:, 1:]
-        return functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), expected.flatten())
+        said = is_answer_nt[:, 1:]
+        guesses = logits[:, :-1][said].float().log_softmax(-1)
+        return -(self.rightness_vv[tokens_nt[:, 1:][said]] * guesses).sum(-1).mean()
+
+    def _with_other_scores(self, tokens_nt: Tensor, is_answer_nt: Tensor, moment: Moment) -> Tensor:
+        """The tokens, with scores drawn by chance in half of the answers."""
+        scores = torch.tensor(score_tokens(self.processor.tokenizer), device=tokens_nt.device)
+        drawn = torch.from_numpy(moment.rng.integers(len(scores), size=tokens_nt.shape))
+        others = torch.from_numpy(moment.rng.random((len(tokens_nt), 1)) < 0.5)
+        swapped = torch.isin(tokens_nt, scores) & is_answer_nt & others.to(tokens_nt.device)
+        return torch.where(swapped, scores[drawn.to(tokens_nt.device)], tokens_nt)
 
     def export(self, folder: Path) -> None:
         """Write the model and its processor with the chat template."""
@@ -185,6 +205,24 @@ def text_tables(cache: Cache, processor: Any) -> tuple[Tensor, Tensor]:
         texts_nt[i, : len(question) + len(answer)] = torch.tensor(question + answer)
         is_answer_nt[i, len(question) : len(question) + len(answer)] = True
     return texts_nt, is_answer_nt
+
+
+def rightness(tokenizer: Any) -> Tensor:
+    """Rows that sum to 1: how right each token is where another one, the row's, is expected.
+
+    A score is right to a degree that falls with the distance, other tokens are right or wrong.
+    """
+    table_vv = torch.eye(len(tokenizer))
+    values = torch.arange(11.0)
+    falling = torch.exp(-0.5 * ((values[:, None] - values[None]) / _SPREAD) ** 2)
+    tokens = torch.tensor(score_tokens(tokenizer))
+    table_vv[tokens[:, None], tokens[None]] = falling / falling.sum(-1, keepdim=True)
+    return table_vv
+
+
+def score_tokens(tokenizer: Any) -> list[int]:
+    """The tokens of the scores 0 to 10."""
+    return [tokenizer.encode(str(value), add_special_tokens=False)[0] for value in range(11)]
 
 
 def user_turn(processor: Any, instruction: str) -> str:

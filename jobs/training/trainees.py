@@ -1,7 +1,8 @@
 """Each checkpoint as it stands before its first step: modules, examples and schedule.
 
-Order: vae, clip, clipseg, text_to_image, caption, judge. clipseg starts from clip, caption from
-clipseg's vision transformer; text_to_image needs vae and takes clip's tokenizer.
+Order: vae, clip, clipseg, text_to_image, caption, instruction, judge, sam. clipseg starts from
+clip, caption and judge from clipseg's vision transformer; text_to_image needs vae and takes clip's
+tokenizer, and instruction starts from it.
 """
 
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.caption import (
     CaptionTrainee,
@@ -18,17 +20,26 @@ from overpaint.jobs.training.caption import (
 )
 from overpaint.jobs.training.clip import Captions, ClipTrainee, build_clip
 from overpaint.jobs.training.clipseg import ClipsegTrainee, build_clipseg, phrase_table
-from overpaint.jobs.training.examples import mask_example
+from overpaint.jobs.training.comparator import start_judge
+from overpaint.jobs.training.examples import edit_example, mask_example
+from overpaint.jobs.training.instruction import (
+    InstructionTrainee,
+    edit_latent_drawer,
+    phrasing_table,
+    widened,
+)
 from overpaint.jobs.training.judge import (
     ANSWER_WORDS,
     MAX_TOKENS,
     JudgeTrainee,
     build_judge,
     build_processor,
+    rightness,
     text_tables,
 )
 from overpaint.jobs.training.loop import Schedule, Trainee
 from overpaint.jobs.training.pairs import pair_example
+from overpaint.jobs.training.sam import SamTrainee, build_sam, usable_masks
 from overpaint.jobs.training.text_to_image import (
     TextToImageTrainee,
     build_scheduler,
@@ -41,7 +52,7 @@ from overpaint.jobs.training.vae import VaeTrainee, build_vae
 from overpaint.jobs.training.vocabulary import bert_tokenizer, chat_tokenizer, clip_tokenizer
 from overpaint.jobs.training.workplace import Workplace, existing
 from overpaint.operators.papercut.words import LEXICON
-from transformers import CLIPModel, CLIPSegForImageSegmentation, CLIPTokenizer
+from transformers import CLIPModel, CLIPSegForImageSegmentation, CLIPTextModel, CLIPTokenizer
 
 
 def _vae(place: Workplace) -> Trainee:
@@ -102,6 +113,28 @@ def _text_to_image(place: Workplace) -> Trainee:
     )
 
 
+def _instruction(place: Workplace) -> Trainee:
+    edits, test = place.split("edits", edit_example)
+    tokenizer = _clips_tokenizer(place)
+    vae, digits = _resting_vae(place)
+    drawer = edit_latent_drawer(edits, vae, place.device)
+    base = existing(place.checkpoints / "text_to_image")
+    schedule = Schedule(learning_rate=1e-3, warmup_steps=200, steps=60_000, save_every_s=600.0)
+    unet = widened(UNet2DConditionModel.from_pretrained(base / "unet"))
+    text_encoder = CLIPTextModel.from_pretrained(base / "text_encoder")
+    return InstructionTrainee(
+        unet=place.begun(unet, "instruction", "unet"),
+        text_encoder=place.begun(text_encoder, "instruction", "text_encoder"),
+        tokenizer=tokenizer,
+        vae=vae,
+        scheduler=build_scheduler(),
+        train=place.encoded(f"edit-latents-{digits}", edits, drawer),
+        test=test,
+        tokens_npt=phrasing_table(edits, tokenizer),
+        schedule=place.scheduled(schedule),
+    )
+
+
 def _caption(place: Workplace) -> Trainee:
     train, test = place.scenes()
     tokenizer = bert_tokenizer([*sorted(LEXICON), ",", "."])
@@ -123,14 +156,30 @@ def _judge(place: Workplace) -> Trainee:
     tokenizer = chat_tokenizer([*sorted(LEXICON), *ANSWER_WORDS], max_tokens=MAX_TOKENS)
     processor = build_processor(tokenizer)
     texts_nt, is_answer_nt = text_tables(train, processor)
+    judge = build_judge(tokenizer)
+    clipseg = CLIPSegForImageSegmentation.from_pretrained(existing(place.checkpoints / "clipseg"))
+    start_judge(judge, clipseg.clip, pictures.to_tensor(train.arrays["source"][:64]))
     return JudgeTrainee(
-        judge=place.begun(build_judge(tokenizer), "judge"),
+        judge=place.begun(judge, "judge"),
         processor=processor,
         train=train,
         test=test,
         texts_nt=texts_nt,
         is_answer_nt=is_answer_nt,
-        schedule=place.scheduled(Schedule(batch_size=32, learning_rate=1e-3)),
+        rightness_vv=rightness(tokenizer).to(place.device),
+        schedule=place.scheduled(Schedule(batch_size=32, learning_rate=1e-3, warmup_steps=200)),
+    )
+
+
+def _sam(place: Workplace) -> Trainee:
+    train, test = place.split("masks", mask_example)
+    schedule = Schedule(batch_size=32, learning_rate=1e-3, warmup_steps=200)
+    return SamTrainee(
+        sam=place.begun(build_sam(), "sam"),
+        train=train,
+        test=test,
+        usable=usable_masks(train),
+        schedule=place.scheduled(schedule),
     )
 
 
@@ -151,5 +200,7 @@ CHECKPOINTS: dict[str, Callable[[Workplace], Trainee]] = {
     "clipseg": _clipseg,
     "text_to_image": _text_to_image,
     "caption": _caption,
+    "instruction": _instruction,
     "judge": _judge,
+    "sam": _sam,
 }

@@ -1,0 +1,68 @@
+"""First weights of the judge: eyes that see objects, and a habit of comparing the two images.
+
+The vision transformer is clipseg's. In the language model's first layer most heads look back from
+each patch of the edited image to the same patch of the source, and subtract what they find, so that
+training begins with what differs. RoPE makes that a matter of a constant distance: a query that is
+turned back by as many places as an image has patches agrees best with the key of that patch.
+
+Shapes: n images, 3 RGB channels, h and w pixels.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# The first feature of every image token is the same and tells heads where images are.
+_MARK = 0
+_MARK_SIZE = 6.0
+_SHARPNESS = 12.0
+
+
+@torch.no_grad()
+def start_judge(judge: Any, clip: Any, images_n3hw: Tensor, *, num_heads: int = 3) -> None:
+    """Give a LLaVA a clip's vision transformer and heads that compare its two images.
+
+    Args:
+        judge: LlavaForConditionalGeneration whose vision transformer has the shape of the clip's.
+        clip: CLIPModel or the one in a CLIPSeg.
+        images_n3hw: Images by which the size of what the language model sees is set.
+        num_heads: Heads of the first layer that compare.
+    """
+    judge.model.vision_tower.load_state_dict(clip.vision_model.state_dict())
+    _spread_projector(judge.model, images_n3hw)
+    attention = judge.model.language_model.layers[0].self_attn
+    distance = int(judge.config.image_seq_length)
+    for head in range(num_heads):
+        _compare(attention, head, distance)
+
+
+def _spread_projector(model: Any, images_n3hw: Tensor) -> None:
+    """Make the projector's features about 1 in size, and mark them as an image's."""
+    projector = model.multi_modal_projector
+    for linear in (projector.linear_1, projector.linear_2):
+        linear.weight.normal_(std=linear.in_features**-0.5)
+        linear.bias.zero_()
+    seen = model.vision_tower(images_n3hw).last_hidden_state[:, 1:]
+    projector.linear_1.weight.div_(seen.std())
+    projector.linear_2.weight.div_(projector(seen).std())
+    projector.linear_2.bias.copy_(-projector(seen).mean(dim=(0, 1)))
+    projector.linear_2.weight[_MARK] = 0.0
+    projector.linear_2.bias[_MARK] = _MARK_SIZE
+
+
+def _compare(attention: Any, head: int, distance: int) -> None:
+    """Make a head look `distance` tokens back wherever there is a mark, and subtract."""
+    size = attention.head_dim
+    rows = slice(head * size, (head + 1) * size)
+    half = size // 2
+    speeds = 10_000.0 ** (-torch.arange(half) / half)
+    length = (_SHARPNESS * size**0.5) ** 0.5 / _MARK_SIZE
+    attention.q_proj.weight[rows] = 0.0
+    attention.k_proj.weight[rows] = 0.0
+    turned = torch.cat([torch.cos(distance * speeds), -torch.sin(distance * speeds)])
+    attention.q_proj.weight[rows, _MARK] = length * turned
+    attention.k_proj.weight[rows, _MARK] = length * torch.cat([torch.ones(half), torch.zeros(half)])
+    attention.v_proj.weight[rows] = torch.eye(attention.v_proj.in_features)[rows]
+    attention.o_proj.weight[:, rows] = -torch.eye(attention.o_proj.out_features)[:, rows]
+    attention.o_proj.weight[_MARK, rows] = 0.0

@@ -1,0 +1,219 @@
+"""The `sam` checkpoint: a SamModel that cuts out what a box or points select.
+
+Shapes: n images, 3 RGB channels, h and w pixels, k proposals, p points.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from overpaint.jobs.training import pictures
+from overpaint.jobs.training.cache import Cache
+from overpaint.jobs.training.clipseg import as_images, iou
+from overpaint.jobs.training.loop import Moment, Schedule
+from overpaint.jobs.training.weights import save_half
+from overpaint.operators import regions
+from overpaint.operators.sam import Point, Sam, Selection, select
+from PIL import Image
+from scipy import ndimage
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import SamConfig, SamImageProcessorPil, SamModel, SamProcessor
+
+_IMAGE_PX = 64
+_PATCH_PX = 4
+_MOST_POINTS = 3
+_MOST_SHIFT_PX = 2.0
+_NUM_SHOWN = 12
+
+
+def build_sam(*, width: int = 96, layers: int = 4, decoder_width: int = 96) -> SamModel:
+    """SAM: a vision transformer on 4 px patches, so that its masks have the image's size."""
+    vision = {
+        "hidden_size": width,
+        "output_channels": decoder_width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": width // 32,
+        "image_size": _IMAGE_PX,
+        "patch_size": _PATCH_PX,
+        "window_size": 8,
+        "global_attn_indexes": list(range(1, layers, 2)),
+        "num_pos_feats": decoder_width // 2,
+        # The default, 1e-10, is for weights that are loaded over it.
+        "initializer_range": 0.02,
+    }
+    prompt = {"hidden_size": decoder_width, "image_size": _IMAGE_PX, "patch_size": _PATCH_PX}
+    decoder = {
+        "hidden_size": decoder_width,
+        "mlp_dim": 2 * decoder_width,
+        "num_attention_heads": 4,
+        "iou_head_hidden_dim": decoder_width,
+    }
+    sam = SamModel(
+        SamConfig(
+            vision_config=vision,
+            prompt_encoder_config=prompt | {"mask_input_channels": 4},
+            mask_decoder_config=decoder,
+        )
+    )
+    # transformers draws these frequencies `width / 2` times too high for neighbours to be alike.
+    places: Any = sam.shared_image_embedding.positional_embedding
+    nn.init.normal_(places.requires_grad_(False))
+    return sam
+
+
+def build_sam_processor() -> SamProcessor:
+    """Processor to 64 x 64 in -1 to 1; other shapes are scaled to fit and padded."""
+    side = {"height": _IMAGE_PX, "width": _IMAGE_PX}
+    pixels = SamImageProcessorPil(
+        size={"longest_edge": _IMAGE_PX},
+        pad_size=side,
+        mask_size={"longest_edge": _IMAGE_PX},
+        mask_pad_size=side,
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+    )
+    return SamProcessor(pixels)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamTrainee:
+    """The sam in training: boxes in half of the steps, one point in a quarter, else some points.
+
+    Of the three proposals for a single point only the best one learns its mask, as in the paper.
+    `train` and `test` hold `image` and `mask` (uint8, 0 or 255); `usable` says which training
+    masks are not empty.
+    """
+
+    sam: Any
+    train: Cache
+    test: Cache
+    usable: NDArray[np.int64]
+    schedule: Schedule
+    name: str = "sam"
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        """The whole model."""
+        return {"sam": self.sam}
+
+    def loss(self, moment: Moment) -> Tensor:
+        """Mask and quality loss on a batch of scenes, all selected in the same way."""
+        picks = np.sort(moment.rng.choice(self.usable, size=self.schedule.batch_size))
+        images_n3hw = pictures.to_tensor(self.train.arrays["image"][picks], moment.device)
+        masks = self.train.arrays["mask"][picks] > 127
+        num_points = (0, 1, 0, int(moment.rng.integers(2, _MOST_POINTS + 1)))[moment.step % 4]
+        prompts = _points(masks, num_points, moment.rng) if num_points else _boxes(masks, moment)
+        found = self.sam(
+            pixel_values=images_n3hw,
+            multimask_output=num_points == 1,
+            **{name: prompt.to(moment.device) for name, prompt in prompts.items()},
+        )
+        true_n1hw = torch.from_numpy(masks).to(moment.device).float()[:, None]
+        logits_nkhw = found.pred_masks[:, 0].float()
+        wrong_nk = _mask_losses(logits_nkhw, true_n1hw)
+        surest_nk = functional.mse_loss(
+            found.iou_scores[:, 0].float(), _overlaps(logits_nkhw, true_n1hw)
+        )
+        return wrong_nk.min(dim=1).values.mean() + 0.2 * surest_nk
+
+    def export(self, folder: Path) -> None:
+        """Write the model and its processor."""
+        save_half(self.sam, folder)
+        build_sam_processor().save_pretrained(folder)
+
+    def quality(self, device: torch.device) -> dict[str, float]:
+        """Mean IoU of some unseen scenes, from a box and from a point."""
+        masks = self.test.arrays["mask"][:128] > 127
+        images = self.test.arrays["image"][:128]
+        sam = Sam(build_sam_processor(), self.sam)
+        return {
+            "iou_box": float(iou(masks, cut_out(sam, images, boxes_of(masks))).mean()),
+            "iou_point": float(iou(masks, cut_out(sam, images, centres_of(masks))).mean()),
+        }
+
+    def sheet(self, device: torch.device) -> Image.Image:
+        """Unseen scenes, the true masks, those from a box, and those from a point."""
+        images = np.asarray(self.test.arrays["image"][:_NUM_SHOWN])
+        masks = self.test.arrays["mask"][:_NUM_SHOWN] > 127
+        sam = Sam(build_sam_processor(), self.sam)
+        found = [cut_out(sam, images, way(masks)) for way in (boxes_of, centres_of)]
+        return pictures.sheet([images, *(as_images(rows) for rows in (masks, *found))])
+
+
+def cut_out(sam: Sam, images: NDArray[np.uint8], selections: list[Selection]) -> NDArray[np.bool_]:
+    """Masks, bool NHW, as the `mask` operator finds them; images are RGB uint8 NHWC."""
+    found: list[regions.Region] = []
+    for start in range(0, len(selections), 32):
+        part = slice(start, start + 32)
+        shown = [Image.fromarray(np.asarray(image)) for image in images[part]]
+        found += select(sam, shown, selections[part], threshold=0.5)
+    return np.stack(found)
+
+
+def boxes_of(masks: NDArray[np.bool_]) -> list[Selection]:
+    """The box around each mask, bool NHW."""
+    return [Selection(regions.box_of(mask)) for mask in masks]
+
+
+def centres_of(masks: NDArray[np.bool_]) -> list[Selection]:
+    """One point in each mask, bool NHW: the one farthest from its edge."""
+    return [Selection(None, (_innermost(mask),)) for mask in masks]
+
+
+def usable_masks(cache: Cache) -> NDArray[np.int64]:
+    """Which masks of a cache are not empty."""
+    return np.flatnonzero(cache.arrays["mask"].any(axis=(1, 2)))
+
+
+def _innermost(mask: NDArray[np.bool_]) -> Point:
+    depth: Any = ndimage.distance_transform_edt(np.pad(mask, 1))
+    y, x = np.unravel_index(int(depth[1:-1, 1:-1].argmax()), mask.shape)
+    return Point(float(x), float(y))
+
+
+def _boxes(masks: NDArray[np.bool_], moment: Moment) -> dict[str, Tensor]:
+    """Boxes around masks, their sides shifted by up to 2 px."""
+    boxes = np.array([regions.box_of(mask) for mask in masks], np.float64)
+    boxes += moment.rng.uniform(-_MOST_SHIFT_PX, _MOST_SHIFT_PX, boxes.shape) * (
+        moment.rng.random((len(boxes), 1)) < 0.5
+    )
+    return {"input_boxes": torch.from_numpy(boxes.clip(0, _IMAGE_PX)).float()[:, None]}
+
+
+def _points(
+    masks: NDArray[np.bool_], num_points: int, rng: np.random.Generator
+) -> dict[str, Tensor]:
+    """Points in the masks; of several, all after the first are inside or outside by chance."""
+    places = np.zeros((len(masks), 1, num_points, 2), np.float32)
+    labels = np.ones((len(masks), 1, num_points), np.int64)
+    for i, mask in enumerate(masks):
+        for j in range(num_points):
+            is_inside = j == 0 or bool(mask.all()) or rng.random() < 0.5
+            rows, columns = np.nonzero(mask == is_inside)
+            pick = int(rng.integers(len(rows)))
+            places[i, 0, j] = columns[pick], rows[pick]
+            labels[i, 0, j] = int(is_inside)
+    return {"input_points": torch.from_numpy(places), "input_labels": torch.from_numpy(labels)}
+
+
+def _mask_losses(logits_nkhw: Tensor, true_n1hw: Tensor) -> Tensor:
+    true_nkhw = true_n1hw.expand_as(logits_nkhw)
+    cross_entropy_nk = functional.binary_cross_entropy_with_logits(
+        logits_nkhw, true_nkhw, reduction="none"
+    ).mean(dim=(2, 3))
+    found_nkhw = logits_nkhw.sigmoid()
+    both = (found_nkhw * true_nkhw).sum(dim=(2, 3))
+    sizes = found_nkhw.sum(dim=(2, 3)) + true_nkhw.sum(dim=(2, 3))
+    return cross_entropy_nk + 0.5 * (1.0 - (2.0 * both + 1.0) / (sizes + 1.0))
+
+
+@torch.no_grad()
+def _overlaps(logits_nkhw: Tensor, true_n1hw: Tensor) -> Tensor:
+    found, true = logits_nkhw > 0, true_n1hw > 0.5
+    both = (found & true).sum(dim=(2, 3)).float()
+    return both / (found | true).sum(dim=(2, 3)).clamp(min=1)
