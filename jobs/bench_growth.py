@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from overpaint.cluster.ray_data import run_on_ray
 from overpaint.cluster.session import Session, connected
 from overpaint.jobs.bench_overhead import Negative, Silent
-from overpaint.jobs.run import Asked, execute, open_run
+from overpaint.jobs.opening import Asked, open_run
+from overpaint.jobs.run import execute
 from overpaint.operators.papercut.dataset import write_dataset
 from overpaint.pipeline.inputs import read_input
 from overpaint.pipeline.plan import Plan, Stage

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from overpaint.cluster.ray_data import run_on_ray
 from overpaint.cluster.session import Session, connected
-from overpaint.jobs.run import Asked, execute, open_run
+from overpaint.jobs.opening import Asked, open_run
+from overpaint.jobs.run import execute
 from overpaint.operators.papercut.dataset import write_dataset
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row

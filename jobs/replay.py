@@ -5,7 +5,7 @@ from typing import Any
 
 from overpaint.cluster.batch import run_stages
 from overpaint.cluster.loaded import Loaded
-from overpaint.jobs.run import existing_run
+from overpaint.jobs.opening import existing_run
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.identity import sha256
 from overpaint.pipeline.run_folder import RunFolder

@@ -11,9 +11,10 @@ from overpaint.cluster.session import Session, check_fits, connected, local_reso
 from overpaint.jobs import accept as accepting
 from overpaint.jobs import replay as replaying
 from overpaint.jobs.display import RunDisplay
+from overpaint.jobs.opening import Asked, existing_run, open_run
 from overpaint.jobs.recipes import load_plan, read_recipe
 from overpaint.jobs.redrive import reopen
-from overpaint.jobs.run import Asked, execute, existing_run, open_run
+from overpaint.jobs.run import execute
 from overpaint.jobs.truth import success
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.inputs import Input
@@ -51,6 +52,7 @@ def run(
     address: str | None = None,
     num_cpus: int | None = None,
     ray: bool = True,
+    update: bool = False,
 ) -> int:
     """Edits a dataset; the same command goes on with a run that stopped.
 
@@ -65,6 +67,9 @@ def run(
         address: Of a Ray cluster; a local one is started where none is given.
         num_cpus: Logical CPUs of a local Ray; all of the machine where none are given.
         ray: --no-ray runs every stage in this process.
+        update: Where the output holds a run of another recipe, input or version, plan it anew:
+            edits and scores that still hold are kept, the others are made, and edits that are no
+            longer asked for are removed at the end. Without it such an output is refused.
     """
     asked = Asked(input_uri, limit, _names(mapping or []), base)
     checked, read = _prepared(recipe, settings or [], asked)
@@ -72,7 +77,7 @@ def run(
     if ray and session.cluster_address is None:
         with _about(read_recipe(recipe)[1]):
             check_fits(checked, local_resources(session))
-    opened = open_run(checked, asked, output, read)
+    opened = open_run(checked, asked, output, read, update=update)
     _tell(opened.folder, _execute(opened, session if ray else None))
     return 0
 

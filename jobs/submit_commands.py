@@ -27,6 +27,7 @@ def submit(
     settings: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     mapping: Annotated[list[str] | None, Parameter(name="--map", negative="")] = None,
     base: str | None = None,
+    update: bool = False,
     submission_id: str | None = None,
     wheel: Path | None = None,
     wait: bool = True,
@@ -45,6 +46,7 @@ def submit(
         settings: stage.field=value changes a field of a stage; may be given several times.
         mapping: NAME=NEW renames a column of the input table; may be given several times.
         base: What relative sources are relative to; the table's folder where none is given.
+        update: Plan a run of another recipe, input or version anew, keeping what still holds.
         submission_id: A name for the job; Ray refuses to run the same one twice.
         wheel: An Overpaint wheel to ship to a cluster that lacks Overpaint.
         wait: --no-wait returns at once.
@@ -55,6 +57,7 @@ def submit(
     arguments += ["--base", normalise(base)] if base is not None else []
     arguments += [part for setting in settings or [] for part in ("--set", setting)]
     arguments += [part for entry in mapping or [] for part in ("--map", entry)]
+    arguments += ["--update"] if update else []
     client, job = submit_job(
         recipe, arguments, address=address, submission_id=submission_id, wheel=wheel
     )

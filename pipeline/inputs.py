@@ -16,6 +16,7 @@ from overpaint.pipeline.errors import UsageError, near_miss
 from overpaint.pipeline.storage import (
     Storage,
     bare_path,
+    file_version,
     filesystem,
     is_file,
     is_folder,
@@ -78,6 +79,12 @@ def read_input(
     table = _with_text_sources(table, uri)
     first = table["source_uri"][0].as_py()
     return Input(table, normalise(base_uri) if base_uri else _base(found.base_uri, first))
+
+
+def input_version(uri: str) -> str | None:
+    """A word that changes with the content of the table that an input is; None where it is none."""
+    table = uri if uri.lower().endswith(TABLE_SUFFIXES) else join(uri, _ROWS_FILE)
+    return file_version(table)
 
 
 def _base(folder: str, first: str) -> str:

@@ -89,7 +89,7 @@ class Earlier:
         order = np.argsort(shorts, kind="stable")
         self._shorts, self._owners = shorts[order], owners[order]
 
-    def rows(self, keys: pa.ChunkedArray) -> list[dict[str, Any] | None]:
+    def rows(self, keys: Any) -> list[dict[str, Any] | None]:
         """For each key its row, planned and ended; None where there is none or it has not ended."""
         wanted = _short(keys)
         places = np.searchsorted(self._shorts, wanted)
@@ -101,7 +101,7 @@ class Earlier:
             found |= self._ended(part, keys)
         return [found.get(key) for key in keys.to_pylist()]
 
-    def _ended(self, part: int, keys: pa.ChunkedArray) -> dict[str, dict[str, Any]]:
+    def _ended(self, part: int, keys: Any) -> dict[str, dict[str, Any]]:
         """The rows of a part that have ended and are asked for, by key."""
         if part in self._finished:
             ended = [self._folder.read_part("manifest", part)]
@@ -117,7 +117,7 @@ def _short(keys: Any) -> NDArray[np.uint64]:
     return np.array([int(key[:16], 16) for key in keys.to_pylist()], np.uint64)
 
 
-def _among(table: pa.Table, keys: pa.ChunkedArray) -> list[dict[str, Any]]:
+def _among(table: pa.Table, keys: Any) -> list[dict[str, Any]]:
     return table.filter(pc.is_in(table["key"], keys.combine_chunks())).to_pylist()
 
 
@@ -212,7 +212,9 @@ class _Settling:
         if old["stage"] is None:
             return names == settled
         last = self._renamed.get(old["stage"])
-        return last in settled and set(names[: names.index(last)]) <= set(settled)
+        return (
+            last is not None and last in settled and set(names[: names.index(last)]) <= set(settled)
+        )
 
     def ending(self, settled: Sequence[str], old: Row) -> dict[str, Any]:
         """A row's result, with the new plan's names and the new policy's word."""
@@ -239,7 +241,9 @@ def answers_by_key(plan: Plan, table: pa.Table) -> dict[str, Answers]:
     return found
 
 
-def carried_by_all(table: pa.Table) -> set[str]:
-    """The stages that no row of a part's kept answers needs."""
-    rows = [set(names) for names in table[_CARRIED.name].to_pylist()]
-    return set[str].intersection(*rows) if rows else set()
+def carried_by_all(kept: pa.Table | None, keys: Collection[str]) -> set[str]:
+    """The stages that none of some rows needs, by a part's kept answers."""
+    if kept is None:
+        return set()
+    carried = dict(zip(kept["key"].to_pylist(), kept[_CARRIED.name].to_pylist(), strict=True))
+    return set[str].intersection(*(set(carried.get(key, ())) for key in keys))

@@ -25,6 +25,7 @@ STATS = "stats.json"
 REPORT = "report.html"
 SUCCESS = "_SUCCESS.json"
 WORK = "_work"
+PLANNED = f"{WORK}/planned.json"
 KEPT = f"{WORK}/kept"
 
 

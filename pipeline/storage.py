@@ -158,6 +158,20 @@ def size_bytes(uri: str) -> int:
     return int(filesystem(uri).info(uri)["size"] or 0)
 
 
+@_patient
+def file_version(uri: str) -> str | None:
+    """A word that changes with an object: its ETag, or size and time; None where it is absent."""
+    try:
+        if is_local(uri):
+            found = local_path(uri).stat()
+            return f"{found.st_size}-{found.st_mtime_ns}"
+        info: dict[str, Any] = filesystem(uri).info(uri)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    known = info.get("ETag") or f"{info.get('size')}-{info.get('LastModified')}"
+    return str(known).strip('"')
+
+
 @dataclass(frozen=True, slots=True)
 class Storage:
     """What lies below one URI. Paths are relative to it, with `/`."""

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from overpaint.pipeline.kept import carried_by_all
 from overpaint.pipeline.manifest import Ledger, count, manifest_ledger
-from overpaint.pipeline.run_folder import RunFolder
+from overpaint.pipeline.run_folder import KEPT, RunFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +30,15 @@ class Remaining:
         tasks: the rest.
         pending: the number of rows of each unfinished part that have not ended; a part with none
             left waits only to be written.
+        kept_parts: parts with rows that an earlier form of the run has left answers for.
+        idle: stages that none of the rows needs, since all have their answers.
     """
 
     ledger: Ledger
     tasks: tuple[Task, ...]
     pending: dict[int, int]
+    kept_parts: frozenset[int] = frozenset()
+    idle: frozenset[str] = frozenset()
 
 
 def remaining(folder: RunFolder, task_rows: int) -> Remaining:
@@ -42,6 +47,8 @@ def remaining(folder: RunFolder, task_rows: int) -> Remaining:
     ledger = manifest_ledger(folder, sorted(finished))
     tasks: list[Task] = []
     pending: dict[int, int] = {}
+    kept_parts = set(folder.parts(KEPT))
+    idle: list[set[str]] = []
     for part in folder.parts("plan"):
         if part in finished:
             continue
@@ -53,7 +60,16 @@ def remaining(folder: RunFolder, task_rows: int) -> Remaining:
         pending[part] = len(left)
         groups: list[Any] = table["group_id"].to_pylist()
         tasks.extend(Task(part, rows) for rows in cut(left, groups, task_rows))
-    return Remaining(ledger, tuple(tasks), pending)
+        if left:
+            kept = folder.read_part(KEPT, part) if part in kept_parts else None
+            idle.append(carried_by_all(kept, {keys[index] for index in left}))
+    return Remaining(
+        ledger,
+        tuple(tasks),
+        pending,
+        kept_parts=frozenset(kept_parts),
+        idle=frozenset(set[str].intersection(*idle)) if idle else frozenset(),
+    )
 
 
 def _ended(folder: RunFolder, part: int) -> dict[str, str]:

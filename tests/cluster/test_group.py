@@ -102,7 +102,9 @@ def test_group_hands_on_what_later_groups_read_and_no_live_object(started):
         *("part", "trace_json"),
     }
     (summary,) = editor.proceed(table).to_pylist()
-    assert set(json.loads(summary["trace_json"])["seconds"]) == {stage.name for stage in run.plan.stages}
+    assert set(json.loads(summary["trace_json"])["seconds"]) == {
+        stage.name for stage in run.plan.stages
+    }
 
 
 def test_group_commits_a_task_under_the_name_of_its_rows(started):

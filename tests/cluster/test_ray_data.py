@@ -52,7 +52,9 @@ def test_ray_gives_the_bytes_of_a_local_run(troubled, undisturbed, tmp_path, lay
     finish(run)
     assert outputs(run.run_uri) == undisturbed
     for summary in summaries:
-        assert set(json.loads(summary["trace_json"])["seconds"]) == {s.name for s in run.plan.stages}
+        assert set(json.loads(summary["trace_json"])["seconds"]) == {
+            s.name for s in run.plan.stages
+        }
 
 
 def test_ray_gives_the_same_bytes_on_s3(troubled, undisturbed, s3):

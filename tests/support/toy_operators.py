@@ -22,6 +22,7 @@ from overpaint.pipeline.storage import Storage, join, read_uri
 from pydantic import Field
 
 BRIGHTNESS = c.score("brightness", "the mean of the edited pixels, 0 to 1")
+DIFFERENCE = c.score("difference", "the mean change of a pixel")
 
 
 class ToyOperator(Operator[Any]):
@@ -171,6 +172,8 @@ class ToyScore(ToyOperator):
     kind: ClassVar[Kind] = "score"
 
     batch_size: int = Field(default=3, ge=1)
+    scale: float = 1.0
+    """What the mean is multiplied with."""
 
     @property
     def inputs(self) -> tuple[Column, ...]:
@@ -181,7 +184,30 @@ class ToyScore(ToyOperator):
         return (BRIGHTNESS,)
 
     def answer(self, row: Row) -> NewColumns:
-        return {"brightness": float(decode(row["edited_image"]).rgb.mean()) / 255}
+        mean = float(decode(row["edited_image"]).rgb.mean()) / 255
+        return {"brightness": self.scale * mean}
+
+
+class ToyCompare(ToyOperator):
+    """Sees the source beside the edit, as judges do; rejects where nothing changed."""
+
+    kind: ClassVar[Kind] = "judge"
+
+    scale: float = 1.0
+    """What the difference is multiplied with."""
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        return (c.SOURCE_IMAGE, c.EDITED_IMAGE, c.INSTRUCTION)
+
+    @property
+    def outputs(self) -> tuple[Column, ...]:
+        return (DIFFERENCE,)
+
+    def answer(self, row: Row) -> NewColumns | Rejected:
+        pixels = [decode(row[name]).rgb.astype(float) for name in ("source_image", "edited_image")]
+        difference = self.scale * float(np.abs(pixels[0] - pixels[1]).mean())
+        return {"difference": difference} if difference else Rejected("unchanged", "as before")
 
 
 class ToyBoxes(ToyOperator):
