@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
+import pyarrow as pa
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.errors import RowError
@@ -12,6 +13,8 @@ from overpaint.pipeline.identity import sha256
 from overpaint.pipeline.operator import SPEED_ONLY, Kind, NewColumns, Operator, Rejected
 from overpaint.pipeline.storage import Storage
 from pydantic import Field
+
+MASK_SHA256 = Column("mask_sha256", pa.string(), "of the stored mask")
 
 _KEY = re.compile(r"[0-9a-f]{32}")
 _NUM_THREADS = 16
@@ -42,8 +45,8 @@ class Store(Operator[None]):
 
     @property
     def outputs(self) -> tuple[Column, ...]:
-        """Where the objects lie, relative to the run folder, and the image's hash."""
-        return (c.EDITED_URI, c.EDITED_SHA256, c.MASK_URI)
+        """Where the objects lie, relative to the run folder, and their hashes."""
+        return (c.EDITED_URI, c.EDITED_SHA256, c.MASK_URI, MASK_SHA256)
 
     def load(self) -> None:
         """Loads nothing."""
@@ -71,4 +74,5 @@ def _stored(row: Row) -> NewColumns:
         c.EDITED_URI.name: edited_uri,
         c.EDITED_SHA256.name: sha256(edited),
         c.MASK_URI.name: mask_uri,
+        MASK_SHA256.name: sha256(mask) if mask is not None else None,
     }

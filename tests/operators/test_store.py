@@ -33,6 +33,7 @@ def test_store_image_and_mask_lie_under_the_key(tmp_path, noise):
         "edited_uri": f"images/00/{key}.webp",
         "edited_sha256": hashlib.sha256(image).hexdigest(),
         "mask_uri": f"masks/00/{key}.png",
+        "mask_sha256": hashlib.sha256(mask).hexdigest(),
     }
     assert files(tmp_path) == {f"images/00/{key}.webp": image, f"masks/00/{key}.png": mask}
 
@@ -42,6 +43,7 @@ def test_store_without_a_mask_writes_none(tmp_path, noise):
         [row(tmp_path, 1, noise(1)), row(tmp_path, 2, noise(2), mask_image=None)], None
     )
     assert [answer["mask_uri"] for answer in answers] == [None, None]
+    assert [answer["mask_sha256"] for answer in answers] == [None, None]
     assert len(files(tmp_path)) == 2
 
 

@@ -65,6 +65,17 @@ def test_storage_what_is_absent_is_said_at_once(storage):
     assert time.monotonic() - start < 5
 
 
+def test_storage_walk_names_every_object_a_folder_at_a_time(storage):
+    names = ["top/a", "top/0f/b", "top/0f/c", "top/1f/d", "top/1f/deep/e", "topper/f"]
+    for name in names:
+        storage.write(name, b"x")
+    found = list(storage.walk("top"))
+    assert sorted(name for folder in found for name in folder) == sorted(names[:-1])
+    assert ["top/a"] in found
+    assert ["top/0f/b", "top/0f/c"] in found
+    assert [name for folder in storage.walk("nothing") for name in folder] == []
+
+
 def test_storage_many_writers_of_one_object_leave_one_of_their_values(storage):
     values = [bytes([i]) * 50_000 for i in range(8)]
     threads = [threading.Thread(target=storage.write, args=("object", v)) for v in values]
