@@ -15,6 +15,7 @@ from overpaint.jobs import (
     papercut_commands,
     run_commands,
     submit_commands,
+    verify_commands,
 )
 from overpaint.jobs.signals import stop_on_signals
 from overpaint.pipeline.errors import BudgetError, OverpaintError, UsageError
@@ -25,7 +26,14 @@ app = App(
     help="Edits image datasets with diffusion models, on Ray.",
     suppress_keyboard_interrupt=False,
 )
-for module in (run_commands, look_commands, submit_commands, papercut_commands, bench_commands):
+for module in (
+    run_commands,
+    look_commands,
+    verify_commands,
+    submit_commands,
+    papercut_commands,
+    bench_commands,
+):
     module.register(app)
 
 _STOPPED = 3

@@ -1,4 +1,4 @@
-"""status, verify, report, recipes, operators, doctor: the commands that only look."""
+"""status, report, recipes, operators, doctor: the commands that only look."""
 
 import json
 import time
@@ -9,7 +9,6 @@ from overpaint.jobs import doctor as doctoring
 from overpaint.jobs.recipes import description, read_recipe, shipped
 from overpaint.jobs.report import write_report
 from overpaint.jobs.status import run_status
-from overpaint.jobs.verify import verify as find_problems
 from overpaint.pipeline.catalogue import operator_class, operator_names
 from overpaint.pipeline.recipe import recipe_schema
 from overpaint.pipeline.run_folder import REPORT, RunFolder
@@ -19,12 +18,11 @@ from rich.table import Table
 
 console = Console(soft_wrap=True, highlight=False)
 _WATCH_EVERY_S = 2.0
-_MAX_PROBLEMS = 50
 
 
 def register(app: App) -> None:
     """Adds these commands to the app."""
-    for command in (status, verify, report, recipes, operators, doctor):
+    for command in (status, report, recipes, operators, doctor):
         app.command(command)
 
 
@@ -59,25 +57,6 @@ def status(
         if not watch or found["done"]:
             return 0
         time.sleep(_WATCH_EVERY_S)
-
-
-def verify(output: str) -> int:
-    """Proves a run from storage alone: every row once, every object with its hash, no orphans.
-
-    Args:
-        output: The run folder.
-    """
-    ledger, problems = find_problems(_folder(output))
-    console.print(f"{ledger.as_json()}")
-    if not problems and not ledger.pending:
-        console.print("every row is accounted for, every object is there with the right hash")
-        return 0
-    table = Table("problem", "row", "object", box=None)
-    for problem in problems[:_MAX_PROBLEMS]:
-        table.add_row(problem.kind, problem.key, problem.path)
-    console.print(table)
-    console.print(f"{len(problems)} problems, {ledger.pending} rows pending")
-    return 1
 
 
 def report(output: str) -> int:

@@ -4,7 +4,7 @@ import pyarrow as pa
 from overpaint.cluster.group import Run
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.manifest import FAILED, result_schema
-from overpaint.pipeline.run_folder import SUCCESS, RunFolder, part_path
+from overpaint.pipeline.run_folder import PLANNED, SUCCESS, RunFolder, part_path
 
 _KEPT = "kept"
 
@@ -37,12 +37,36 @@ def _reopen_part(folder: RunFolder, run: Run, part: int, error_code: str | None)
     again = _again(table, error_code)
     if not any(again):
         return 0
-    kept = table.filter(pa.array([not found for found in again]))
-    kept = kept.select(result_schema(run.plan).names)
-    folder.write_result(part, _KEPT, kept)
-    folder.storage.remove([SUCCESS])
-    folder.storage.remove([part_path("manifest", part)])
+    keep_rows(run, part, table.filter(pa.array([not found for found in again])))
     return sum(again)
+
+
+def keep_rows(run: Run, part: int, kept: pa.Table | None) -> None:
+    """Takes a part of the manifest apart: all rows of its plan part but those kept are pending.
+
+    Args:
+        run: whose folder it is.
+        part: its number.
+        kept: rows of the manifest; None for none.
+    """
+    folder = run.folder
+    folder.remove_results(part)
+    if kept is not None:
+        stored = result_schema(run.plan).names
+        names = [name for name in stored if name in kept.column_names]
+        folder.write_result(part, _KEPT, kept.select(names))
+    unfinish(folder)
+    folder.storage.remove([part_path("manifest", part)])
+
+
+def unfinish(folder: RunFolder) -> None:
+    """Takes back that a run is done, and keeps that it is planned."""
+    success = folder.read_json(SUCCESS)
+    if success is None:
+        return
+    planned = {name: success[name] for name in ("planned", "duplicates") if name in success}
+    folder.write_json(PLANNED, planned)
+    folder.storage.remove([SUCCESS])
 
 
 def _again(table: pa.Table, error_code: str | None) -> list[bool]:
