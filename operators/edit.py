@@ -4,9 +4,9 @@ A model sees a picture of its own resolution: the whole source, or a square arou
 answer comes back at the source's size; where there is a mask, every pixel outside is the source's.
 """
 
-import json
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from overpaint.operators.diffusion.frame import Fit, Frame, paste, view, view_ma
 from overpaint.operators.diffusion.method import Editor, Job, Method
 from overpaint.operators.invert import Invert
 from overpaint.operators.methods import find_method
+from overpaint.operators.padding import once_each
 from overpaint.pipeline.columns import (
     CHECKPOINT,
     EDITED_IMAGE,
@@ -33,6 +34,7 @@ from overpaint.pipeline.columns import (
     Row,
 )
 from overpaint.pipeline.errors import RowError, near_miss
+from overpaint.pipeline.identity import canonical_json
 from overpaint.pipeline.images import Picture, Pixels, decode, encode
 from overpaint.pipeline.operator import Kind, NewColumns, Operator, Rejected
 from pydantic import Field, model_validator
@@ -157,6 +159,10 @@ class Edit(Operator[Any]):
         """The method's model, shared with an `invert` that uses the same checkpoint."""
         return find_method(self.method).load(self._weights)
 
+    def relieve(self, model: Any, *, exact: bool) -> str | None:
+        """Does what the method's model can do without memory."""
+        return find_method(self.method).relieve(model, exact)
+
     def run(self, rows: Sequence[Row], model: Any) -> list[NewColumns | Rejected]:
         """Edits a batch of sources of one shape; an empty mask is `mask_empty`.
 
@@ -166,12 +172,9 @@ class Edit(Operator[Any]):
         """
         threads(self.num_threads)
         method = find_method(self.method)
-        placed = [self._place(row, method, model) for row in rows]
+        placed = once_each(lambda row: self._place(row, method, model), rows)
         edited = method.edit([found.job for found in placed], model, self.settings)
-        return [
-            self._answer(row, found, picture, model)
-            for row, found, picture in zip(rows, placed, edited, strict=True)
-        ]
+        return once_each(partial(self._answer, model), rows, placed, edited)
 
     @property
     def _weights(self) -> Checkpoint:
@@ -216,7 +219,7 @@ class Edit(Operator[Any]):
         )
 
     def _answer(
-        self, row: Row, placed: _Placed, edited: NDArray[np.float32], model: Editor
+        self, model: Editor, row: Row, placed: _Placed, edited: NDArray[np.float32]
     ) -> NewColumns | Rejected:
         region = placed.region
         if region is not None and place.is_empty(region.grown):
@@ -228,10 +231,11 @@ class Edit(Operator[Any]):
             "method": self.method,
             "checkpoint": self.checkpoint,
             "revision": model.identity,
-            "params_json": json.dumps(
-                self.model_dump(mode="json", exclude_none=True),
-                sort_keys=True,
-                separators=(",", ":"),
+            "params_json": canonical_json(
+                {
+                    **self.model_dump(mode="json", exclude_none=True),
+                    **({"relieved": list(model.relieved)} if model.relieved else {}),
+                }
             ),
         }
 

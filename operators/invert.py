@@ -13,6 +13,7 @@ from overpaint.operators.diffusion.checkpoint import Checkpoint
 from overpaint.operators.diffusion.frame import UNET_SHAPES, Fit, Frame, view
 from overpaint.operators.diffusion.inversion import Inversion
 from overpaint.operators.diffusion.method import TEXT_TO_IMAGE
+from overpaint.operators.padding import once_each
 from overpaint.pipeline.columns import (
     CAPTION,
     INVERSION,
@@ -23,7 +24,7 @@ from overpaint.pipeline.columns import (
     Row,
 )
 from overpaint.pipeline.errors import RowError
-from overpaint.pipeline.images import decode
+from overpaint.pipeline.images import Pixels, decode
 from overpaint.pipeline.operator import Kind, NewColumns, Operator, Rejected
 from pydantic import Field
 
@@ -96,6 +97,12 @@ class Invert(Operator[Any]):
 
         return load_latent_model(self._weights)
 
+    def relieve(self, model: Any, *, exact: bool) -> str | None:
+        """Offloads the model's parts, or slices its VAE."""
+        from overpaint.operators.diffusion.weights import relieve
+
+        return relieve(model, exact=exact)
+
     def run(self, rows: Sequence[Row], model: Any) -> list[NewColumns | Rejected]:
         """Inverts a batch of sources of one shape.
 
@@ -107,11 +114,8 @@ class Invert(Operator[Any]):
         from overpaint.operators.diffusion.schedule import make_schedule
 
         threads(self.num_threads)
-        frames = [self._frame(row, model) for row in rows]
-        pictures = [
-            view(frame, decode(row["source_image"]).rgb)
-            for frame, row in zip(frames, rows, strict=True)
-        ]
+        frames = once_each(lambda row: self._frame(row, model), rows)
+        pictures = once_each(_view, rows, frames)
         prompts = [row.get("source_prompt") or row.get("caption") or "" for row in rows]
         path = invert(
             model,
@@ -136,6 +140,10 @@ class Invert(Operator[Any]):
         return place.frame(
             row, UNET_SHAPES, self.fit, resolution_px, model.multiple_px, self.crop_margin
         )
+
+
+def _view(row: Row, frame: Frame) -> Pixels:
+    return view(frame, decode(row["source_image"]).rgb)
 
 
 def _inversion(model: "LatentModel", frame: Frame, prompt: str, path: list[Any]) -> Inversion:

@@ -37,6 +37,11 @@ class Editor(Protocol):
         """Sides of a picture are multiples of this."""
         ...
 
+    @property
+    def relieved(self) -> tuple[str, ...]:
+        """What was done for lack of memory that can change the last digit."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
@@ -55,6 +60,13 @@ class Job:
     prompt: str
     seed: int
     inversion: Inversion | None
+
+
+def relieve_latent_model(model: Any, exact: bool) -> str | None:
+    """What models of the Stable Diffusion shape do when their device runs out of memory."""
+    from overpaint.operators.diffusion.weights import relieve
+
+    return relieve(model, exact=exact)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +88,7 @@ class Method:
         load: from a checkpoint to a loaded model.
         edit: from a full batch of jobs of one size, the model and the fields to pictures of that
             size: RGB float32 HWC, about 0-255; NaN where the model failed.
+        relieve: makes a loaded model need less memory, exactly or not, as `Operator.relieve` says.
     """
 
     name: str
@@ -91,6 +104,7 @@ class Method:
     evaluations: Callable[[Any, int], int]
     load: Callable[[Checkpoint], Editor]
     edit: Callable[[Sequence[Job], Any, Any], list[NDArray[np.float32]]]
+    relieve: Callable[[Any, bool], str | None] = relieve_latent_model
 
     @property
     def field_names(self) -> tuple[str, ...]:

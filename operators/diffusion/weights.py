@@ -28,7 +28,9 @@ class LatentModel:
         text: tokenizer and text encoder; two pairs where the checkpoint is an SDXL.
         scheduler_config: of the scheduler that the checkpoint names.
         switch: turns attention edits on and off.
+        device: where it computes.
         num_evaluations: rows that the UNet has seen, for counting costs.
+        relieved: what was done for lack of memory that can change the last digit.
     """
 
     checkpoint: Checkpoint
@@ -39,13 +41,11 @@ class LatentModel:
     scheduler_config: Mapping[str, Any]
     empty_is_zero: bool
     switch: AttentionSwitch
+    device: torch.device
     num_evaluations: int = 0
+    relieved: tuple[str, ...] = ()
     prompts: dict[str, Any] = field(default_factory=dict[str, Any])
-
-    @property
-    def device(self) -> torch.device:
-        """Where it runs."""
-        return self.unet.device
+    is_offloaded: bool = False
 
     @property
     def factor_px(self) -> int:
@@ -87,9 +87,42 @@ def load_latent_model(checkpoint: Checkpoint) -> LatentModel:
         scheduler_config=parts["scheduler"].config,
         empty_is_zero=bool(pipeline.config.get("force_zeros_for_empty_prompt", False)),
         switch=install_switch(parts["unet"]),
+        device=device(),
     )
     log.info("loaded %s on %s", checkpoint.name, model.device)
     return model
+
+
+def relieve(model: LatentModel, *, exact: bool) -> str | None:
+    """Makes a model need less memory on its device.
+
+    Args:
+        model: changed in place, for all operators that share it.
+        exact: True only moves weights: each part is on the device while it computes, and in the
+            machine's memory else. False also lets the VAE take one image of a batch at a time,
+            which can change the last digit; such edits say so in `params_json`.
+
+    Returns:
+        What was done; None where nothing is left.
+    """
+    if exact and model.device.type != "cpu" and not model.is_offloaded:
+        _offload(model)
+        return "offload"
+    if not exact and not model.relieved:
+        model.vae.enable_slicing()
+        model.relieved = ("vae_slicing",)
+        return "vae_slicing"
+    return None
+
+
+def _offload(model: LatentModel) -> None:
+    """Each part goes to the device when it is called, and the one before it leaves."""
+    from accelerate import cpu_offload_with_hook
+
+    hook: Any = None
+    for part in (*(encoder for _, encoder in model.text), model.vae, model.unet):
+        _, hook = cpu_offload_with_hook(part, model.device, prev_module_hook=hook)
+    model.is_offloaded = True
 
 
 def _read_pipeline(checkpoint: Checkpoint) -> Any:

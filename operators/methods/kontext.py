@@ -7,7 +7,7 @@ image; so the batch is bucketed by shape and the size is given.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from overpaint.operators.diffusion.checkpoint import Checkpoint
 from overpaint.operators.diffusion.frame import Fit, Shapes, Size
 from overpaint.operators.diffusion.method import Job, Method
 from overpaint.pipeline.columns import INSTRUCTION
+
+if TYPE_CHECKING:
+    import torch
 
 _WIDE = (
     Size(1568, 672),
@@ -50,12 +53,18 @@ class KontextModel:
     Attributes:
         identity: the exact weights.
         pipeline: diffusers' pipeline.
+        device: where it computes.
         num_evaluations: rows that the transformer has seen.
+        relieved: what was done for lack of memory that can change the last digit.
+        is_offloaded: whether each part is on the device only while it computes.
     """
 
     identity: str
     pipeline: Any
+    device: "torch.device"
     num_evaluations: int = 0
+    relieved: tuple[str, ...] = ()
+    is_offloaded: bool = False
 
     @property
     def resolution_px(self) -> int:
@@ -88,13 +97,26 @@ def load(checkpoint: Checkpoint) -> KontextModel:
         **checkpoints.weight_options(checkpoint.name, checkpoint.revision),
     ).to(device())
     pipeline.set_progress_bar_config(disable=True)
-    model = KontextModel(identity=checkpoint.identity(), pipeline=pipeline)
+    model = KontextModel(identity=checkpoint.identity(), pipeline=pipeline, device=device())
 
     def count(_module: Any, _args: Any, kwargs: dict[str, Any]) -> None:
         model.num_evaluations += len(kwargs["hidden_states"])
 
     pipeline.transformer.register_forward_pre_hook(count, with_kwargs=True)
     return model
+
+
+def relieve(model: KontextModel, exact: bool) -> str | None:
+    """Offloads the pipeline's parts; where bytes may change, slices its VAE."""
+    if exact and model.device.type != "cpu" and not model.is_offloaded:
+        model.pipeline.enable_model_cpu_offload(device=model.device)
+        model.is_offloaded = True
+        return "offload"
+    if not exact and not model.relieved:
+        model.pipeline.vae.enable_slicing()
+        model.relieved = ("vae_slicing",)
+        return "vae_slicing"
+    return None
 
 
 def edit(jobs: Sequence[Job], model: KontextModel, fields: Fields) -> list[NDArray[np.float32]]:
@@ -105,7 +127,7 @@ def edit(jobs: Sequence[Job], model: KontextModel, fields: Fields) -> list[NDArr
     pipeline = model.pipeline
     height_px, width_px = jobs[0].picture.shape[:2]
     embedded = [pipeline.encode_prompt(prompt=[job.prompt], prompt_2=None)[:2] for job in jobs]
-    pictures = autoencode.to_tensor([job.picture for job in jobs], pipeline.device)
+    pictures = autoencode.to_tensor([job.picture for job in jobs], model.device)
     result: Any = pipeline(
         image=pictures.add(1.0).div(2.0),
         prompt_embeds=torch.cat([tokens for tokens, _ in embedded]),
@@ -135,4 +157,5 @@ METHOD = Method(
     evaluations=evaluations,
     load=load,
     edit=edit,
+    relieve=relieve,
 )

@@ -268,3 +268,38 @@ def test_edit_import_does_not_import_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_edit_that_was_relieved_inexactly_says_so(case, checkpoint_of, row):
+    operator = make(case, checkpoint_of)
+    model = operator.load()
+    rows = inverted(operator, [row(number) for number in range(BATCH)])
+    before = operator.run(rows, model)
+    assert "relieved" not in json.loads(before[0]["params_json"])
+    assert operator.relieve(model, exact=True) is None  # a CPU has nowhere to offload to
+    try:
+        assert operator.relieve(model, exact=False) == "vae_slicing"
+        assert operator.relieve(model, exact=False) is None
+        after = operator.run(rows, model)
+    finally:
+        model.vae.disable_slicing() if case != "kontext" else model.pipeline.vae.disable_slicing()
+        model.relieved = ()
+    assert json.loads(after[0]["params_json"])["relieved"] == ["vae_slicing"]
+    for one, other in zip(before, after, strict=True):
+        assert np.abs(pixels(one).astype(int) - pixels(other).astype(int)).max() <= 2
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "kontext"])
+def test_edit_with_offloaded_parts_gives_the_same_bytes(case, checkpoint_of, row):
+    from overpaint.operators.diffusion import weights
+
+    operator = make(case, checkpoint_of)
+    rows = inverted(operator, [row(number) for number in range(BATCH)])
+    before = operator.run(rows, operator.load())
+    weights.load_latent_model.cache_clear()
+    model = operator.load()
+    # As on a GPU, but that here both places are the CPU.
+    weights._offload(model)
+    assert operator.run(rows, model) == before
+    weights.load_latent_model.cache_clear()
