@@ -46,13 +46,27 @@ class Attempts:
         with self._marked(f"row-{key}", 1) as earlier:
             yield earlier
 
+    def suspects(self, keys: Sequence[str]) -> set[str]:
+        """Those of the rows that an earlier attempt at them alone did not come through."""
+        left = {path.split("/")[-2] for path in self.storage.list(self._folder)}
+        return {key for key in keys if f"row-{key}" in left}
+
+    @property
+    def _folder(self) -> str:
+        return f"{WORK}/attempts/{self.group}"
+
     @contextmanager
     def _marked(self, name: str, num_rows: int) -> Generator[int]:
-        folder = f"{WORK}/attempts/{self.group}/{name}"
+        folder = f"{self._folder}/{name}"
         earlier = self.storage.list(folder)
         self.storage.write(f"{folder}/{len(earlier)}", b"")
-        with _deadline(self.row_timeout_s * num_rows, name):
-            yield len(earlier)
+        try:
+            with _deadline(self.row_timeout_s * num_rows, name):
+                yield len(earlier)
+        except BaseException:
+            # What was raised ended no process: a full disk must not count against a row.
+            self.storage.remove([f"{folder}/{len(earlier)}"])
+            raise
         self.storage.remove([*earlier, f"{folder}/{len(earlier)}"])
 
 

@@ -5,6 +5,7 @@ share one answer. Every model call has the operator's full batch shape: a short 
 its last row, and a batch that raises is split until the row that raises is found.
 """
 
+import math
 import re
 import time
 from collections.abc import Hashable, Mapping, Sequence, Sized
@@ -15,7 +16,7 @@ import pyarrow as pa
 from overpaint.cluster.attempts import end_process
 from overpaint.cluster.loaded import Loaded, is_out_of_memory
 from overpaint.pipeline.columns import Column, Row
-from overpaint.pipeline.errors import RowError
+from overpaint.pipeline.errors import RowError, StoppedError
 from overpaint.pipeline.kept import Answers
 from overpaint.pipeline.manifest import FAILED, REJECTED
 from overpaint.pipeline.operator import NewColumns, Operator, Rejected
@@ -151,6 +152,8 @@ def run_batch(loaded: Loaded, rows: Sequence[Row]) -> list[Answer]:
     padded = [*rows, *[rows[-1]] * missing]
     try:
         return _checked(operator, operator.run(padded, loaded.model), len(padded))[: len(rows)]
+    except StoppedError:
+        raise  # the store takes nothing more: that is no row's fault
     except (Exception, SystemExit) as error:  # noqa: BLE001  the boundary between a row and a run
         if _LOST_DEVICE.search(str(error)):
             end_process(f"the device is lost to this process: {error}")
@@ -189,6 +192,8 @@ def _check_answer(outputs: Sequence[Column], answer: Any) -> None:
         if column.scope != "group" and not _fits(answer[column.name], column.type):
             kind = type(answer[column.name]).__name__
             raise RowError("bad_answer", f"{column.name} is a {kind} and should be {column.type}")
+        if isinstance(answer[column.name], float) and math.isnan(answer[column.name]):
+            raise RowError("nan_in_result", f"{column.name} is not a number")
 
 
 def _fits(value: Any, kind: pa.DataType) -> bool:

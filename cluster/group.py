@@ -179,8 +179,14 @@ class GroupWorker:
         return run_stages(self._stages, self._models, rows, kept)
 
     def _one_by_one(self, rows: Sequence[Row], kept: Mapping[str, Answers]) -> Ran:
-        """Runs suspect rows alone; one that ended its worker too often fails."""
-        ran = [self._alone(row, kept) for row in rows]
+        """Runs rows alone; one that ended its worker too often fails.
+
+        Those that have ended it once come first, so that the others are not done again with them.
+        """
+        first = self._attempts.suspects([row["key"] for row in rows])
+        order = sorted(range(len(rows)), key=lambda index: rows[index]["key"] not in first)
+        by_index = {index: self._alone(rows[index], kept) for index in order}
+        ran = [by_index[index] for index in range(len(rows))]
         seconds = {
             stage.name: sum(taken.get(stage.name, 0.0) for _, taken in ran)
             for stage in self._stages

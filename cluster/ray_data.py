@@ -12,9 +12,11 @@ from typing import Any
 import pyarrow as pa
 import ray
 from overpaint.cluster.group import GroupWorker, Run
+from overpaint.pipeline.errors import StoppedError
 from overpaint.pipeline.operator import Placement
 from overpaint.pipeline.tasks import Task
 from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.exceptions import RayTaskError
 
 _TASK = pa.schema([("part", pa.int32()), ("rows", pa.list_(pa.int32()))])
 _PAYLOAD = pa.schema([("payload", pa.large_binary())])
@@ -23,12 +25,23 @@ NO_PROGRESS_TIMEOUT_S = 3600
 
 
 def run_on_ray(run: Run, tasks: Sequence[Task]) -> Iterator[pa.Table]:
-    """Yields a summary of each task as it is committed; Ray must be connected."""
+    """Yields a summary of each task as it is committed; Ray must be connected.
+
+    Raises:
+        StoppedError: the store does not answer or takes no writes.
+    """
     if not tasks:
         return
     with _context():
         stream: Any = _stream(run, tasks)
-        yield from stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+        batches = stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+        try:
+            yield from batches
+        except RayTaskError as error:
+            # Ray's own error holds the trace of its machinery as its text.
+            if isinstance(error.cause, StoppedError):
+                raise error.cause from None
+            raise
 
 
 @contextmanager
@@ -39,7 +52,8 @@ def _context() -> Generator[None]:
     context.raise_original_map_exception = True
     # One flaky start (a slow disk, a lost node) must not end the run; Ray's default is none.
     context.max_consecutive_actor_init_deaths = 3
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # What goes wrong is raised as well.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     with DataContext.current(context):
         yield
 

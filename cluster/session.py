@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from overpaint.cluster.openness import refuse_open
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.plan import Plan
 
@@ -24,12 +25,14 @@ class Session:
         num_cpus: of a local cluster; None for all of the machine.
         num_gpus: of a local cluster; None for those that Ray finds.
         object_store_bytes: of a local cluster; None for Ray's default.
+        allow_open: whether to join a cluster that asks nobody for a token.
     """
 
     address: str | None = None
     num_cpus: int | None = None
     num_gpus: int | None = None
     object_store_bytes: int | None = None
+    allow_open: bool = False
 
     @property
     def cluster_address(self) -> str | None:
@@ -39,16 +42,23 @@ class Session:
 
 @contextmanager
 def connected(session: Session) -> Generator[None]:
-    """Joins or starts Ray, and leaves it at the end."""
-    already = ray.is_initialized()
-    if not already:
-        with _silent_stderr():
-            ray.init(**_options(session))
+    """Joins or starts Ray, and leaves it at the end.
+
+    Raises:
+        UsageError: the cluster to join is open to others.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    with _silent_stderr():
+        context: Any = ray.init(**_options(session))
     try:
+        if session.cluster_address and not session.allow_open:
+            hosts = [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]
+            refuse_open(session.cluster_address, hosts, context.dashboard_url)
         yield
     finally:
-        if not already:
-            ray.shutdown()
+        ray.shutdown()
 
 
 @contextmanager

@@ -31,6 +31,7 @@ console = Console(soft_wrap=True, highlight=False)
 InputUri = Annotated[str, Parameter(name="--input")]
 OutputUri = Annotated[str, Parameter(name="--output")]
 Settings = Annotated[list[str], Parameter(name="--set", negative="")]
+InsecureCluster = Annotated[bool, Parameter(negative="")]
 Mapping = Annotated[list[str], Parameter(name="--map", negative="")]
 
 
@@ -53,6 +54,7 @@ def run(
     num_cpus: int | None = None,
     ray: bool = True,
     update: bool = False,
+    insecure_cluster: InsecureCluster = False,
 ) -> int:
     """Edits a dataset; the same command goes on with a run that stopped.
 
@@ -70,10 +72,11 @@ def run(
         update: Where the output holds a run of another recipe, input or version, plan it anew:
             edits and scores that still hold are kept, the others are made, and edits that are no
             longer asked for are removed at the end. Without it such an output is refused.
+        insecure_cluster: Join a cluster that asks for no token, where nobody else can reach it.
     """
     asked = Asked(input_uri, limit, _names(mapping or []), base)
     checked, read = _prepared(recipe, settings or [], asked)
-    session = Session(address=address, num_cpus=num_cpus)
+    session = Session(address=address, num_cpus=num_cpus, allow_open=insecure_cluster)
     if ray and session.cluster_address is None:
         with _about(read_recipe(recipe)[1]):
             check_fits(checked, local_resources(session))
@@ -215,6 +218,7 @@ def redrive(
     address: str | None = None,
     num_cpus: int | None = None,
     ray: bool = True,
+    insecure_cluster: InsecureCluster = False,
 ) -> int:
     """Tries the failed rows of a finished run again, alone.
 
@@ -224,13 +228,14 @@ def redrive(
         address: Of a Ray cluster; a local one is started where none is given.
         num_cpus: Logical CPUs of a local Ray; all of the machine where none are given.
         ray: --no-ray runs every stage in this process.
+        insecure_cluster: Join a cluster that asks for no token, where nobody else can reach it.
     """
     opened = existing_run(RunFolder(Storage(normalise(output))))
     with _about(opened.folder.storage.uri):
         opened.plan.check_models()
     console.print(f"{reopen(opened, error_code)} failed rows are tried again")
-    session = Session(address=address, num_cpus=num_cpus) if ray else None
-    _tell(opened.folder, _execute(opened, session))
+    session = Session(address=address, num_cpus=num_cpus, allow_open=insecure_cluster)
+    _tell(opened.folder, _execute(opened, session if ray else None))
     return 0
 
 

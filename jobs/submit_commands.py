@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
+from overpaint.cluster.openness import asks_for_token, host_of, refuse_open
 from overpaint.jobs.recipes import load_plan
 from overpaint.jobs.submit import follow, submit_job
 from overpaint.pipeline.storage import normalise
@@ -31,6 +32,7 @@ def submit(
     submission_id: str | None = None,
     wheel: Path | None = None,
     wait: bool = True,
+    insecure_cluster: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Runs a recipe as a Ray job, follows its log and returns its exit code.
 
@@ -50,14 +52,19 @@ def submit(
         submission_id: A name for the job; Ray refuses to run the same one twice.
         wheel: An Overpaint wheel to ship to a cluster that lacks Overpaint.
         wait: --no-wait returns at once.
+        insecure_cluster: Send it to a head that asks for no token, where nobody else can reach it.
     """
     load_plan(recipe, settings or [])
+    # A head that does not answer is for the submission itself to say.
+    if not insecure_cluster and asks_for_token(address) is False:
+        refuse_open(f"--address {address}", [host_of(address)], address)
     arguments = ["--input", normalise(input_uri), "--output", normalise(output)]
     arguments += ["--limit", str(limit)] if limit is not None else []
     arguments += ["--base", normalise(base)] if base is not None else []
     arguments += [part for setting in settings or [] for part in ("--set", setting)]
     arguments += [part for entry in mapping or [] for part in ("--map", entry)]
     arguments += ["--update"] if update else []
+    arguments += ["--insecure-cluster"] if insecure_cluster else []
     client, job = submit_job(
         recipe, arguments, address=address, submission_id=submission_id, wheel=wheel
     )

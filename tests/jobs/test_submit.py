@@ -1,18 +1,13 @@
 """Submitting to a Ray head with token authentication: the same bytes and exit code as `run`."""
 
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from pathlib import Path
 
 import pytest
 from overpaint.jobs.cli import main
 from overpaint.operators.papercut.dataset import write_dataset
+from ray_head import free_port, ray_head
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 RECIPE = (
@@ -22,59 +17,12 @@ RECIPE = (
 pytestmark = pytest.mark.ray
 
 
-def _free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-def _answers(url):
-    request = urllib.request.Request(
-        f"{url}/api/version", headers={"Authorization": f"Bearer {TOKEN}"}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            return answer.status == 200
-    except (urllib.error.URLError, OSError):
-        return False
-
-
 @pytest.fixture(scope="module")
 def head(tmp_path_factory):
     """The address of a head that asks for a token."""
-    folder = tmp_path_factory.mktemp("head")
-    port = _free_port()
-    bin_folder = Path(sys.executable).parent
-    environment = {
-        **os.environ,
-        "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": TOKEN,
-    }
-    command = ["ray", "start", "--head", "--block", "--num-cpus=4", "--port=0"]
-    command += [f"--dashboard-port={port}", "--include-dashboard=true", "--disable-usage-stats"]
-    command += ["--object-store-memory=200000000", f"--temp-dir={folder}"]
-    command += ["--min-worker-port=0", "--max-worker-port=0"]
-    # By default every agent of a machine listens on one port, and the session's local Ray has it:
-    # a head whose agent cannot listen takes no job.
-    command += [f"--dashboard-agent-listen-port={_free_port()}"]
-    with (folder / "head.log").open("w") as log:
-        process = subprocess.Popen(
-            [str(bin_folder / command[0]), *command[1:]],
-            env=environment,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 120
-    while not _answers(url):
-        assert process.poll() is None, (folder / "head.log").read_text()
-        assert time.monotonic() < deadline, "the head did not come up in two minutes"
-        time.sleep(0.2)
-    yield url
-    process.send_signal(signal.SIGTERM)
-    process.wait(timeout=60)
+    environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+    with ray_head(tmp_path_factory.mktemp("head"), environment) as found:
+        yield found.url
 
 
 def _submit(arguments, address, token=TOKEN):
@@ -129,7 +77,7 @@ def test_submit_with_a_wrong_token_is_refused(head, given):
 
 
 def test_submit_to_nobody_is_refused(given):
-    address = f"http://127.0.0.1:{_free_port()}"
+    address = f"http://127.0.0.1:{free_port()}"
     submitted = _submit(_arguments(given, "submitted"), address)
     assert submitted.returncode == 2
     assert address in submitted.stderr
