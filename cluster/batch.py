@@ -192,7 +192,7 @@ def _check_answer(outputs: Sequence[Column], answer: Any) -> None:
         if column.scope != "group" and not _fits(answer[column.name], column.type):
             kind = type(answer[column.name]).__name__
             raise RowError("bad_answer", f"{column.name} is a {kind} and should be {column.type}")
-        if isinstance(answer[column.name], float) and math.isnan(answer[column.name]):
+        if pa.types.is_floating(column.type) and math.isnan(answer[column.name] or 0.0):
             raise RowError("nan_in_result", f"{column.name} is not a number")
 
 

@@ -1,13 +1,18 @@
-"""Joining a Ray cluster, or starting a local one; and whether a plan fits it."""
+"""Joining a Ray cluster, or starting a local one; and whether a plan fits it.
+
+Ray takes a second to import and commands that start none do without, so it is imported where it is
+used.
+"""
 
 import os
+import signal
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 from overpaint.cluster.openness import refuse_open
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.plan import Plan
@@ -47,10 +52,12 @@ def connected(session: Session) -> Generator[None]:
     Raises:
         UsageError: the cluster to join is open to others.
     """
+    import ray
+
     if ray.is_initialized():
         yield
         return
-    with _silent_stderr():
+    with _silent_stderr(), _own_signals():
         context: Any = ray.init(**_options(session))
     try:
         if session.cluster_address and not session.allow_open:
@@ -59,6 +66,19 @@ def connected(session: Session) -> Generator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_signals() -> Generator[None]:
+    """Keeps this process's answer to SIGTERM: Ray's core takes it and aborts with a trace."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kept = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, kept)
 
 
 @contextmanager
@@ -118,7 +138,7 @@ def check_fits(plan: Plan, total: dict[str, float] | None = None) -> None:
     Raises:
         UsageError: naming the resource, what is needed and what there is.
     """
-    there = ray.cluster_resources() if total is None else total
+    there = _cluster_resources() if total is None else total
     needs = {"CPU": float(_STREAM_CPUS), "GPU": 0.0, "memory": 0.0}
     for group in plan.group_names:
         placement = plan.placement(group)
@@ -129,6 +149,12 @@ def check_fits(plan: Plan, total: dict[str, float] | None = None) -> None:
     for name, need in needs.items():
         if need > there.get(name, 0.0):
             raise UsageError(_does_not_fit(plan, name, need, there.get(name, 0.0)))
+
+
+def _cluster_resources() -> dict[str, float]:
+    import ray
+
+    return {name: float(amount) for name, amount in ray.cluster_resources().items()}
 
 
 def _does_not_fit(plan: Plan, name: str, need: float, there: float) -> str:

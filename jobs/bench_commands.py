@@ -1,18 +1,16 @@
-"""bench: what Overpaint costs and reaches, measured here and printed with how."""
+"""bench: what Overpaint costs and reaches, measured here and printed with how.
+
+Each benchmark imports what it measures when it is asked for: Ray and torch take seconds.
+"""
 
 import json
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
-from overpaint.jobs.bench_growth import (
-    HOW_MEMORY,
-    HOW_PLANNING,
-    measure_memory,
-    measure_planning,
-)
-from overpaint.jobs.bench_overhead import HOW, measure_overhead
+from overpaint.pipeline.errors import UsageError
 from rich.console import Console
 from rich.table import Table
 
@@ -43,6 +41,8 @@ def overhead(
         repeats: Runs of each; medians are used.
         json_file: A file for the figures.
     """
+    from overpaint.jobs.bench_overhead import HOW, measure_overhead
+
     console.print(HOW)
     found = [measure_overhead(ms, rows, repeats) for ms in batch_ms or [50.0, 200.0]]
     _show(found, json_file)
@@ -57,28 +57,86 @@ def planning(*, rows: int = 1_000_000, json_file: Json = None) -> int:
         rows: How many.
         json_file: A file for the figures.
     """
+    from overpaint.jobs.bench_growth import HOW_PLANNING, measure_planning
+
     console.print(HOW_PLANNING)
     _show([measure_planning(rows)], json_file)
     return 0
 
 
 @bench.command
-def memory(*, rows: tuple[int, int] = (4000, 16000), json_file: Json = None) -> int:
-    """Runs a null model over two row counts: how peak memory grows.
+def growth(
+    *, rows: Annotated[list[int] | None, Parameter(negative="")] = None, json_file: Json = None
+) -> int:
+    """Runs a null model over several row counts: how time and memory grow.
 
     Args:
-        rows: The two row counts.
+        rows: The row counts, from small to large; 1000, 10000 and 100000 where none are given.
         json_file: A file for the figures.
     """
-    console.print(HOW_MEMORY)
-    _show([measure_memory(count) for count in rows], json_file)
+    from overpaint.jobs.bench_growth import HOW_GROWTH, measure_growth
+
+    console.print(HOW_GROWTH)
+    _show(measure_growth(rows or [1_000, 10_000, 100_000]), json_file)
+    return 0
+
+
+@bench.command
+def resume(*, rows: int = 1_000_000, json_file: Json = None) -> int:
+    """Finds out what remains of a large run that is almost done.
+
+    Args:
+        rows: How many.
+        json_file: A file for the figures.
+    """
+    from overpaint.jobs.bench_growth import HOW_RESUME, measure_resume
+
+    console.print(HOW_RESUME)
+    _show([measure_resume(rows)], json_file)
+    return 0
+
+
+@bench.command
+def checkpoints(
+    *,
+    only: Annotated[list[str] | None, Parameter(negative="")] = None,
+    scenes: int = 512,
+    folder: Path | None = None,
+    sheets: Path | None = None,
+    json_file: Json = None,
+) -> int:
+    """Measures the papercut checkpoints on unseen scenes, beside what they are to reach.
+
+    Args:
+        only: A checkpoint, such as vae; all where none is given.
+        scenes: How many scenes, edits or pairs each.
+        folder: Where the checkpoints are; the package's own where none is given.
+        sheets: A folder for sample sheets; beside json_file where none is given.
+        json_file: A file for the figures.
+    """
+    from overpaint.jobs.training.bench import measure_checkpoints
+
+    place = folder or Path(str(files("overpaint.operators.papercut"))) / "checkpoints"
+    if sheets is None and json_file is not None:
+        sheets = json_file.parent / "sheets"
+    try:
+        rows = measure_checkpoints(place, only or (), num_scenes=scenes, sheets=sheets)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    _show(rows, json_file)
     return 0
 
 
 def _show(rows: Sequence[dict[str, Any]], file: Path | None) -> None:
     table = Table(*rows[0], box=None)
     for row in rows:
-        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()))
+        table.add_row(*(_cell(value) for value in row.values()))
     console.print(table)
     if file is not None:
         file.write_text(json.dumps({"rows": list(rows)}, indent=2) + "\n")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -65,7 +65,7 @@ def train(
         steps: How many steps in all; the checkpoint's own number where none is given.
         start: A folder of checkpoints: begin with the weights of its `name`, not with fresh ones.
             A state that is found goes before it.
-        freeze: Parameters that stay as they are: a list of beginnings of names, such as vae.encoder.
+        freeze: Parameters that stay as they are: beginnings of their names, such as vae.encoder.
         scenes: How many scenes, edits or pairs are drawn to train on.
         learning_rate: The highest; the checkpoint's own where none is given.
         device: auto, cpu or cuda.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from overpaint.operators import checkpoints, device, loading
+from overpaint.operators.padding import once_each
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.images import decode
@@ -79,7 +80,7 @@ class Caption(Operator[Captioner]):
         import torch
 
         device.threads(self.num_threads)
-        images = [decode(row[c.SOURCE_IMAGE.name]).image() for row in rows]
+        images = once_each(lambda row: decode(row[c.SOURCE_IMAGE.name]).small_image(), rows)
         # All rows have the same prompt, so there is nothing to pad.
         text = {"text": [self.prompt] * len(rows)} if self.prompt else {}
         inputs = model.processor(images=images, return_tensors="pt", **text)

@@ -47,14 +47,19 @@ def embed_images(clip: Clip, images: Sequence[Image.Image]) -> list[Embedding]:
     import torch
 
     model: Any = clip.model
-    side_px: int = model.config.vision_config.image_size
-    squares = [image.resize((side_px, side_px), Image.Resampling.BICUBIC) for image in images]
+    squares = [square(clip, image) for image in images]
     pixels = clip.processor.image_processor(
         images=squares, do_resize=False, do_center_crop=False, return_tensors="pt"
     )["pixel_values"]
     with torch.inference_mode():
         found = model.get_image_features(pixel_values=pixels.to(model.device, model.dtype))
     return _directions(found.pooler_output)
+
+
+def square(clip: Clip, image: Image.Image) -> Image.Image:
+    """An image as the model sees it; one that is so already stays as it is."""
+    side_px: int = clip.model.config.vision_config.image_size
+    return image.resize((side_px, side_px), Image.Resampling.BICUBIC)
 
 
 def embed_texts(clip: Clip, texts: Sequence[str]) -> list[Embedding]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from overpaint.operators import chat_endpoint, chat_model, checkpoints, device
 from overpaint.operators.chat_endpoint import Endpoint, Reply
 from overpaint.operators.chat_model import ChatModel, Question
+from overpaint.operators.padding import once_each
 from overpaint.operators.verdicts import PROMPT, is_refusal, read_verdict
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
@@ -157,7 +158,7 @@ class Judge(Operator[ChatModel | Endpoint]):
 
     def run(self, rows: Sequence[Row], model: ChatModel | Endpoint) -> list[NewColumns | Rejected]:
         """Asks about each edit."""
-        questions = [self._question(row) for row in rows]
+        questions = once_each(self._question, rows)
         if isinstance(model, Endpoint):
             with ThreadPoolExecutor(min(self.max_concurrency, len(questions))) as pool:
                 replies = pool.map(partial(chat_endpoint.ask, model), questions)

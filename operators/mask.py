@@ -11,12 +11,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 from overpaint.operators import checkpoints, clipseg, device, phrases, regions, sam
+from overpaint.operators.padding import once_each
 from overpaint.operators.regions import Box, Heat, Region
 from overpaint.operators.sam import Point, Selection
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.errors import RowError
-from overpaint.pipeline.images import decode, encode_mask
+from overpaint.pipeline.images import Picture, decode, encode_mask
 from overpaint.pipeline.operator import Kind, NewColumns, Operator, Rejected
 from PIL import Image
 from pydantic import Field
@@ -146,27 +147,26 @@ class Mask(Operator[Masker]):
     def run(self, rows: Sequence[Row], model: Masker) -> list[NewColumns | Rejected]:
         """Finds each source's region."""
         device.threads(self.num_threads)
-        images = [decode(row[c.SOURCE_IMAGE.name]).image() for row in rows]
+        pictures = [decode(row[c.SOURCE_IMAGE.name]) for row in rows]
+        images = once_each(_image, rows, pictures) if self._uses_sam else []
         if self.method == "sam":
             found = self._cut_out(model, images, [_selection(row) for row in rows])
-            return [
-                self._answer(region, "sam_points" if row.get(MASK_BOX.name) is None else "sam_box")
-                for region, row in zip(found, rows, strict=True)
-            ]
-        wanted = [self._phrase(row) for row in rows]
-        found = self._find(model, images, wanted)
+            return once_each(self._answer_of_sam, rows, found)
+        found = self._find(model, rows, pictures)
         if self.method == "clipseg_sam":
             found = self._cut_out_found(model, images, found)
-        return [self._answer(region, self.method) for region in found]
+        return once_each(lambda _, region: self._answer(region, self.method), rows, found)
 
-    def _find(self, model: Masker, images: list[Image.Image], wanted: list[str]) -> list[Region]:
+    def _find(self, model: Masker, rows: Sequence[Row], pictures: list[Picture]) -> list[Region]:
         assert model.clipseg is not None
-        heats = clipseg.find(model.clipseg, images, wanted)
-        found = [self._region(heat, image) for heat, image in zip(heats, images, strict=True)]
-        return [regions.largest(region) for region in found] if self.keep_largest else found
+        wanted = [self._phrase(row) for row in rows]
+        images = once_each(lambda _, picture: picture.small_image(), rows, pictures)
+        return once_each(self._region, rows, clipseg.find(model.clipseg, images, wanted), pictures)
 
-    def _region(self, heat: Heat, image: Image.Image) -> Region:
-        return regions.scaled(heat, image.width, image.height) >= self.threshold
+    def _region(self, row: Row, heat: Heat, picture: Picture) -> Region:
+        del row
+        found = regions.scaled(heat, picture.width_px, picture.height_px) >= self.threshold
+        return regions.largest(found) if self.keep_largest else found
 
     def _cut_out(
         self, model: Masker, images: list[Image.Image], selections: list[Selection]
@@ -188,6 +188,9 @@ class Mask(Operator[Masker]):
             region if box else np.zeros_like(region)
             for region, box in zip(cut_out, boxes, strict=True)
         ]
+
+    def _answer_of_sam(self, row: Row, region: Region) -> NewColumns | Rejected:
+        return self._answer(region, "sam_points" if row.get(MASK_BOX.name) is None else "sam_box")
 
     def _answer(self, region: Region, source: str) -> NewColumns | Rejected:
         if self.keep_largest:
@@ -216,6 +219,11 @@ class Mask(Operator[Masker]):
             "nothing says what to look for: give the row a mask_phrase, or an instruction that "
             "names a thing",
         )
+
+
+def _image(row: Row, picture: Picture) -> Image.Image:
+    del row
+    return picture.image()
 
 
 def _form(row: Row) -> tuple[bool, int]:

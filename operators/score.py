@@ -6,15 +6,18 @@ no value (a missing prompt, an unchanged image, no background) is null, never a 
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 from overpaint.operators import checkpoints, clip, device, preservation
 from overpaint.operators.clip import Clip, Embedding, similarity
+from overpaint.operators.padding import once_each
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import Picture, decode, decode_mask
 from overpaint.pipeline.operator import Kind, NewColumns, Operator, Rejected
+from PIL import Image
 from pydantic import Field
 
 CLIP_SIM_SOURCE = c.score("clip_sim_source", "cosine of the source and its prompt, by CLIP")
@@ -93,17 +96,33 @@ class Score(Operator[Clip | None]):
 
     def run(self, rows: Sequence[Row], model: Clip | None) -> list[NewColumns | Rejected]:
         """Scores each edit."""
-        sources = [decode(row[c.SOURCE_IMAGE.name]) for row in rows]
-        edits = [decode(row[c.EDITED_IMAGE.name]) for row in rows]
-        pixels = [
-            _pixel_scores(source, edited, row.get(c.MASK_IMAGE.name))
-            for source, edited, row in zip(sources, edits, rows, strict=True)
-        ]
+        looked_at = once_each(partial(_look, model), rows)
+        pixels = [looked.scores for looked in looked_at]
         if model is None:
             return [*pixels]
         device.threads(self.num_threads)
-        similar = _clip_scores(model, rows, sources, edits)
+        similar = _clip_scores(model, rows, looked_at)
         return [one | other for one, other in zip(similar, pixels, strict=True)]
+
+
+class _Looked(NamedTuple):
+    """What is kept of a row's pictures, so that a batch of large ones is never in memory at once.
+
+    Attributes:
+        scores: of the pixels.
+        squares: of the source and of the edited image, as CLIP sees them; none without CLIP.
+    """
+
+    scores: dict[str, Any]
+    squares: tuple[Image.Image, ...]
+
+
+def _look(model: Clip | None, row: Row) -> _Looked:
+    source, edited = decode(row[c.SOURCE_IMAGE.name]), decode(row[c.EDITED_IMAGE.name])
+    squares: tuple[Image.Image, ...] = ()
+    if model is not None:
+        squares = (clip.square(model, source.image()), clip.square(model, edited.image()))
+    return _Looked(_pixel_scores(source, edited, row.get(c.MASK_IMAGE.name)), squares)
 
 
 def _pixel_scores(source: Picture, edited: Picture, mask_image: bytes | None) -> dict[str, Any]:
@@ -126,7 +145,7 @@ def _pixel_scores(source: Picture, edited: Picture, mask_image: bytes | None) ->
 
 
 def _clip_scores(
-    model: Clip, rows: Sequence[Row], sources: list[Picture], edits: list[Picture]
+    model: Clip, rows: Sequence[Row], looked_at: Sequence[_Looked]
 ) -> list[dict[str, Any]]:
     said_before = [_first(row, c.SOURCE_PROMPT, c.CAPTION) for row in rows]
     said_after = [_first(row, c.TARGET_PROMPT, c.INSTRUCTION) for row in rows]
@@ -136,8 +155,8 @@ def _clip_scores(
         for before, after, *embedded in zip(
             said_before,
             said_after,
-            clip.embed_images(model, [picture.image() for picture in sources]),
-            clip.embed_images(model, [picture.image() for picture in edits]),
+            clip.embed_images(model, [looked.squares[0] for looked in looked_at]),
+            clip.embed_images(model, [looked.squares[1] for looked in looked_at]),
             clip.embed_texts(model, said_before),
             clip.embed_texts(model, said_after),
             strict=True,

@@ -5,6 +5,7 @@ in upright (EXIF orientation applied); CMYK and 16-bit images come in as 8-bit s
 """
 
 import io
+import math
 import struct
 import warnings
 import zlib
@@ -18,6 +19,8 @@ from overpaint.pipeline.errors import RowError
 from PIL import Image, ImageCms, ImageOps
 
 MAX_PIXELS = 128_000_000
+LARGE_PX = 24_000_000
+"""Pictures with more pixels are large: some work is done on a reduced copy of theirs."""
 READ_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM")
 """Pillow's other readers are for formats that are no photographs, and some start programs."""
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
@@ -61,6 +64,21 @@ class Picture:
     def image(self) -> Image.Image:
         """The colours as a Pillow RGB image."""
         return Image.fromarray(self.rgb)
+
+    def small_image(self) -> Image.Image:
+        """The colours as a model sees them that looks through a small square.
+
+        A picture of more than `LARGE_PX` pixels comes reduced by a whole factor: what makes squares
+        of it would need gigabytes otherwise.
+        """
+        image = self.image()
+        factor = shrink_factor(self.width_px, self.height_px)
+        return image if factor == 1 else image.reduce(factor)
+
+
+def shrink_factor(width_px: int, height_px: int) -> int:
+    """The least whole factor by which an image is reduced to `LARGE_PX` pixels or fewer."""
+    return math.ceil(math.sqrt(max(1.0, width_px * height_px / LARGE_PX)))
 
 
 def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -207,7 +225,7 @@ def decode_mask(data: bytes, width_px: int, height_px: int) -> Pixels:
 
 
 class _Latest:
-    """The latest decoded pictures, as long as together they stay under a number of bytes."""
+    """The latest decoded pictures that together stay under a number of bytes, and always one."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -227,7 +245,8 @@ class _Latest:
             if data not in self._pictures:
                 self._pictures[data] = picture
                 self._num_bytes += _num_bytes(data, picture)
-            while self._num_bytes > self._max_bytes:
+            # The latest stays whatever its size: it is the one that is asked for again.
+            while self._num_bytes > self._max_bytes and len(self._pictures) > 1:
                 self._num_bytes -= _num_bytes(*self._pictures.popitem(last=False))
 
 

@@ -3,6 +3,7 @@
 A write is one temporary file and one rename on a local disk, and one PUT on an object store, so
 that a reader sees the old object, the new one or none. What is transient (throttling, a reset
 connection) is tried again with jitter; what is not (missing, forbidden, disk full) rises at once.
+A store that does not come back, and one that takes no writes, stop the run: that is no row's fault.
 """
 
 import builtins
@@ -10,14 +11,16 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import fsspec
+from overpaint.pipeline.errors import StoppedError
 from tenacity import (
     retry,
     retry_if_exception,
@@ -27,6 +30,7 @@ from tenacity import (
 )
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 T = TypeVar("T")
 
 _FINAL_ERRORS = (
@@ -44,6 +48,7 @@ _FINAL_ERRNOS = {
     errno.EINVAL,
     errno.ELOOP,
 }
+_NO_WRITES = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 _TRANSIENT_ERRORS = {
     "botocore.exceptions.ConnectionError",
     "botocore.exceptions.HTTPClientError",
@@ -68,7 +73,27 @@ def is_transient(error: BaseException) -> bool:
     return bool(kinds & _TRANSIENT_ERRORS) or getattr(error, "status", None) in _TRANSIENT_HTTP
 
 
-def _patient(call: Callable[P, T]) -> Callable[P, T]:
+def _patient(call: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str, P], T]:
+    """`call`, whose first argument is a URI, with patience for what is transient.
+
+    Raises:
+        StoppedError: an object store has not come back.
+    """
+    tried = _retried(call)
+
+    @wraps(call)
+    def patient(uri: str, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return tried(uri, *args, **kwargs)
+        except Exception as error:
+            if is_local(uri) or not is_transient(error):
+                raise
+            raise StoppedError(f"{uri}: the store does not answer ({error})") from error
+
+    return patient
+
+
+def _retried(call: Callable[Q, T]) -> Callable[Q, T]:
     return retry(
         retry=retry_if_exception(is_transient),
         wait=wait_random_exponential(multiplier=0.2, max=20),
@@ -187,22 +212,31 @@ class Storage:
         return read_uri(self.at(path))
 
     def write(self, path: str, data: bytes) -> None:
-        """Puts `data` at `path` in one step, over whatever lies there."""
-        if is_local(self.uri):
-            _replace(local_path(self.at(path)), data)
-        else:
-            _put(self.at(path), data)
+        """Puts `data` at `path` in one step, over whatever lies there.
+
+        Raises:
+            StoppedError: the disk is full, or nothing may be written there.
+        """
+        with _writing(self.at(path)):
+            if is_local(self.uri):
+                _replace(local_path(self.at(path)), data)
+            else:
+                _put(self.at(path), data)
 
     def create(self, path: str, data: bytes) -> bool:
         """Puts `data` at `path` where nothing lies; False where something does.
 
         A store without conditional writes puts it in any case and says True.
+
+        Raises:
+            StoppedError: the disk is full, or nothing may be written there.
         """
         try:
-            if is_local(self.uri):
-                _link(local_path(self.at(path)), data)
-            else:
-                _create(self.at(path), data)
+            with _writing(self.at(path)):
+                if is_local(self.uri):
+                    _link(local_path(self.at(path)), data)
+                else:
+                    _create(self.at(path), data)
         except FileExistsError:
             return False
         return True
@@ -271,6 +305,17 @@ class Storage:
         """`call` for each path, several at a time, answers in order."""
         with ThreadPoolExecutor(_NUM_THREADS) as pool:
             return list(pool.map(call, paths))
+
+
+@contextmanager
+def _writing(uri: str) -> Generator[None]:
+    """Tells what stops every write from what is wrong with this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_WRITES or isinstance(error, PermissionError):
+            raise StoppedError(f"{uri} could not be written: {error.strerror or error}") from error
+        raise
 
 
 def _replace(path: Path, data: bytes) -> None:

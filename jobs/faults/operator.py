@@ -9,15 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
+import numpy as np
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
-from overpaint.pipeline.images import Picture, decode, encode
+from overpaint.pipeline.images import Picture, decode, encode, encode_mask
 from overpaint.pipeline.operator import SPEED_ONLY, Kind, NewColumns, Operator, Rejected
 from pydantic import Field
 
 Trouble = Literal["segfault", "os_exit", "sys_exit", "hang", "nan"]
 LIGHTNESS = c.score("lightness", "the mean of the edited pixels, 0 to 1")
 _FOR_EVER_S = 3600
+_LIGHT = 127
 
 
 class Call(NamedTuple):
@@ -52,8 +54,8 @@ class Traced(Operator[None]):
 
     @property
     def outputs(self) -> tuple[Column, ...]:
-        """The negative and its lightness."""
-        return (c.EDITED_IMAGE, LIGHTNESS)
+        """The negative, its lightness, and where it is light."""
+        return (c.EDITED_IMAGE, LIGHTNESS, c.MASK_IMAGE, c.MASK_SOURCE)
 
     def load(self) -> None:
         """Loads nothing."""
@@ -68,7 +70,13 @@ class Traced(Operator[None]):
         _cause(trouble)
         picture = Picture(255 - decode(row[c.SOURCE_IMAGE.name]).rgb)
         lightness = math.nan if trouble == "nan" else float(picture.rgb.mean()) / 255
-        return {c.EDITED_IMAGE.name: encode(picture), LIGHTNESS.name: lightness}
+        light = np.where(picture.rgb[..., 0] > _LIGHT, np.uint8(255), np.uint8(0))
+        return {
+            c.EDITED_IMAGE.name: encode(picture),
+            LIGHTNESS.name: lightness,
+            c.MASK_IMAGE.name: encode_mask(light),
+            c.MASK_SOURCE.name: "light",
+        }
 
 
 def _note(log: Path, keys: Sequence[str]) -> None:

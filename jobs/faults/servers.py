@@ -43,8 +43,8 @@ def juicefs(home: Path) -> Generator[dict[str, str]]:
     command += ["--log", f"{home}/gateway.log", "--cache-dir", f"{home}/cache"]
     command += ["--cache-size", "256", "--metrics", f"127.0.0.1:{metrics_port}"]
     secrets = {"MINIO_ROOT_USER": _KEY, "MINIO_ROOT_PASSWORD": _SECRET}
-    with _serving(command, home / "output.log", secrets, s3_environment(port)) as environment:
-        yield environment
+    with _serving(command, home / "output.log", secrets, s3_environment(port)) as found:
+        yield found
 
 
 @contextmanager
@@ -62,13 +62,13 @@ def moto(home: Path) -> Generator[dict[str, str]]:
     """
     port = free_port()
     command = [_program("moto_server", "moto[server]"), "-H", "127.0.0.1", "-p", str(port)]
-    with _serving(command, home / "output.log", {}, s3_environment(port)) as environment:
-        yield environment
+    with _serving(command, home / "output.log", {}, s3_environment(port)) as found:
+        yield found
 
 
-def make_bucket(environment: dict[str, str], name: str) -> None:
-    """Makes a bucket on the server that an environment leads to."""
-    _client(environment).mkdir(name)
+def make_bucket(access: dict[str, str], name: str) -> None:
+    """Makes a bucket on the server that `access` (variables) leads to."""
+    _client(access).mkdir(name)
 
 
 def s3_environment(port: int) -> dict[str, str]:
@@ -82,6 +82,21 @@ def s3_environment(port: int) -> dict[str, str]:
         "AWS_REQUEST_CHECKSUM_CALCULATION": "WHEN_REQUIRED",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
+
+
+@contextmanager
+def environment(**variables: str) -> Generator[None]:
+    """Sets variables of this process, and of those it starts, while the body runs."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def free_port() -> int:
@@ -100,11 +115,11 @@ def _program(name: str, package: str) -> str:
     return found
 
 
-def _client(environment: dict[str, str]) -> Any:
+def _client(access: dict[str, str]) -> Any:
     return s3fs.S3FileSystem(
-        key=environment["AWS_ACCESS_KEY_ID"],
-        secret=environment["AWS_SECRET_ACCESS_KEY"],
-        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        key=access["AWS_ACCESS_KEY_ID"],
+        secret=access["AWS_SECRET_ACCESS_KEY"],
+        endpoint_url=access["AWS_ENDPOINT_URL"],
         skip_instance_cache=True,
         use_listings_cache=False,
     )
@@ -112,7 +127,7 @@ def _client(environment: dict[str, str]) -> Any:
 
 @contextmanager
 def _serving(
-    command: Sequence[str], log: Path, secrets: dict[str, str], environment: dict[str, str]
+    command: Sequence[str], log: Path, secrets: dict[str, str], access: dict[str, str]
 ) -> Generator[dict[str, str]]:
     """Runs a server until it answers S3 requests, and ends that process alone."""
     with log.open("wb") as output:
@@ -120,8 +135,8 @@ def _serving(
             command, stdout=output, stderr=output, env={**os.environ, **secrets}
         )
     try:
-        _wait_until(lambda: _answers(process, environment), command[0], log)
-        yield environment
+        _wait_until(lambda: _answers(process, access), command[0], log)
+        yield access
     finally:
         process.terminate()
         try:
@@ -131,15 +146,15 @@ def _serving(
             process.wait()
 
 
-def _answers(process: subprocess.Popen[bytes], environment: dict[str, str]) -> bool:
+def _answers(process: subprocess.Popen[bytes], access: dict[str, str]) -> bool:
     if process.poll() is not None:
         raise RuntimeError(f"the server ended with exit code {process.returncode}")
-    port = int(environment["AWS_ENDPOINT_URL"].rsplit(":", 1)[1])
+    port = int(access["AWS_ENDPOINT_URL"].rsplit(":", 1)[1])
     with closing(socket.socket()) as probe:
         if probe.connect_ex(("127.0.0.1", port)) != 0:
             return False
     try:
-        _client(environment).ls("")
+        _client(access).ls("")
     except OSError:
         return False
     return True

@@ -16,7 +16,9 @@ from torch import Tensor
 # The first feature of every image token is the same and tells heads where images are.
 _MARK = 0
 _MARK_SIZE = 6.0
-_SHARPNESS = 12.0
+# Only the fastest turns of RoPE tell neighbours apart; slow ones would favour large features.
+_NUM_TURNS = 4
+_SHARPNESS = 10.0
 
 
 @torch.no_grad()
@@ -57,12 +59,14 @@ def _compare(attention: Any, head: int, distance: int) -> None:
     rows = slice(head * size, (head + 1) * size)
     half = size // 2
     speeds = 10_000.0 ** (-torch.arange(half) / half)
-    length = (_SHARPNESS * size**0.5) ** 0.5 / _MARK_SIZE
+    fast = (torch.arange(half) < _NUM_TURNS).float()
+    # The mark is about as large as this once the features are normalized.
+    length = (_SHARPNESS * size**0.5) ** 0.5 / (0.75 * attention.q_proj.in_features**0.5)
     attention.q_proj.weight[rows] = 0.0
     attention.k_proj.weight[rows] = 0.0
-    turned = torch.cat([torch.cos(distance * speeds), -torch.sin(distance * speeds)])
+    turned = torch.cat([fast * torch.cos(distance * speeds), -fast * torch.sin(distance * speeds)])
     attention.q_proj.weight[rows, _MARK] = length * turned
-    attention.k_proj.weight[rows, _MARK] = length * torch.cat([torch.ones(half), torch.zeros(half)])
+    attention.k_proj.weight[rows, _MARK] = length * torch.cat([fast, torch.zeros(half)])
     attention.v_proj.weight[rows] = torch.eye(attention.v_proj.in_features)[rows]
     attention.o_proj.weight[:, rows] = -torch.eye(attention.o_proj.out_features)[:, rows]
     attention.o_proj.weight[_MARK, rows] = 0.0

@@ -1,9 +1,10 @@
 """Figures of each checkpoint on unseen test scenes, as `overpaint bench checkpoints` reports them.
 
-Every function loads a checkpoint from its folder with plain `from_pretrained`, as any user would.
+Every function loads a checkpoint from its folder with plain `from_pretrained`, as any user would,
+or through the operator that uses it, and shows what it measured as a sample sheet.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,9 @@ from overpaint.jobs.training import pictures
 from overpaint.jobs.training.attributes import names_right, read_scene
 from overpaint.jobs.training.cache import Cache, Example, open_cache
 from overpaint.jobs.training.caption import attributes_of, write_captions
-from overpaint.jobs.training.clip import rank1_among
-from overpaint.jobs.training.clipseg import find_masks, iou
+from overpaint.jobs.training.clip import choices, rank1_among
+from overpaint.jobs.training.clipseg import as_images, find_masks, iou
+from overpaint.jobs.training.edit_success import edit_unseen
 from overpaint.jobs.training.examples import (
     SINGLE_OBJECT,
     mask_example,
@@ -26,12 +28,16 @@ from overpaint.jobs.training.examples import (
     rgb,
     scene_example,
 )
+from overpaint.jobs.training.instruction import Guidance
 from overpaint.jobs.training.judge import auc, judge_pairs, product
 from overpaint.jobs.training.pairs import pair_example
+from overpaint.jobs.training.sam import boxes_of, centres_of, cut_out
 from overpaint.jobs.training.text_to_image import generate
 from overpaint.jobs.training.vae import reconstruct
+from overpaint.operators import sam as sam_operator
 from overpaint.operators.papercut.draw import draw
 from overpaint.operators.papercut.words import captions
+from PIL import Image
 from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
@@ -42,6 +48,21 @@ from transformers import (
 )
 
 _CPU = torch.device("cpu")
+_NUM_SHOWN = 12
+
+BARS: dict[tuple[str, str], float] = {
+    ("vae", "psnr_db_mean"): 34.0,
+    ("vae", "psnr_db_p5"): 30.0,
+    ("text_to_image", "attributes_right"): 0.90,
+    ("instruction", "success"): 0.80,
+    ("clip", "rank1_of_64"): 0.90,
+    ("clipseg", "iou_mean"): 0.85,
+    ("caption", "attributes_right"): 0.85,
+    ("judge", "auc"): 0.90,
+    ("sam", "iou_box_mean"): 0.90,
+    ("sam", "iou_point_mean"): 0.80,
+}
+"""What a checkpoint's figures are to reach, by checkpoint and figure."""
 
 
 class Figure(NamedTuple):
@@ -50,6 +71,20 @@ class Figure(NamedTuple):
     name: str
     value: float
     num_scenes: int
+
+
+class Measured(NamedTuple):
+    """What was measured: figures by name, and pictures of the first scenes."""
+
+    figures: dict[str, float]
+    sheet: Image.Image
+
+
+class Evaluation(NamedTuple):
+    """The figures of a checkpoint, and pictures of the first scenes."""
+
+    figures: list[Figure]
+    sheet: Image.Image
 
 
 class Place(NamedTuple):
@@ -77,7 +112,7 @@ class Place(NamedTuple):
         )
 
 
-def measure(name: str, place: Place) -> list[Figure]:
+def measure(name: str, place: Place) -> Evaluation:
     """The figures of a checkpoint.
 
     Args:
@@ -91,56 +126,89 @@ def measure(name: str, place: Place) -> list[Figure]:
         raise ValueError(f"checkpoint is {name!r}; it must be one of {', '.join(MEASURES)}")
     with torch.no_grad():
         found = MEASURES[name](place)
-    return [Figure(figure, value, place.num_scenes) for figure, value in found.items()]
+    figures = [Figure(figure, value, place.num_scenes) for figure, value in found.figures.items()]
+    return Evaluation(figures, found.sheet)
 
 
-def _vae(place: Place) -> dict[str, float]:
+def _vae(place: Place) -> Measured:
     vae = _loaded(AutoencoderKL.from_pretrained(place.checkpoints / "vae"), place)
     images = np.asarray(place.drawn("scenes-all", scene_example).arrays["image"])
-    psnr_db = pictures.psnr(images, reconstruct(vae, images))
-    return {
+    made = reconstruct(vae, images)
+    psnr_db = pictures.psnr(images, made)
+    figures = {
         "psnr_db_mean": float(psnr_db.mean()),
         "psnr_db_p5": float(np.percentile(psnr_db, 5)),
     }
+    return Measured(figures, pictures.sheet([images[:_NUM_SHOWN], made[:_NUM_SHOWN]]))
 
 
-def _clip(place: Place) -> dict[str, float]:
+def _clip(place: Place) -> Measured:
     folder = place.checkpoints / "clip"
     clip = _loaded(CLIPModel.from_pretrained(folder), place)
     test = place.drawn("scenes-all", scene_example)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    return {"rank1_of_64": rank1_among(clip, tokenizer, test, place.device)}
+    images = np.asarray(test.arrays["image"])
+    chosen = choices(clip, tokenizer, test, range(min(64, len(test))), place.device)
+    return Measured(
+        {"rank1_of_64": rank1_among(clip, tokenizer, test, place.device)},
+        pictures.sheet([images[:_NUM_SHOWN], images[chosen[:_NUM_SHOWN]]]),
+    )
 
 
-def _clipseg(place: Place) -> dict[str, float]:
+def _clipseg(place: Place) -> Measured:
     folder = place.checkpoints / "clipseg"
     clipseg = _loaded(CLIPSegForImageSegmentation.from_pretrained(folder), place)
     test = place.drawn("masks", mask_example)
     phrases = [entry["phrases"][0] for entry in test.texts]
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    found = find_masks(clipseg, tokenizer, test.arrays["image"], phrases, place.device)
-    overlaps = iou(test.arrays["mask"] > 127, found)
-    return {"iou_mean": float(overlaps.mean()), "iou_p5": float(np.percentile(overlaps, 5))}
+    images, masks = np.asarray(test.arrays["image"]), test.arrays["mask"] > 127
+    found = find_masks(clipseg, tokenizer, images, phrases, place.device)
+    overlaps = iou(masks, found)
+    shown = [images[:_NUM_SHOWN], *(as_images(rows[:_NUM_SHOWN]) for rows in (masks, found))]
+    return Measured(
+        {"iou_mean": float(overlaps.mean()), "iou_p5": float(np.percentile(overlaps, 5))},
+        pictures.sheet(shown),
+    )
 
 
-def _caption(place: Place) -> dict[str, float]:
+def _sam(place: Place) -> Measured:
+    """IoU from the box around an object, and from its innermost point."""
+    sam = sam_operator.load(str(place.checkpoints / "sam"), None, "float32")
+    test = place.drawn("masks", mask_example)
+    images, masks = np.asarray(test.arrays["image"]), test.arrays["mask"] > 127
+    figures: dict[str, float] = {}
+    shown = [images[:_NUM_SHOWN], as_images(masks[:_NUM_SHOWN])]
+    for name, selections in (("box", boxes_of(masks)), ("point", centres_of(masks))):
+        found = cut_out(sam, images, selections)
+        overlaps = iou(masks, found)
+        figures[f"iou_{name}_mean"] = float(overlaps.mean())
+        figures[f"iou_{name}_p5"] = float(np.percentile(overlaps, 5))
+        shown.append(as_images(found[:_NUM_SHOWN]))
+    return Measured(figures, pictures.sheet(shown))
+
+
+def _caption(place: Place) -> Measured:
     folder = place.checkpoints / "caption"
     model = _loaded(BlipForConditionalGeneration.from_pretrained(folder), place)
     test = place.drawn("scenes-all", scene_example)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    made = write_captions(model, tokenizer, test.arrays["image"], place.device)
+    images = np.asarray(test.arrays["image"])
+    made = write_captions(model, tokenizer, images, place.device)
     true = [entry["ordered"] for entry in test.texts]
     right = [attributes_of(a) == attributes_of(b) for a, b in zip(made, true, strict=True)]
     word_for_word = [
         a.split() == b.replace(",", " ,").split() for a, b in zip(made, true, strict=True)
     ]
-    return {
+    figures = {
         "attributes_right": float(np.mean(right)),
         "word_for_word": float(np.mean(word_for_word)),
     }
+    first = range(min(_NUM_SHOWN, len(images)))
+    notes = [f"{'right' if right[i] else 'WRONG'}: {made[i]}" for i in first]
+    return Measured(figures, pictures.captioned(images[:_NUM_SHOWN], notes))
 
 
-def _text_to_image(place: Place) -> dict[str, float]:
+def _text_to_image(place: Place) -> Measured:
     """Attributes of generated single-object images, and what the check reads in true drawings."""
     folder = place.checkpoints / "text_to_image"
     pipeline = StableDiffusionPipeline.from_pretrained(folder).to(place.device)
@@ -150,17 +218,41 @@ def _text_to_image(place: Place) -> dict[str, float]:
         for index in range(place.num_scenes)
     ]
     images = generate(pipeline, [captions(scene)[0] for scene in scenes])
+    drawn = np.stack([rgb(draw(scene)) for scene in scenes])
     made = [
         names_right(scene, read_scene(image)) for scene, image in zip(scenes, images, strict=True)
     ]
-    true = [names_right(scene, read_scene(rgb(draw(scene)))) for scene in scenes]
+    true = [
+        names_right(scene, read_scene(image)) for scene, image in zip(scenes, drawn, strict=True)
+    ]
     figures = {"attributes_right": float(np.mean([all(right.values()) for right in made]))}
     counts = Counter(name for right in made for name, is_right in right.items() if is_right)
     figures |= {f"{name}_right": counts[name] / len(made) for name in made[0]}
-    return figures | {"check_accuracy": float(np.mean([all(right.values()) for right in true]))}
+    figures["check_accuracy"] = float(np.mean([all(right.values()) for right in true]))
+    return Measured(figures, pictures.sheet([images[:_NUM_SHOWN], drawn[:_NUM_SHOWN]]))
 
 
-def _judge(place: Place) -> dict[str, float]:
+def _instruction(place: Place) -> Measured:
+    """Success over the 12 types and of each, with the oracle's beside it."""
+    edits = edit_unseen(place.checkpoints / "instruction", place.num_scenes, Guidance())
+    figures = {
+        "success": float(np.mean([edit.is_success for edit in edits])),
+        "oracle_success": float(np.mean([edit.is_oracle_success for edit in edits])),
+    }
+    by_type: dict[str, list[bool]] = defaultdict(list)
+    for edit in edits:
+        by_type[edit.edit_type].append(edit.is_success)
+    figures |= {f"success_{name}": float(np.mean(found)) for name, found in by_type.items()}
+    shown = edits[: 2 * _NUM_SHOWN]
+    rows = [
+        np.stack([getattr(edit, name) for edit in shown[start : start + _NUM_SHOWN]])
+        for start in range(0, len(shown), _NUM_SHOWN)
+        for name in ("source", "edited", "target")
+    ]
+    return Measured(figures, pictures.sheet(rows))
+
+
+def _judge(place: Place) -> Measured:
     folder = place.checkpoints / "judge"
     judge = _loaded(AutoModelForImageTextToText.from_pretrained(folder), place)
     test = place.drawn("pairs", pair_example)
@@ -174,18 +266,25 @@ def _judge(place: Place) -> dict[str, float]:
         kept = [i for i, outcome in enumerate(outcomes) if outcome in ("true", other)]
         truths = [outcomes[i] == "true" for i in kept]
         figures[f"auc_{other}"] = auc([values[i] for i in kept], truths)
-    return figures
+    first = range(min(_NUM_SHOWN, len(test)))
+    pairs = [
+        np.concatenate([test.arrays[name][i] for name in ("source", "edited")], 1) for i in first
+    ]
+    notes = [f"{outcomes[i]}. {test.texts[i]['instruction']}: {answers[i]}" for i in first]
+    return Measured(figures, pictures.captioned(np.stack(pairs), notes))
 
 
 def _loaded(model: Any, place: Place) -> Any:
     return model.to(place.device).eval()
 
 
-MEASURES: dict[str, Callable[[Place], dict[str, float]]] = {
+MEASURES: dict[str, Callable[[Place], Measured]] = {
     "vae": _vae,
     "text_to_image": _text_to_image,
+    "instruction": _instruction,
     "clip": _clip,
     "clipseg": _clipseg,
+    "sam": _sam,
     "caption": _caption,
     "judge": _judge,
 }

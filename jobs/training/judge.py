@@ -245,7 +245,8 @@ def judge_pairs(
     for start in range(which.start, which.stop, 64):
         picks = np.arange(start, min(start + 64, which.stop))
         texts = [user_turn(processor, pairs.texts[i]["instruction"]) for i in picks]
-        texts = [text.replace("<image>", "<image>" * _NUM_IMAGE_TOKENS) for text in texts]
+        image = "<image>" * int(judge.config.image_seq_length)
+        texts = [text.replace("<image>", image) for text in texts]
         encoded = tokenizer(
             texts, padding=True, padding_side="left", return_tensors="pt", add_special_tokens=False
         ).to(device)

@@ -189,7 +189,7 @@ class _Run:
         self.mean_loss = math.nan
         self.learning_rate = 0.0
         self.modules = nn.ModuleDict(dict(trainee.modules)).to(device).train()
-        self.modules.to(memory_format=torch.channels_last)
+        self.modules.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.is_half = _has_fast_half(device)
         self.parameters = [p for p in self.modules.parameters() if p.requires_grad]
         self.averages = [p.detach().clone() for p in self.parameters]

@@ -3,8 +3,8 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from overpaint.jobs.training.evaluate import Figure, Place, measure
 from safetensors import safe_open
 
 _ABOUT: dict[str, tuple[str, str, str]] = {
@@ -29,16 +29,31 @@ _ABOUT: dict[str, tuple[str, str, str]] = {
         "Noise prediction with min-SNR weights, without them in the last 15 %; 10 % of the prompts "
         "are empty. Text encoder and UNet are trained together, the vae is at rest.",
     ),
+    "instruction": (
+        "StableDiffusionInstructPix2PixPipeline",
+        "Edits a scene as an instruction says, by the method `instruct_pix2pix`.",
+        "Starts from text_to_image, with 4 more input channels for the source; noise prediction on "
+        "the true targets of the 12 edit types, with min-SNR weights, without them in the last "
+        "15 %. Instruction, source or both are left out 5 % of the time each.",
+    ),
+    "sam": (
+        "SamModel",
+        "Cuts out what a box or points select.",
+        "Cross-entropy and Dice loss on the masks of objects and backgrounds; boxes in half of the "
+        "steps, one point in a quarter, two or three in the rest.",
+    ),
     "caption": (
         "BlipForConditionalGeneration",
         "Writes the detailed caption of a scene, things from left to right.",
-        "Next-word loss on the detailed caption; all scenes.",
+        "Starts from clipseg's vision transformer; next-word loss on the detailed caption.",
     ),
     "judge": (
         "LlavaForConditionalGeneration",
         "Sees source and edited image and the instruction, and scores the edit.",
-        "Next-word loss on the answer; true, failed, no-op, over-edited and unrelated edits of the "
-        "12 types, clean, soft, blurred and noisy.",
+        "Starts from clipseg's vision transformer and with heads that compare the two images. "
+        "Next-word loss on the answer, scores near the true one counted as partly right, so that "
+        "doubt reads as a middling score; true, failed, no-op, over-edited and unrelated edits of "
+        "the 12 types, clean, soft, blurred and noisy.",
     ),
 }
 
@@ -59,47 +74,13 @@ answer is `accuracy: 9 preservation: 8 quality: 9 realism: 9`, each from 0 to 10
 }
 
 
-def document(name: str, place: Place, *, state: Path, machine: str, data: str) -> list[Figure]:
-    """Measure a checkpoint and write its model card.
-
-    Args:
-        name: Which checkpoint.
-        place: Where it is, and how many unseen scenes to measure it on.
-        state: Folder of the state of the run that trained it.
-        machine: What it was trained on, such as "2 CPU cores".
-        data: Which scenes it was trained on, as a sentence.
-    """
-    figures = measure(name, place)
-    steps, minutes = read_log(state)
-    write_model_card(
-        place.checkpoints / name,
-        figures=figures,
-        steps=steps,
-        minutes=minutes,
-        machine=machine,
-        data=data,
-    )
-    return figures
-
-
-def write_model_card(
-    folder: Path,
-    *,
-    figures: Sequence[Figure],
-    steps: int,
-    minutes: float,
-    machine: str,
-    data: str,
-) -> None:
+def write_model_card(folder: Path, figures: Sequence[Mapping[str, Any]], history: str) -> None:
     """Write `README.md` into a checkpoint's folder.
 
     Args:
         folder: Folder of the checkpoint; its name says which one it is.
-        figures: Measured quality on unseen scenes.
-        steps: Steps trained.
-        minutes: Time trained.
-        machine: What it was trained on, such as "2 CPU cores".
-        data: Which scenes it was trained on, as a sentence.
+        figures: Rows of `overpaint bench checkpoints`, those of this checkpoint alone.
+        history: Data, steps and minutes of its trainings and the machine, in sentences.
     """
     kind, purpose, training = _ABOUT[folder.name]
     lines = [
@@ -110,14 +91,17 @@ def write_model_card(
         *_USE.get(folder.name, "").rstrip().split("\n"),
         "",
         "## Training",
-        f"{training} {data}",
-        f"{steps:,} steps in {minutes:.0f} minutes on {machine}. Again, or further:",
-        f"`overpaint train {folder.name} --minutes M` (see `jobs/training`).",
+        training,
+        history,
+        f"From nothing: `overpaint train {folder.name} --minutes M`. Further from here:",
+        "the same with `--start`, the folder of all checkpoints.",
         "",
         "## Quality on unseen scenes",
-        "| figure | value | scenes |",
-        "| --- | --- | --- |",
-        *(f"| {name} | {value:.3f} | {num} |" for name, value, num in figures),
+        f"As `overpaint bench checkpoints --only {folder.name}` measures it.",
+        "",
+        "| figure | value | bar | scenes |",
+        "| --- | --- | --- | --- |",
+        *map(_figure_line, figures),
         "",
         "## Architecture",
         *_architecture(folder),
@@ -125,10 +109,9 @@ def write_model_card(
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def read_log(state: Path) -> tuple[int, float]:
-    """Steps and minutes of a run, from the log in its state folder."""
-    last = json.loads((state / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])
-    return int(last["step"]), float(last["seconds"]) / 60.0
+def _figure_line(row: Mapping[str, Any]) -> str:
+    bar = "" if row["bar"] is None else f"{row['bar']:.3f}"
+    return f"| {row['figure']} | {row['value']:.3f} | {bar} | {row['scenes']} |"
 
 
 def _num_parameters(folder: Path) -> int:
@@ -171,9 +154,9 @@ def _facts(config: Mapping[str, object]) -> list[str]:
         "vocab_size",
         "max_position_embeddings",
     )
-    own = ", ".join(f"{key} {config[key]}" for key in shown if key in config)
+    own = ", ".join(f"{key} {config[key]}" for key in shown if config.get(key) is not None)
     found = [own] if own else []
-    for part in ("vision_config", "text_config"):
+    for part in ("vision_config", "text_config", "mask_decoder_config"):
         inner = config.get(part)
         if isinstance(inner, Mapping):
             found += [f"{part}: {facts}" for facts in _facts(inner)]

@@ -3,13 +3,14 @@
 Shapes: n images, h and w pixels, 3 RGB channels.
 """
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 
@@ -45,3 +46,21 @@ def sheet(rows: Sequence[NDArray[np.uint8]], *, zoom: int = 3, gap_px: int = 4) 
             )
             grid.paste(cell, (x * cell_w, y * cell_h))
     return grid
+
+
+def captioned(
+    images_nhw3: NDArray[np.uint8], texts: Sequence[str], *, zoom: int = 2, text_px: int = 720
+) -> Image.Image:
+    """Images below one another, RGB uint8 NHWC, each with a text on its right."""
+    height, width = images_nhw3.shape[1:3]
+    row_px = height * zoom + 4
+    page = Image.new("RGB", (width * zoom + text_px, len(images_nhw3) * row_px), "white")
+    pen = ImageDraw.Draw(page)
+    for index, (image, text) in enumerate(zip(images_nhw3, texts, strict=True)):
+        large = Image.fromarray(image).resize(
+            (width * zoom, height * zoom), Image.Resampling.NEAREST
+        )
+        page.paste(large, (0, index * row_px))
+        lines = "\n".join(textwrap.wrap(text, 100))
+        pen.multiline_text((width * zoom + 12, index * row_px + 12), lines, fill="black")
+    return page

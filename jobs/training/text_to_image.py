@@ -240,7 +240,10 @@ def latent_drawer(scenes: Cache, vae: Any, device: torch.device) -> Callable[[in
     return draw
 
 
-def digest(folder: Path) -> str:
-    """Short hash of the weights in a checkpoint's folder."""
-    weights = sorted(folder.glob("*.safetensors"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in weights)).hexdigest()[:8]
+def digest(vae: Any) -> str:
+    """Short hash of what makes a vae's latents: its encoder; decoders may differ."""
+    hasher = hashlib.sha256()
+    for part in (vae.encoder, vae.quant_conv):
+        for name, weights in sorted(part.state_dict().items()):
+            hasher.update(name.encode() + weights.cpu().numpy().tobytes())
+    return hasher.hexdigest()[:8]

@@ -6,7 +6,6 @@ tokenizer, and instruction starts from it.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -188,10 +187,9 @@ def _clips_tokenizer(place: Workplace) -> CLIPTokenizer:
 
 
 def _resting_vae(place: Workplace) -> tuple[Any, str]:
-    """The vae checkpoint, not to be trained, and a hash of its weights."""
-    folder: Path = existing(place.checkpoints / "vae")
-    vae: Any = AutoencoderKL.from_pretrained(folder)
-    return vae.to(place.device).eval().requires_grad_(False), digest(folder)
+    """The vae checkpoint, not to be trained, and a hash of its encoder."""
+    vae: Any = AutoencoderKL.from_pretrained(existing(place.checkpoints / "vae"))
+    return vae.to(place.device).eval().requires_grad_(False), digest(vae)
 
 
 CHECKPOINTS: dict[str, Callable[[Workplace], Trainee]] = {

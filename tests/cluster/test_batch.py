@@ -1,3 +1,4 @@
+import math
 import re
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ from overpaint.cluster.batch import Failed, run_batch, run_stages
 from overpaint.cluster.loaded import Loaded
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column
-from overpaint.pipeline.errors import RowError
+from overpaint.pipeline.errors import RowError, StoppedError
 from overpaint.pipeline.operator import Operator, Rejected
 from overpaint.pipeline.plan import Stage
 
@@ -73,6 +74,10 @@ class Doubler(Operator[list[Any]]):
                 return None
             case "numpy":
                 return {"double": np.float32(2 * row["number"])}
+            case "nan":
+                return {"double": math.nan}
+            case "no store":
+                raise StoppedError("the disk is full")
             case "null":
                 return {"double": None}
             case "surrogate":
@@ -130,6 +135,7 @@ def test_batch_answers_each_row_as_if_it_were_alone(troubles):
         ("other columns", "bad_answer", "the columns ['half'] are not the outputs ['double']"),
         ("text", "bad_answer", "double is a str and should be double"),
         ("array", "bad_answer", "double is a ndarray and should be double"),
+        ("nan", "nan_in_result", "double is not a number"),
         ("nothing", "bad_answer", "a NoneType instead of columns or Rejected"),
         ("empty message", "zero_division_error", "ZeroDivisionError"),
     ],
@@ -159,6 +165,11 @@ def test_batch_message_is_text_that_a_manifest_can_hold():
     (failed,), _ = answers(row(1, "surrogate"))
     assert isinstance(failed, Failed)
     pa.array([failed.message], pa.string())
+
+
+def test_batch_lets_a_store_that_takes_nothing_stop_the_run():
+    with pytest.raises(StoppedError):
+        answers(row(1), row(2, "no store"))
 
 
 def test_batch_lets_an_interrupt_through():

@@ -2,14 +2,27 @@
 
 import numpy as np
 import pytest
+import torch
+from overpaint.jobs.training import pictures
 from overpaint.jobs.training.attributes import names_right, read_scene
 from overpaint.jobs.training.caption import attributes_of
+from overpaint.jobs.training.clip import build_clip
 from overpaint.jobs.training.clipseg import iou
+from overpaint.jobs.training.comparator import start_judge
 from overpaint.jobs.training.examples import SINGLE_OBJECT, item_phrases, mixture_scene, rgb
-from overpaint.jobs.training.judge import auc, product, scores
+from overpaint.jobs.training.judge import (
+    ANSWER_WORDS,
+    MAX_TOKENS,
+    auc,
+    build_judge,
+    product,
+    rightness,
+    score_tokens,
+    scores,
+)
 from overpaint.jobs.training.pairs import sample_pair
 from overpaint.jobs.training.pictures import psnr
-from overpaint.jobs.training.vocabulary import byte_pairs, clip_tokenizer
+from overpaint.jobs.training.vocabulary import byte_pairs, chat_tokenizer, clip_tokenizer
 from overpaint.operators.papercut.draw import draw
 from overpaint.operators.papercut.scene import Background, Scene
 from PIL import Image, ImageFilter
@@ -97,6 +110,32 @@ def test_judge_answer_is_read_back() -> None:
     answer = "accuracy: 9 preservation: 10 quality: 8 realism: 7"
     assert scores(answer) == {"accuracy": 9, "preservation": 10, "quality": 8, "realism": 7}
     assert product("no idea") == 0
+
+
+def test_rightness_of_scores_falls_with_their_distance() -> None:
+    tokenizer = chat_tokenizer(["star", *ANSWER_WORDS], max_tokens=32)
+    table, tokens = rightness(tokenizer), score_tokens(tokenizer)
+    assert table.sum(1).numpy() == pytest.approx(1.0)
+    in_order = table[tokens[10], tokens].tolist()
+    assert in_order == sorted(in_order)
+    star = tokenizer.encode("star", add_special_tokens=False)[0]
+    assert table[star, star] == 1.0
+
+
+def test_start_judge_looks_at_the_same_patch_of_the_source_and_subtracts_it() -> None:
+    torch.manual_seed(0)
+    tokenizer = chat_tokenizer(["star", *ANSWER_WORDS], max_tokens=MAX_TOKENS)
+    judge = build_judge(tokenizer)
+    clip = build_clip(clip_tokenizer(["star"]))
+    scenes = [mixture_scene(index, split="train") for index in range(8)]
+    start_judge(judge, clip, pictures.to_tensor(np.stack([rgb(draw(scene)) for scene in scenes])))
+    judge.set_attn_implementation("eager")
+    image = tokenizer.encode("<image>", add_special_tokens=False) * 64
+    tokens = torch.tensor([[tokenizer.bos_token_id, *image, *image]])
+    pixels = pictures.to_tensor(np.stack([rgb(draw(scenes[0]))] * 2))
+    seen = judge(input_ids=tokens, pixel_values=pixels, output_attentions=True)
+    edited = torch.arange(65, 129)
+    assert seen.attentions[0][0, 0, edited, edited - 64].mean() > 0.5
 
 
 def test_auc_counts_ties_as_half() -> None:

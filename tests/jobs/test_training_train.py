@@ -7,9 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import (
+    AutoencoderKL,
+    StableDiffusionInstructPix2PixPipeline,
+    StableDiffusionPipeline,
+)
 from overpaint.jobs.training.loop import Outcome, Schedule
 from overpaint.jobs.training.train import CHECKPOINTS, train
+from overpaint.operators import sam
+from overpaint.operators.regions import Box
 from PIL import Image
 from transformers import (
     AutoModelForImageTextToText,
@@ -61,6 +67,20 @@ def test_train_text_to_image_pipeline_draws_from_a_prompt(trained: Path) -> None
     pipeline = StableDiffusionPipeline.from_pretrained(trained / "text_to_image")
     image = pipeline("a red star on a mint background", num_inference_steps=2, output_type="np")
     assert np.asarray(image.images).shape == (1, 64, 64, 3)
+
+
+def test_train_instruction_pipeline_edits_an_image(trained: Path) -> None:
+    pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(trained / "instruction")
+    source = Image.new("RGB", (64, 64), "red")
+    image = pipeline("make it blue", image=source, num_inference_steps=2, output_type="np")
+    assert np.asarray(image.images).shape == (1, 64, 64, 3)
+
+
+def test_train_sam_cuts_out_a_mask_of_the_image_s_size(trained: Path) -> None:
+    loaded = sam.load(str(trained / "sam"), None, "float32")
+    image = Image.new("RGB", (80, 60), "red")
+    (found,) = sam.select(loaded, [image], [sam.Selection(Box(10, 10, 40, 40))], 0.5)
+    assert found.shape == (60, 80)
 
 
 def test_train_judge_chat_template_takes_two_images_and_an_instruction(trained: Path) -> None:
@@ -121,6 +141,45 @@ def test_train_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_pat
         for folder in ("whole", "parts")
     )
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_train_start_begins_with_the_weights_of_a_checkpoint(tmp_path: Path) -> None:
+    train_tiny("vae", tmp_path, steps=3)
+    before = AutoencoderKL.from_pretrained(tmp_path / "checkpoints" / "vae")
+    train(
+        "vae",
+        out=tmp_path / "further",
+        state=tmp_path / "state" / "further",
+        start=tmp_path / "checkpoints",
+        freeze=["vae.encoder", "vae.quant_conv"],
+        steps=2,
+        device="cpu",
+        num_drawn=8,
+        num_tested=4,
+        schedule=TINY,
+    )
+    after = AutoencoderKL.from_pretrained(tmp_path / "further" / "vae")
+    assert after.config["scaling_factor"] == before.config["scaling_factor"]
+    pairs = [
+        (name, torch.equal(weights, after.state_dict()[name]))
+        for name, weights in before.state_dict().items()
+    ]
+    assert all(is_equal for name, is_equal in pairs if name.startswith("encoder"))
+    assert not any(is_equal for name, is_equal in pairs if name == "decoder.conv_in.weight")
+
+
+def test_train_freeze_without_such_a_parameter_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"'vae\.encodr'"):
+        train(
+            "vae",
+            out=tmp_path,
+            state=tmp_path / "vae",
+            freeze=["vae.encodr"],
+            steps=1,
+            device="cpu",
+            num_drawn=8,
+            num_tested=4,
+        )
 
 
 def test_train_unknown_name_is_refused(tmp_path: Path) -> None:

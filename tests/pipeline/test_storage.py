@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
 import pytest
+from overpaint.pipeline.errors import StoppedError
 from overpaint.pipeline.storage import Storage, is_transient, join, normalise, read_uri
 
 
@@ -97,6 +98,15 @@ def test_storage_wrong_secret_is_refused_rather_than_taken_for_an_absent_object(
         Storage(s3).exists("there")
     with pytest.raises(PermissionError):
         Storage(s3).read("there")
+
+
+def test_storage_that_may_not_be_written_stops_the_run(s3, monkeypatch):
+    import s3fs
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(StoppedError, match="could not be written"):
+        Storage(s3).write("object", b"x")
 
 
 KILLED_WRITER = """
@@ -189,7 +199,7 @@ class _Flaky(BaseHTTPRequestHandler):
         count = self.seen[self.path] = self.seen.get(self.path, 0) + 1
         if self.path == "/missing":
             return self.send_error(404)
-        if self.path == "/busy" and count < 3:
+        if self.path == "/gone" or (self.path == "/busy" and count < 3):
             return self.send_error(503)
         if self.path == "/cut" and count < 3:
             return self.connection.close()
@@ -223,6 +233,13 @@ def flaky():
 def test_read_uri_from_a_flaky_server_tries_again(flaky, trouble):
     assert read_uri(f"{flaky}/{trouble}") == b"whole"
     assert _Flaky.seen[f"/{trouble}"] == 3
+
+
+def test_read_uri_of_a_server_that_does_not_come_back_stops_the_run(flaky, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    with pytest.raises(StoppedError, match="does not answer"):
+        read_uri(f"{flaky}/gone")
+    assert _Flaky.seen["/gone"] == 10
 
 
 def test_read_uri_of_a_missing_page_asks_once(flaky):

@@ -1,0 +1,206 @@
+"""One run that is to be disturbed: its command, its account of calls, and where it stands.
+
+Everything is as a user would have it: the command in a process of its own, Ray, and a store.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from overpaint.jobs.faults.operator import Call, Trouble, calls
+from overpaint.jobs.faults.proxy import Proxy
+from overpaint.operators.papercut.dataset import write_dataset
+from overpaint.pipeline.inputs import read_input
+from overpaint.pipeline.storage import Storage, join
+
+ACTORS, TASK_ROWS, TASKS_IN_FLIGHT = 2, 4, 2
+BOUND = ACTORS * TASKS_IN_FLIGHT * TASK_ROWS
+"""Rows that may be done again after a fault."""
+MAX_RUNS = 5
+_DEADLINE_S = 400
+_RECIPE = """\
+name = "faults"
+[[stage]]
+operator = "overpaint.jobs.faults.operator:Traced"
+name = "traced"
+group = "all"
+batch_size = 2
+log = "{log}"
+troubles = {{ {troubles} }}
+[group.all]
+num_cpus = 1
+actors = [{actors}, {actors}]
+[limits]
+max_attempts = 2
+row_timeout_s = {row_timeout_s}
+[output]
+task_rows = {task_rows}
+"""
+
+
+class FaultError(RuntimeError):
+    """A disturbed run did what it should not; one sentence."""
+
+
+@dataclass
+class Trial:
+    """A run and what belongs to it.
+
+    Args:
+        folder: for its files; empty.
+        given: the drawn input, a local folder.
+        place: an empty folder or prefix of the store.
+        at: the share of the rows at which the fault strikes, 0 to 1.
+        fault_s: how long a fault that passes lasts, in seconds.
+        proxy: in front of the store, where it is an S3 server.
+    """
+
+    folder: Path
+    given: Path
+    place: str
+    at: float
+    fault_s: float = 20.0
+    proxy: Proxy | None = None
+    input_uri: str = ""
+    output: str = ""
+    address: str | None = None
+    """Of the Ray cluster; None for a local one of the run's own."""
+    row_timeout_s: float = 60.0
+    troubles: dict[str, Trouble] = field(default_factory=dict[str, Trouble])
+    """What the operator does to the rows of some sources."""
+    must_fail: dict[str, str] = field(default_factory=dict[str, str])
+    """The error codes of the sources whose rows fail by the nature of the fault."""
+    may_fail: set[str] = field(default_factory=set[str])
+    """The sources of which some rows fail, with whatever code."""
+    exit_codes: list[int] = field(default_factory=list[int])
+    after: ExitStack = field(default_factory=ExitStack)
+    """What is to be undone once the outcome is known."""
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.output = self.output or join(self.place, "run")
+        self.input_uri = self.input_uri or str(self.given)
+
+    @property
+    def calls(self) -> list[Call]:
+        """The operator's own account."""
+        return calls(self.folder / "calls.log")
+
+    @property
+    def sources(self) -> list[str]:
+        """The `source_uri` of every row, in the order of the plan."""
+        column = read_input(str(self.given)).table["source_uri"]
+        return [str(uri) for uri in column.to_pylist()]
+
+    @property
+    def source_at(self) -> str:
+        """The source at the share where the fault strikes: the last of its task."""
+        task = int(self.at * len(self.sources)) // TASK_ROWS
+        return self.sources[(task + 1) * TASK_ROWS - 1]
+
+    def own_input(self) -> Storage:
+        """Puts the input into the store, where a fault may spoil it."""
+        own = Storage(join(self.place, "input"))
+        given = Storage(str(self.given))
+        names = ["rows.jsonl", *given.list("images")]
+        given.map(lambda name: own.write(name, given.read(name)), names)
+        self.input_uri = own.uri
+        return own
+
+    def start(self) -> subprocess.Popen[str]:
+        """Gives the command; what it says goes to a file."""
+        return self._start(self._command())
+
+    def _command(self) -> list[str]:
+        command = ["run", str(self._recipe()), "--input", self.input_uri, "--output", self.output]
+        ray = ["--address", self.address] if self.address else ["--num-cpus", str(ACTORS + 2)]
+        return [*command, *ray]
+
+    def _recipe(self) -> Path:
+        troubles = ", ".join(f'"{uri}" = "{trouble}"' for uri, trouble in self.troubles.items())
+        path = self.folder / "faults.toml"
+        path.write_text(
+            _RECIPE.format(
+                log=self.folder / "calls.log",
+                troubles=troubles,
+                actors=ACTORS,
+                task_rows=TASK_ROWS,
+                row_timeout_s=self.row_timeout_s,
+            )
+        )
+        return path
+
+    def _start(self, arguments: Sequence[str]) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "overpaint.jobs.cli", *arguments]
+        small = {"RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": str(150 * 2**20)}
+        with (self.folder / "said.txt").open("a") as said:
+            process = subprocess.Popen(
+                command,
+                stdout=said,
+                stderr=said,
+                text=True,
+                env={**os.environ, **small},
+            )
+        self.after.callback(_end, process)
+        return process
+
+    def reach(self, run: subprocess.Popen[str]) -> None:
+        """Waits until the share of the rows has been noted.
+
+        Raises:
+            FaultError: the run ended before, or did not come so far.
+        """
+        wanted = int(self.at * len(self.sources))
+        deadline = time.monotonic() + _DEADLINE_S
+        while len({call.key for call in self.calls}) < wanted:
+            if run.poll() is not None:
+                raise FaultError(
+                    f"the run ended with {run.returncode} before the fault: {self.said}"
+                )
+            if time.monotonic() > deadline:
+                raise FaultError(f"the run came to a stand before the fault: {self.said}")
+            time.sleep(0.01)  # between two looks at the account
+
+    def end(self, run: subprocess.Popen[str]) -> int:
+        """Waits for a run and notes its exit code."""
+        code = run.wait(_DEADLINE_S)
+        self.exit_codes.append(code)
+        return code
+
+    def go_on(self) -> None:
+        """Gives the command until it exits with 0.
+
+        Raises:
+            FaultError: it did not after several times.
+        """
+        while not self.exit_codes or self.exit_codes[-1] != 0:
+            if len(self.exit_codes) >= MAX_RUNS:
+                raise FaultError(f"not done after {MAX_RUNS} runs: {self.said}")
+            self.end(self.start())
+
+    def finish_alone(self) -> None:
+        """Takes the run to its end in one process, without Ray and without a disturbance."""
+        command = [*self._command()[:6], "--no-ray"]
+        if self.end(self._start(command)) != 0:
+            raise FaultError(f"the undisturbed run failed: {self.said}")
+
+    @property
+    def said(self) -> str:
+        """The end of what the command said."""
+        return (self.folder / "said.txt").read_text(errors="replace")[-1500:]
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+
+
+def draw_input(folder: Path, rows: int) -> None:
+    """Draws the images that trials go over."""
+    write_dataset(folder, rows=rows, seed=11)
