@@ -4,8 +4,10 @@ from overpaint.operators import preservation
 from overpaint.operators.clip import similarity
 from overpaint.operators.preservation import measure
 from overpaint.operators.score import Score
+from overpaint.pipeline import images
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import Picture, encode, encode_mask
+from PIL import Image
 from skimage.metrics import structural_similarity
 
 SIMILARITIES = ("clip_sim_source", "clip_sim_target", "clip_sim_dir", "clip_sim_image")
@@ -184,3 +186,33 @@ def test_without_clip_only_pixels_are_measured_and_nothing_is_loaded():
     assert set(found) == {column.name for column in operator.outputs}
     assert not set(found) & set(SIMILARITIES)
     assert operator.revisions() == {}
+
+
+def test_ssim_of_a_large_picture_is_that_of_the_reduced_one(monkeypatch):
+    source, edited = pixels(1, 200, 150), pixels(2, 200, 150)
+    mask = np.zeros((150, 200), np.uint8)
+    whole = measure(source, edited, mask)
+    reduced = [Image.fromarray(one).reduce(3) for one in (source, edited)]
+    expected = measure(*map(np.asarray, reduced), mask[::3, ::3])
+    monkeypatch.setattr(images, "LARGE_PX", 200 * 150 / 9)
+    found = measure(source, edited, mask)
+    assert found.background_ssim == pytest.approx(expected.background_ssim, abs=1e-12)
+    assert found.background_ssim != pytest.approx(whole.background_ssim, abs=1e-3)
+    assert found.background_mse == whole.background_mse
+    assert found.mean == whole.mean
+
+
+def test_picture_of_24_million_pixels_is_measured_as_it_is():
+    assert images.shrink_factor(6000, 4000) == 1
+    assert images.shrink_factor(6001, 4000) == 2
+    assert images.shrink_factor(12_000, 9_000) == 3
+
+
+def test_row_that_fills_a_batch_is_measured_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr(preservation, "measure", lambda *given: asked.append(1) or measure(*given))
+    one, other = row(pixels(1), pixels(2)), row(pixels(3), pixels(4))
+    answers = scores(Score(use_clip=False, batch_size=8), [one, *[other] * 7])
+    assert len(asked) == 2
+    assert len(answers) == 8
+    assert answers[0] != answers[1] == answers[7]

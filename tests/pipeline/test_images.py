@@ -243,6 +243,22 @@ def test_decode_in_many_threads_gives_each_its_picture(monkeypatch):
     assert images._LATEST._num_bytes <= 3 * 4_000
 
 
+def test_decode_remembers_the_latest_picture_whatever_its_size(monkeypatch):
+    monkeypatch.setattr(images, "_LATEST", images._Latest(10))
+    one, other = (encode(picture(seed, 30, 30)) for seed in (1, 2))
+    assert decode(one) is decode(one)
+    first = decode(one)
+    assert decode(other) is decode(other)
+    assert decode(one) is not first
+
+
+def test_small_image_is_reduced_only_where_a_picture_is_large(monkeypatch):
+    made = picture(1, 60, 40)
+    assert made.small_image().size == (60, 40)
+    monkeypatch.setattr(images, "LARGE_PX", 60 * 40 // 4)
+    assert made.small_image().size == (30, 20)
+
+
 def test_mask_round_trip_and_scaling():
     mask = np.zeros((6, 8), np.uint8)
     mask[2:4, 4:] = 255
