@@ -108,6 +108,8 @@ def _options(session: Session) -> dict[str, Any]:
         return {**options, "address": session.cluster_address}
     return {
         **options,
+        # Without it Ray joins whatever cluster somebody has started on this machine.
+        "address": "local",
         "include_dashboard": False,
         "num_cpus": session.num_cpus,
         "num_gpus": session.num_gpus,

@@ -66,6 +66,7 @@ def ray_local(s3_server: dict[str, str]) -> Iterator[None]:
         paths = [str(SUPPORT), os.environ.get("PYTHONPATH", "")]
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path))
         ray.init(
+            address="local",
             num_cpus=4,
             num_gpus=0,
             object_store_memory=200 * 2**20,
