@@ -84,11 +84,8 @@ def kill_node(trial: Trial) -> None:
     """One of three nodes of a cluster is lost, with the actor that noted a row last."""
     from ray.cluster_utils import Cluster
 
-    # On the loopback address nobody else reaches it, so that it needs no token.
-    small = {"node_ip_address": "127.0.0.1", "object_store_memory": 100 * 2**20}
-    cluster: Any = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **small}
-    )
+    small = {"object_store_memory": 100 * 2**20, "include_dashboard": False}
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
     trial.after.callback(cluster.shutdown)
     nodes = [cluster.add_node(num_cpus=3, **small) for _ in range(2)]
     trial.address = cluster.address

@@ -118,8 +118,10 @@ class Trial:
 
     def _command(self) -> list[str]:
         command = ["run", str(self._recipe()), "--input", self.input_uri, "--output", self.output]
-        ray = ["--address", self.address] if self.address else ["--num-cpus", str(ACTORS + 2)]
-        return [*command, *ray]
+        if self.address is None:
+            return [*command, "--num-cpus", str(ACTORS + 2)]
+        # The trial's own cluster, for as long as the trial takes.
+        return [*command, "--address", self.address, "--insecure-cluster"]
 
     def _recipe(self) -> Path:
         troubles = ", ".join(f'"{uri}" = "{trouble}"' for uri, trouble in self.troubles.items())
