@@ -1,4 +1,8 @@
-"""Joining a Ray cluster, or starting a local one; and whether a plan fits it."""
+"""Joining a Ray cluster, or starting a local one; and whether a plan fits it.
+
+Ray takes a second to import and commands that start none do without, so it is imported where it is
+used.
+"""
 
 import os
 import signal
@@ -9,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 from overpaint.cluster.openness import refuse_open
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.plan import Plan
@@ -49,6 +52,8 @@ def connected(session: Session) -> Generator[None]:
     Raises:
         UsageError: the cluster to join is open to others.
     """
+    import ray
+
     if ray.is_initialized():
         yield
         return
@@ -103,6 +108,8 @@ def _options(session: Session) -> dict[str, Any]:
         return {**options, "address": session.cluster_address}
     return {
         **options,
+        # Without it Ray joins whatever cluster somebody has started on this machine.
+        "address": "local",
         "include_dashboard": False,
         "num_cpus": session.num_cpus,
         "num_gpus": session.num_gpus,
@@ -133,7 +140,7 @@ def check_fits(plan: Plan, total: dict[str, float] | None = None) -> None:
     Raises:
         UsageError: naming the resource, what is needed and what there is.
     """
-    there = ray.cluster_resources() if total is None else total
+    there = _cluster_resources() if total is None else total
     needs = {"CPU": float(_STREAM_CPUS), "GPU": 0.0, "memory": 0.0}
     for group in plan.group_names:
         placement = plan.placement(group)
@@ -144,6 +151,12 @@ def check_fits(plan: Plan, total: dict[str, float] | None = None) -> None:
     for name, need in needs.items():
         if need > there.get(name, 0.0):
             raise UsageError(_does_not_fit(plan, name, need, there.get(name, 0.0)))
+
+
+def _cluster_resources() -> dict[str, float]:
+    import ray
+
+    return {name: float(amount) for name, amount in ray.cluster_resources().items()}
 
 
 def _does_not_fit(plan: Plan, name: str, need: float, there: float) -> str:
