@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from overpaint.pipeline.errors import UsageError
@@ -17,6 +17,10 @@ from rich.table import Table
 console = Console(soft_wrap=True, highlight=False)
 bench = App(name="bench", help="Measures what Overpaint costs and reaches, on this machine.")
 
+_FAULT_COLUMNS = (
+    *("fault", "store", "at", "lost", "duplicated", "redone", "bound", "equal_bytes", "failed"),
+    *("seconds", "kept"),
+)
 Json = Annotated[Path | None, Parameter(name="--json")]
 
 
@@ -97,6 +101,39 @@ def resume(*, rows: int = 1_000_000, json_file: Json = None) -> int:
 
 
 @bench.command
+def faults(
+    *,
+    fault: Annotated[list[str] | None, Parameter(negative="")] = None,
+    store: Annotated[
+        list[Literal["local", "juicefs", "moto"]] | None, Parameter(negative="")
+    ] = None,
+    at: Annotated[list[float] | None, Parameter(negative="")] = None,
+    seconds: float | None = None,
+    json_file: Json = None,
+) -> int:
+    """Disturbs real runs and counts what was lost, doubled and done again; 1 where a promise broke.
+
+    Args:
+        fault: Which fault, such as kill_driver; may be given several times; all where none is.
+        store: Where runs write; all three where none is given.
+        at: The percentage of the rows at which it strikes; 10, 50 and 90 where none is given.
+        seconds: How long a fault that passes lasts; each fault's own time where none is given.
+        json_file: A file for the figures.
+    """
+    from overpaint.jobs.faults.matrix import HOW, measure_all
+
+    console.print(HOW)
+    shares = [percent / 100 for percent in at or (10.0, 50.0, 90.0)]
+    found: list[dict[str, Any]] = []
+    for row in measure_all(fault or (), store or ("local", "juicefs", "moto"), shares, seconds):
+        console.print(" ".join(f"{name}={value}" for name, value in row.items()))
+        found.append(row)
+    _show([{name: row.get(name) for name in _FAULT_COLUMNS} for row in found], None)
+    _write(found, json_file)
+    return 0 if all(row["kept"] is not False for row in found) else 1
+
+
+@bench.command
 def checkpoints(
     *,
     only: Annotated[list[str] | None, Parameter(negative="")] = None,
@@ -132,6 +169,10 @@ def _show(rows: Sequence[dict[str, Any]], file: Path | None) -> None:
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     console.print(table)
+    _write(rows, file)
+
+
+def _write(rows: Sequence[dict[str, Any]], file: Path | None) -> None:
     if file is not None:
         file.write_text(json.dumps({"rows": list(rows)}, indent=2) + "\n")
 

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 from overpaint.jobs.faults.operator import Trouble
 from overpaint.jobs.faults.proxy import Mood
-from overpaint.jobs.faults.trial import Trial
+from overpaint.jobs.faults.trial import FaultError, Trial
 
 LOCAL, S3 = ("local",), ("juicefs", "moto")
 _STOPPED = 3
@@ -200,10 +200,13 @@ def _weather(trial: Trial, mood: Mood) -> None:
     trial.own_input()
     run = trial.start()
     trial.reach(run)
+    before = trial.proxy.num_harmed
     trial.proxy.become(mood)
     with suppress(subprocess.TimeoutExpired):
         run.wait(trial.fault_s)
     trial.proxy.become("good")
+    if trial.proxy.num_harmed == before and run.poll() is not None:
+        raise FaultError(f"the store was {mood} and the run met nothing of it: this shows nothing")
     trial.end(run)
     trial.go_on()
 

@@ -1,9 +1,10 @@
 """The fault matrix: every fault at every share of a run on every store, each against its twin."""
 
 import shutil
+import tempfile
 import time
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,29 @@ from typing import Any, Literal, NamedTuple
 
 import s3fs
 from overpaint.jobs.faults import servers
-from overpaint.jobs.faults.faults import Fault
+from overpaint.jobs.faults.faults import FAULTS, Fault, SkippedError
 from overpaint.jobs.faults.outcome import Outcome, Stored, outcome, stored
 from overpaint.jobs.faults.proxy import Proxy
-from overpaint.jobs.faults.trial import BOUND, Trial, draw_input
+from overpaint.jobs.faults.trial import (
+    ACTORS,
+    BOUND,
+    TASK_ROWS,
+    TASKS_IN_FLIGHT,
+    FaultError,
+    Trial,
+    draw_input,
+)
+from overpaint.pipeline.errors import UsageError, near_miss
 
 StoreName = Literal["local", "juicefs", "moto"]
 ROWS = 96
+HOW = f"""\
+Each trial runs the command over {ROWS} drawn images on {ACTORS} actors of a local Ray, in tasks of
+{TASK_ROWS} rows, disturbs it once at a share of its rows, gives the same command again until it
+exits with 0, and holds what lies in the store against the run that nothing disturbed. Its operator
+notes every row that it is called with in a file of its own: `redone` are the notes beyond a row's
+first, and `bound` is what actors x {TASKS_IN_FLIGHT} tasks hold. Rows that fail by the nature of the fault
+(a row that kills its worker, a source that became garbage) are `failed`, and not compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +101,56 @@ def _fresh_clients() -> Generator[None]:
     s3fs.S3FileSystem.clear_instance_cache()
     yield
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+def measure_all(
+    names: Sequence[str],
+    stores: Sequence[StoreName],
+    shares: Sequence[float],
+    fault_s: float | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yields a row for each fault at each share on each store that it means something on.
+
+    A trial that a machine cannot be given, or that went otherwise than foreseen, has a `note`.
+
+    Args:
+        names: of faults; all where none are given.
+        stores: where runs write.
+        shares: of the rows, 0 to 1, at which a fault strikes.
+        fault_s: how long a fault that passes lasts, in seconds; None for its own time.
+
+    Raises:
+        UsageError: no fault has one of the names, or a store's server is not installed.
+    """
+    for name in names:
+        if name not in FAULTS:
+            raise UsageError(f"--fault {name}: no such fault: {near_miss(name, FAULTS)}")
+    with tempfile.TemporaryDirectory(prefix="overpaint-faults-") as given:
+        folder = Path(given)
+        twin = undisturbed(folder)
+        for store in stores:
+            with place(store, folder) as there:
+                for fault in (FAULTS[name] for name in names or FAULTS):
+                    if store in fault.stores:
+                        yield from _at_each(fault, there, shares, twin, folder, fault_s)
+
+
+def _at_each(
+    fault: Fault,
+    there: Place,
+    shares: Sequence[float],
+    twin: Twin,
+    folder: Path,
+    fault_s: float | None,
+) -> Iterator[dict[str, Any]]:
+    for at in shares:
+        row: dict[str, Any] = {"fault": fault.name, "store": there.name, "at": round(at * 100)}
+        try:
+            yield measure(fault, there, at, twin, folder, fault_s)
+        except SkippedError as error:
+            yield {**row, "kept": None, "note": str(error)}
+        except FaultError as error:
+            yield {**row, "kept": False, "note": str(error)}
 
 
 def measure(

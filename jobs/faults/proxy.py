@@ -51,7 +51,7 @@ class Proxy:
     def __init__(self, upstream_port: int, port: int) -> None:
         self.port = port
         self.num_harmed = 0
-        """Requests that were throttled, and bodies and connections that were cut."""
+        """Requests that were slowed or throttled, and bodies and connections that were cut."""
         self._upstream_port = upstream_port
         self._mood: Mood = "good"
         self._count = 0
@@ -120,6 +120,7 @@ class Proxy:
             to_client.write(_SLOW_DOWN)
             return False
         if self._mood == "slow":
+            self.num_harmed += 1
             await asyncio.sleep(_SLOW_S)
         if expects:
             to_client.write(_CONTINUE)

@@ -1,0 +1,102 @@
+"""The short form of the fault matrix, and what keeps runners apart and strangers out."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from overpaint.jobs.faults.faults import FAULTS
+from overpaint.jobs.faults.matrix import measure, place, undisturbed
+from overpaint.operators.papercut.dataset import write_dataset
+
+pytestmark = pytest.mark.ray
+
+RECIPE = """
+[[stage]]
+operator = "overpaint.jobs.bench_overhead:Negative"
+name = "negative"
+batch_size = 2
+batch_ms = 1000
+[output]
+task_rows = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory):
+    return undisturbed(tmp_path_factory.mktemp("twin"), rows=48)
+
+
+@pytest.mark.parametrize(
+    ("fault", "store"),
+    [
+        ("kill_actor", "local"),
+        ("stop_driver", "local"),
+        ("exit_row", "local"),
+        ("disk_full", "local"),
+        pytest.param("s3_throttled", "juicefs", marks=pytest.mark.s3),
+        pytest.param("kill_driver", "moto", marks=pytest.mark.s3),
+    ],
+)
+def test_fault_loses_nothing_and_doubles_nothing(fault, store, twin, tmp_path):
+    from overpaint.jobs.faults.faults import SkippedError
+
+    with place(store, tmp_path) as there:
+        try:
+            found = measure(FAULTS[fault], there, 0.5, twin, tmp_path, fault_s=5)
+        except SkippedError as error:
+            pytest.skip(str(error))
+    assert found["kept"], found
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("given")
+    write_dataset(folder / "input", rows=40, seed=5)
+    (folder / "recipe.toml").write_text(RECIPE)
+    return folder
+
+
+def _command(given, output, *options):
+    arguments = [str(given / "recipe.toml"), "--input", str(given / "input"), "--output", output]
+    return [sys.executable, "-m", "overpaint.jobs.cli", "run", *arguments, *options]
+
+
+def _wait_for_results(output, run):
+    deadline = time.monotonic() + 90
+    while not list((output / "_work" / "results").rglob("*.parquet")):
+        assert run.poll() is None
+        assert time.monotonic() < deadline, "the run committed nothing in 90 s"
+        time.sleep(0.02)  # between two looks at the folder
+
+
+def test_second_runner_is_refused_and_takes_over_when_the_first_dies(given, tmp_path):
+    output = tmp_path / "run"
+    command = _command(given, str(output), "--no-ray")
+    first = subprocess.Popen(command)
+    _wait_for_results(output, first)
+    # The holder is alive on this machine: its heartbeat is watched until it is seen.
+    second = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert second.returncode == 2
+    assert "another runner is at work" in second.stderr
+    assert first.poll() is None, "the first ended before the second was refused"
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    third = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert third.returncode == 0, third.stderr
+    assert "planned 40 = accepted 40" in third.stdout
+
+
+@pytest.mark.s3
+def test_wrong_credentials_are_refused_in_seconds(given, s3):
+    environment = {**os.environ, "AWS_SECRET_ACCESS_KEY": "not the secret"}
+    start = time.monotonic()
+    refused = subprocess.run(
+        _command(given, f"{s3}/run"), env=environment, capture_output=True, text=True, timeout=100
+    )
+    assert refused.returncode == 2, refused.stderr
+    assert f"{s3}/run" in refused.stderr
+    assert "not the secret" not in refused.stderr + refused.stdout
+    assert time.monotonic() - start < 30
