@@ -33,8 +33,9 @@ Each trial runs the command over {ROWS} drawn images on {ACTORS} actors of a loc
 {TASK_ROWS} rows, disturbs it once at a share of its rows, gives the same command again until it
 exits with 0, and holds what lies in the store against the run that nothing disturbed. Its operator
 notes every row that it is called with in a file of its own: `redone` are the notes beyond a row's
-first, and `bound` is what actors x {TASKS_IN_FLIGHT} tasks hold. Rows that fail by the nature of the fault
-(a row that kills its worker, a source that became garbage) are `failed`, and not compared."""
+first, and `bound` is what actors x {TASKS_IN_FLIGHT} tasks hold. Rows that fail by the nature of
+the fault (a row that kills its worker, a source that became garbage) are `failed`, and not
+compared."""
 
 
 @dataclass(frozen=True, slots=True)
