@@ -66,6 +66,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     except (UsageError, CycloptsError) as error:
         _errors.print(f"overpaint: {str(error).strip()}")
         return 2
+    except PermissionError as error:
+        _errors.print(f"overpaint: access is refused: {error}: check the credentials")
+        return 2
     except BudgetError as error:
         _errors.print(f"overpaint: {error}")
         return 4

@@ -74,6 +74,7 @@ def open_run(
             at work on it.
     """
     folder = RunFolder(Storage(normalise(output)))
+    _check_access(folder)
     if is_under_way(folder):
         with held(folder):
             take_over(folder)
@@ -93,6 +94,16 @@ def open_run(
     counts = write_plan(plan, given, folder)
     folder.write_json(PLANNED, {"planned": counts.num_rows, "duplicates": counts.num_duplicates})
     return Run(plan, folder.storage.uri, given.base_uri)
+
+
+def _check_access(folder: RunFolder) -> None:
+    """Wrong credentials are said in seconds, before anything is read, planned or loaded."""
+    try:
+        folder.read_json(RECIPE)
+    except PermissionError as error:
+        raise UsageError(
+            f"{folder.storage.uri}: the output may not be read ({error}): check the credentials"
+        ) from error
 
 
 def _is_planned(folder: RunFolder) -> bool:

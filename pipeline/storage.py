@@ -56,6 +56,7 @@ _TRANSIENT_ERRORS = {
     "aiohttp.client_exceptions.ClientPayloadError",
 }
 """What clients raise that are no `OSError`s; by name, so that a local run imports no client."""
+_NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"}
 _TRANSIENT_HTTP = {408, 429, 500, 502, 503, 504}
 _NUM_ATTEMPTS = 10
 _MAX_WAIT_S = 120
@@ -78,6 +79,7 @@ def _patient(call: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str
 
     Raises:
         StoppedError: an object store has not come back.
+        PermissionError: it refuses access, or there are no credentials to ask with.
     """
     tried = _retried(call)
 
@@ -86,6 +88,8 @@ def _patient(call: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str
         try:
             return tried(uri, *args, **kwargs)
         except Exception as error:
+            if type(error).__name__ in _NO_CREDENTIALS:
+                raise PermissionError(str(error)) from error
             if is_local(uri) or not is_transient(error):
                 raise
             raise StoppedError(f"{uri}: the store does not answer ({error})") from error

@@ -90,8 +90,11 @@ def test_second_runner_is_refused_and_takes_over_when_the_first_dies(given, tmp_
 
 
 @pytest.mark.s3
-def test_wrong_credentials_are_refused_in_seconds(given, s3):
-    environment = {**os.environ, "AWS_SECRET_ACCESS_KEY": "not the secret"}
+@pytest.mark.parametrize("secret", ["not the secret", None])
+def test_wrong_or_no_credentials_are_refused_in_seconds(given, s3, secret):
+    environment = {k: v for k, v in os.environ.items() if k != "AWS_SECRET_ACCESS_KEY"}
+    if secret:
+        environment["AWS_SECRET_ACCESS_KEY"] = secret
     start = time.monotonic()
     refused = subprocess.run(
         _command(given, f"{s3}/run"), env=environment, capture_output=True, text=True, timeout=100
