@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.json as pa_json
-import pyarrow.parquet as pq
 from overpaint.pipeline.errors import UsageError, near_miss
+from overpaint.pipeline.parquet import read_parquet
 from overpaint.pipeline.storage import (
     Storage,
     bare_path,
@@ -120,10 +120,11 @@ def _read(uri: str) -> Input:
 
 
 def _read_table(uri: str) -> pa.Table:
-    data = io.BytesIO(read_uri(uri))
+    read = read_uri(uri)
+    data = io.BytesIO(read)
     try:
         if uri.lower().endswith(".parquet"):
-            return pq.read_table(data)
+            return read_parquet(read)
         if uri.lower().endswith(".csv"):
             # An empty cell is no value; the word "null" or "NA" in a text is a word.
             lines = pa_csv.ParseOptions(newlines_in_values=True)
@@ -141,7 +142,7 @@ def _read_run(storage: Storage) -> pa.Table:
     if not parts:
         raise UsageError(f"{storage.uri}: that run has no manifest yet; finish it first")
     columns = ["key", "edited_uri", "status"]
-    tables = [pq.read_table(io.BytesIO(storage.read(path)), columns=columns) for path in parts]
+    tables = [read_parquet(storage.read(path), columns) for path in parts]
     table = pa.concat_tables(tables).filter(pc.field("status") == "accepted")
     return table.drop_columns(["status"]).rename_columns(["parent_key", "source_uri"])
 

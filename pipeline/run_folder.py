@@ -18,6 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from overpaint.pipeline.parquet import read_parquet
 from overpaint.pipeline.storage import Storage
 
 RECIPE = "recipe.json"
@@ -58,7 +59,7 @@ class RunFolder:
 
     def read_part(self, folder: str, part: int, columns: Sequence[str] | None = None) -> pa.Table:
         """One part of `plan`, `manifest` or `KEPT`."""
-        return _table(self.storage.read(part_path(folder, part)), columns)
+        return read_parquet(self.storage.read(part_path(folder, part)), columns)
 
     def write_part(self, folder: str, part: int, table: pa.Table) -> None:
         """Writes one part in one step."""
@@ -71,7 +72,9 @@ class RunFolder:
 
     def read_results(self, part: int, columns: Sequence[str] | None = None) -> list[pa.Table]:
         """The rows of a part that have ended so far, file by file."""
-        return self.storage.map(lambda p: _table(self.storage.read(p), columns), self.results(part))
+        return self.storage.map(
+            lambda p: read_parquet(self.storage.read(p), columns), self.results(part)
+        )
 
     def write_result(self, part: int, name: str, table: pa.Table) -> None:
         """Commits the rows of one task; the same rows have the same name."""
@@ -93,7 +96,3 @@ def parquet_bytes(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
-
-
-def _table(data: bytes, columns: Sequence[str] | None) -> pa.Table:
-    return pq.read_table(io.BytesIO(data), columns=list(columns) if columns is not None else None)

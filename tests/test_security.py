@@ -1,0 +1,200 @@
+"""What a hostile table, a hostile checkpoint or a curious reader tries, and what comes of it.
+
+SECURITY.md has the table of attacks; what concerns one module alone is tested beside that module.
+"""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from overpaint.jobs.cli import main
+from overpaint.operators.papercut.dataset import write_dataset
+from overpaint.pipeline.storage import Storage
+
+NEGATIVE = """
+[[stage]]
+operator = "overpaint.jobs.bench_overhead:Negative"
+name = "negative"
+batch_ms = 0
+"""
+WEB = """
+[[stage]]
+operator = "fetch"
+allow_http = true
+timeout_s = 5
+attempts = 1
+"""
+SCRIPT = '<script>alert("owned")</script><img src=x onerror=alert(1)>'
+METADATA_HOSTS = (
+    "http://169.254.169.254/latest/meta-data/",
+    "http://[fd00:ec2::254]/latest/meta-data/",
+    "http://[::ffff:169.254.169.254]/latest/meta-data/",
+    "http://2852039166/latest/meta-data/",
+    "http://0xa9fea9fe/latest/meta-data/",
+    "http://127.0.0.1:1/",
+    "http://localhost:1/",
+    "http://10.0.0.1/",
+)
+OUTSIDE = (
+    "file:///etc/passwd",
+    "/etc/passwd",
+    "../../../../../../../../etc/passwd",
+    "images/../../../../../../../../etc/passwd",
+)
+
+
+@pytest.fixture
+def place(tmp_path):
+    write_dataset(tmp_path / "input", rows=3, seed=2)
+    return tmp_path
+
+
+def _run(place, rows, recipe=NEGATIVE):
+    """The manifest's rows by source, of a run over a table of the given rows."""
+    table = place / "input" / "hostile.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = place / "recipe.toml"
+    path.write_text(recipe)
+    given = ["--input", str(table), "--output", str(place / "run"), "--no-ray"]
+    assert main(["run", str(path), *given]) == 0
+    return {r["source_uri"]: r for r in pq.read_table(place / "run" / "manifest").to_pylist()}
+
+
+def _sources(place):
+    return [f"images/{path.name}" for path in sorted((place / "input" / "images").iterdir())]
+
+
+def _texts(folder: Path):
+    """All that a run wrote but pixels, as text; Parquet is read, since it is packed."""
+    for path in folder.rglob("*"):
+        if path.suffix == ".parquet":
+            table = pq.read_table(path)
+            yield f"{table.schema} {table.to_pylist()}"
+        elif path.suffix in (".json", ".html"):
+            yield path.read_text()
+
+
+@pytest.mark.parametrize("uri", OUTSIDE)
+def test_table_reads_no_file_outside_its_folder(place, uri):
+    rows = _run(place, [{"source_uri": uri}, {"source_uri": _sources(place)[0]}])
+    assert rows[uri]["error_code"] == "source_forbidden"
+    assert rows[_sources(place)[0]]["status"] == "accepted"
+    assert not any("root:" in text for text in _texts(place / "run"))
+
+
+@pytest.mark.parametrize("uri", METADATA_HOSTS)
+def test_table_reaches_no_private_address_even_where_the_web_is_allowed(place, uri):
+    rows = _run(place, [{"source_uri": uri}], WEB + NEGATIVE)
+    assert rows[uri]["error_code"] == "source_forbidden"
+
+
+def test_table_reaches_no_web_where_it_is_not_allowed(place):
+    rows = _run(place, [{"source_uri": "http://example.com/a.png"}])
+    assert rows["http://example.com/a.png"]["error_code"] == "source_forbidden"
+
+
+def test_names_in_a_table_cannot_choose_where_is_written(place):
+    row = {
+        "source_uri": _sources(place)[0],
+        "key": "../../../escaped",
+        "edited_uri": "../../escaped.png",
+        "group_id": "../escaped",
+    }
+    before = set(place.rglob("*"))
+    rows = _run(place, [row])
+    written = set(place.rglob("*")) - before
+    allowed = (place / "run", place / "recipe.toml", place / "input" / "hostile.jsonl")
+    assert all(any(path.is_relative_to(root) for root in allowed) for path in written)
+    found = rows[_sources(place)[0]]
+    assert len(found["key"]) == 32
+    assert found["in_edited_uri"] == "../../escaped.png"
+    assert main(["verify", str(place / "run")]) == 0
+
+
+def test_html_of_a_table_is_text_in_the_report(place):
+    source = _sources(place)[0]
+    missing = f"images/{SCRIPT}.png"
+    _run(place, [{"source_uri": source, "instruction": SCRIPT}, {"source_uri": missing}])
+    report = (place / "run" / "report.html").read_text()
+    assert "owned" in report
+    assert '<script>alert("owned")' not in report
+    assert "<img src=x" not in report
+
+
+class Opener:
+    """Unpickled, it writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+@pytest.mark.parametrize("name", ["ray.data.arrow_tensor", "ray.data.arrow_pickled_object"])
+def test_pickle_in_the_metadata_of_parquet_is_never_opened(place, name):
+    opened = place / "opened"
+    extension = {
+        "ARROW:extension:name": name,
+        "ARROW:extension:metadata": pickle.dumps(Opener(opened)),
+    }
+    field = pa.field("payload", pa.binary(), metadata=extension)
+    schema = pa.schema([pa.field("source_uri", pa.string()), field])
+    table = pa.table([[_sources(place)[0]], [pickle.dumps(Opener(opened))]], schema=schema)
+    pq.write_table(table, place / "input" / "hostile.parquet")
+    (place / "recipe.toml").write_text(NEGATIVE)
+    given = ["--input", str(place / "input" / "hostile.parquet"), "--output", str(place / "run")]
+    command = [sys.executable, "-m", "overpaint.jobs.cli", "run", str(place / "recipe.toml")]
+    # In a process of its own, where Ray has taught Arrow its types before the table is read.
+    ran = subprocess.run([*command, *given, "--no-ray"], capture_output=True, timeout=100)
+    assert ran.returncode == 2, ran.stderr
+    assert b"could run code" in ran.stderr
+    assert not opened.exists()
+
+
+def test_pickled_weights_are_refused(place):
+    folder = place / "weights"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "clip"}')
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Opener(place / "opened")))
+    (place / "recipe.toml").write_text(
+        f'{NEGATIVE}[[stage]]\noperator = "score"\ncheckpoint = "{folder}"\n'
+    )
+    given = ["--input", str(place / "input"), "--output", str(place / "run"), "--no-ray"]
+    assert main(["run", str(place / "recipe.toml"), *given]) == 2
+    assert not (place / "opened").exists()
+    assert not (place / "run").exists()
+
+
+@pytest.mark.s3
+def test_secrets_are_in_no_file_and_in_no_word(place, s3, tmp_path):
+    secret = os.environ["AWS_SECRET_ACCESS_KEY"]
+    (place / "recipe.toml").write_text(NEGATIVE)
+    missing = '{"source_uri": "s3://no-such-bucket/a.png"}\n'
+    table = place / "input" / "rows.jsonl"
+    table.write_text(table.read_text() + missing)
+    given = ["--input", str(place / "input"), "--output", f"{s3}/run", "--no-ray"]
+    command = [
+        sys.executable,
+        "-m",
+        "overpaint.jobs.cli",
+        "run",
+        str(place / "recipe.toml"),
+        *given,
+    ]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert ran.returncode == 0, ran.stderr
+    storage = Storage(f"{s3}/run")
+    for path in storage.list():
+        local = tmp_path / "copy" / path
+        local.parent.mkdir(parents=True, exist_ok=True)
+        local.write_bytes(storage.read(path))
+    said = [ran.stdout, ran.stderr, *_texts(tmp_path / "copy")]
+    assert len(said) > 5
+    assert not any(secret in text for text in said)
