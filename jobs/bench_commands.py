@@ -17,6 +17,7 @@ from rich.table import Table
 console = Console(soft_wrap=True, highlight=False)
 bench = App(name="bench", help="Measures what Overpaint costs and reaches, on this machine.")
 
+_WIDTH = 140
 _FAULT_COLUMNS = (
     *("fault", "store", "at", "lost", "duplicated", "redone", "bound", "equal_bytes", "failed"),
     *("seconds", "kept"),
@@ -33,7 +34,7 @@ def register(app: App) -> None:
 def overhead(
     *,
     batch_ms: Annotated[list[float] | None, Parameter(negative="")] = None,
-    rows: tuple[int, int] = (256, 2048),
+    rows: tuple[int, int] = (1024, 3072),
     repeats: int = 3,
     json_file: Json = None,
 ) -> int:
@@ -168,7 +169,8 @@ def _show(rows: Sequence[dict[str, Any]], file: Path | None) -> None:
     table = Table(*rows[0], box=None)
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
-    console.print(table)
+    # Wide enough for every column, also where there is no terminal.
+    console.print(table, width=max(console.width, _WIDTH))
     _write(rows, file)
 
 

@@ -24,8 +24,9 @@ from pydantic import Field
 HOW = """\
 The model sleeps (a GPU at work uses no CPU) and inverts the colours; batches of 8 rows of 64 px.
 Bare loop: one process that reads, decodes, calls the model, encodes PNG and writes. Pipeline: one
-actor on a local Ray, images, results and manifest included. Both on the same two CPUs. Seconds a
-row are a slope between two row counts, so that neither start-up counts; medians of the repeats."""
+actor on a local Ray, images, results, manifest and report included. Both on the same two CPUs.
+Seconds a row are a slope between two row counts, both beyond the 600 rows that a report shows, so
+that neither start-up nor the report's pictures count; medians of the repeats."""
 
 _BATCH = 8
 

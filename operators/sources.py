@@ -55,6 +55,7 @@ class Reader:
     def __init__(self, access: Access) -> None:
         self._access = access
         self._latest: dict[str, bytes | RowError] = {}
+        self._pool = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="fetch")
 
     def read(self, base_uri: str, uris: Sequence[str]) -> list[bytes | RowError]:
         """What lies at each URI, or why it is not to be had.
@@ -67,9 +68,8 @@ class Reader:
         asked = [uri for uri, place in places.items() if place not in self._latest]
         found = {place: self._latest.get(place) for place in places.values()}
         if asked:
-            with ThreadPoolExecutor(min(_NUM_THREADS, len(asked))) as pool:
-                answers = pool.map(partial(self._answer, base_uri), asked)
-                found.update(zip((places[uri] for uri in asked), answers, strict=True))
+            answers = self._pool.map(partial(self._answer, base_uri), asked)
+            found.update(zip((places[uri] for uri in asked), answers, strict=True))
         self._latest = {place: answer for place, answer in found.items() if answer is not None}
         return [self._latest[places[uri]] for uri in uris]
 

@@ -20,7 +20,7 @@ _KEY = re.compile(r"[0-9a-f]{32}")
 _NUM_THREADS = 16
 
 
-class Store(Operator[None]):
+class Store(Operator[ThreadPoolExecutor]):
     """Writes images/<2 hex>/<key>.<format> and masks/<2 hex>/<key>.png, each in one step."""
 
     kind: ClassVar[Kind] = "store"
@@ -48,13 +48,13 @@ class Store(Operator[None]):
         """Where the objects lie, relative to the run folder, and their hashes."""
         return (c.EDITED_URI, c.EDITED_SHA256, c.MASK_URI, MASK_SHA256)
 
-    def load(self) -> None:
-        """Loads nothing."""
+    def load(self) -> ThreadPoolExecutor:
+        """Threads that write at the same time, started once: that takes longer than to write."""
+        return ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="store")
 
-    def run(self, rows: Sequence[Row], model: None) -> list[NewColumns | Rejected]:
+    def run(self, rows: Sequence[Row], model: ThreadPoolExecutor) -> list[NewColumns | Rejected]:
         """Writes each row's objects; writing a row again writes the same bytes."""
-        with ThreadPoolExecutor(min(_NUM_THREADS, len(rows))) as pool:
-            return list(pool.map(_stored, rows))
+        return list(model.map(_stored, rows))
 
 
 def _stored(row: Row) -> NewColumns:

@@ -19,6 +19,12 @@ def row(run_uri: object, number: int, image: bytes, **more: object) -> dict:
     }
 
 
+def stored(rows: list[dict]) -> list:
+    store = Store()
+    with store.load() as threads:
+        return store.run(rows, threads)
+
+
 def files(folder: Path) -> dict[str, bytes]:
     found = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
@@ -27,7 +33,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_store_image_and_mask_lie_under_the_key(tmp_path, noise):
     image, mask = noise(1), encode_mask(np.zeros((2, 2), np.uint8))
     given = row(tmp_path, 0xAB, image, mask_image=mask, image_format="webp")
-    (answer,) = Store().run([given], None)
+    (answer,) = stored([given])
     key = given["key"]
     assert answer == {
         "edited_uri": f"images/00/{key}.webp",
@@ -39,9 +45,7 @@ def test_store_image_and_mask_lie_under_the_key(tmp_path, noise):
 
 
 def test_store_without_a_mask_writes_none(tmp_path, noise):
-    answers = Store().run(
-        [row(tmp_path, 1, noise(1)), row(tmp_path, 2, noise(2), mask_image=None)], None
-    )
+    answers = stored([row(tmp_path, 1, noise(1)), row(tmp_path, 2, noise(2), mask_image=None)])
     assert [answer["mask_uri"] for answer in answers] == [None, None]
     assert [answer["mask_sha256"] for answer in answers] == [None, None]
     assert len(files(tmp_path)) == 2
@@ -49,16 +53,16 @@ def test_store_without_a_mask_writes_none(tmp_path, noise):
 
 def test_store_again_leaves_the_same_bytes_and_nothing_else(tmp_path, noise):
     rows = [row(tmp_path, number, noise(number)) for number in (1, 2)]
-    first = Store().run(rows, None)
+    first = stored(rows)
     before = files(tmp_path)
-    assert Store().run([rows[1], rows[0], rows[0]], None) == [first[1], first[0], first[0]]
+    assert stored([rows[1], rows[0], rows[0]]) == [first[1], first[0], first[0]]
     assert files(tmp_path) == before
 
 
 @pytest.mark.parametrize("key", ["../../escape", "a" * 31, "A" * 32, "0" * 32 + "\n", ""])
 def test_store_key_that_is_no_key_writes_nothing(tmp_path, noise, key):
     with pytest.raises(RowError) as raised:
-        Store().run([{**row(tmp_path, 1, noise(1)), "key": key}], None)
+        stored([{**row(tmp_path, 1, noise(1)), "key": key}])
     assert raised.value.code == "bad_key"
     assert files(tmp_path) == {}
 
@@ -67,5 +71,5 @@ def test_store_key_that_is_no_key_writes_nothing(tmp_path, noise, key):
 def test_store_writes_to_an_object_store(s3, noise):
     from overpaint.pipeline.storage import Storage
 
-    (answer,) = Store().run([row(s3, 1, noise(1))], None)
+    (answer,) = stored([row(s3, 1, noise(1))])
     assert Storage(s3).read(answer["edited_uri"]) == noise(1)
