@@ -103,8 +103,9 @@ def _run(rows: int) -> dict[str, Any]:
             start = time.perf_counter()
             asked = Asked(str(table))
             run = open_run(_plan(), asked, f"{folder}/run", asked.read)
-            execute(run, run_on_ray, Silent())
+            ledger = execute(run, run_on_ray, Silent())
             seconds = time.perf_counter() - start
+    assert ledger.accepted == rows
     quarter = max(1, len(memory) // 4)
     return {
         "rows": rows,
@@ -150,12 +151,16 @@ def _finish(plan: Plan, folder: RunFolder, part: int) -> None:
 
 
 def _linked(given: Path, rows: int) -> Path:
-    """A table of that many rows over a few images; an instruction tells them apart."""
-    names = sorted(path.name for path in (given / "images").iterdir())
+    """A table of that many sources, links to a few images: equal ones would share their edit."""
+    images = sorted((given / "images").iterdir())
+    links = given / "links"
+    sources = [f"links/{index // 1000:04d}/{index:07d}.png" for index in range(rows)]
+    for index, source in enumerate(sources):
+        if index % 1000 == 0:
+            (links / f"{index // 1000:04d}").mkdir(parents=True)
+        (given / source).hardlink_to(images[index % len(images)])
     table = given / "rows.parquet"
-    sources = [f"images/{names[index % len(names)]}" for index in range(rows)]
-    instructions = [f"edit {index}" for index in range(rows)]
-    pq.write_table(pa.table({"source_uri": sources, "instruction": instructions}), table)
+    pq.write_table(pa.table({"source_uri": sources}), table)
     return table
 
 
