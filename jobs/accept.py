@@ -25,7 +25,7 @@ def read_policy(file: str) -> Policy:
     try:
         tables = tomllib.loads(path.read_text())
         return Policy.model_validate(tables.get("policy", tables))
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
         reason = str(error).split("\n", 1)[0]
         raise UsageError(
             f"{file}: not a policy ({reason}); write score = {{ min = 0.2 }}"

@@ -24,13 +24,16 @@ def read_recipe(recipe: str) -> tuple[str, str]:
         recipe: a path that ends in `.toml` or has a folder in it, or the name of a shipped recipe.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or it is no text.
     """
     if recipe.endswith(".toml") or "/" in recipe:
         path = Path(recipe)
         if not path.is_file():
             raise UsageError(f"{recipe}: no such recipe file")
-        return path.read_text(), recipe
+        try:
+            return path.read_text(encoding="utf-8"), recipe
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{recipe}: not TOML: it is no UTF-8 text") from error
     known = shipped()
     if recipe not in known:
         raise UsageError(f"no recipe {recipe!r} comes with Overpaint: {near_miss(recipe, known)}")

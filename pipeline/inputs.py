@@ -120,20 +120,24 @@ def _read(uri: str) -> Input:
 
 
 def _read_table(uri: str) -> pa.Table:
-    read = read_uri(uri)
-    data = io.BytesIO(read)
     try:
-        if uri.lower().endswith(".parquet"):
-            return read_parquet(read)
-        if uri.lower().endswith(".csv"):
-            # An empty cell is no value; the word "null" or "NA" in a text is a word.
-            lines = pa_csv.ParseOptions(newlines_in_values=True)
-            nulls = pa_csv.ConvertOptions(null_values=[""], strings_can_be_null=True)
-            return pa_csv.read_csv(data, parse_options=lines, convert_options=nulls)
-        return pa_json.read_json(data)
-    except pa.ArrowInvalid as error:
+        table = _parsed(read_uri(uri), uri.lower().rsplit(".", 1)[-1])
+        # Arrow decodes names only when they are asked for.
+        return table.rename_columns(table.column_names)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         reason = str(error).split("\n", 1)[0]
         raise UsageError(f"{uri}: cannot be read as a table: {reason}") from error
+
+
+def _parsed(data: bytes, ending: str) -> pa.Table:
+    if ending == "parquet":
+        return read_parquet(data)
+    if ending == "csv":
+        # An empty cell is no value; the word "null" or "NA" in a text is a word.
+        lines = pa_csv.ParseOptions(newlines_in_values=True)
+        nulls = pa_csv.ConvertOptions(null_values=[""], strings_can_be_null=True)
+        return pa_csv.read_csv(io.BytesIO(data), parse_options=lines, convert_options=nulls)
+    return pa_json.read_json(io.BytesIO(data))
 
 
 def _read_run(storage: Storage) -> pa.Table:

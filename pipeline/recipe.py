@@ -47,6 +47,8 @@ def read_toml(text: str, file: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{file}: not TOML: {error}") from error
+    except RecursionError as error:
+        raise UsageError(f"{file}: values are nested too deeply") from error
 
 
 def apply_settings(tables: dict[str, Any], settings: Sequence[str], file: str) -> dict[str, Any]:

@@ -1,0 +1,179 @@
+"""Recipes, policies and tables of any content: a result, or the documented error and no other."""
+
+import json
+import string
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from overpaint.jobs.accept import read_policy
+from overpaint.jobs.recipes import load_plan
+from overpaint.pipeline.errors import UsageError
+from overpaint.pipeline.inputs import read_input
+from overpaint.pipeline.planning import plan_parts
+from overpaint.pipeline.recipe import apply_settings, plan_from_tables, read_toml
+from toy_runs import toy_plan
+
+WORDS = st.sampled_from(
+    [
+        *("name", "row", "stage", "group", "policy", "budget", "limits", "output", "operator"),
+        *("edit", "mask", "score", "ddim", "gpu", "actors", "num_gpus", "candidates", "edits"),
+        *("min", "max", "format", "png", "placement", "method", "batch_size", "../x", "a:b", ""),
+    ]
+)
+LEAVES = st.one_of(
+    WORDS,
+    st.text(max_size=12),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    st.booleans(),
+    st.dates(),
+    st.times(),
+    st.datetimes(),
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.one_of(WORDS, st.text(max_size=6)), inner)
+    ),
+    max_leaves=12,
+)
+QUICK = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def _raises_only_usage_errors(call, *arguments) -> Any:
+    try:
+        return call(*arguments)
+    except UsageError as error:
+        said = str(error).strip()
+    assert said
+    assert "\n" not in said
+    return None
+
+
+@QUICK
+@given(st.dictionaries(st.one_of(WORDS, st.text(max_size=6)), VALUES, max_size=6))
+def test_tables_of_any_shape_are_a_plan_or_a_usage_error(tables):
+    _raises_only_usage_errors(plan_from_tables, tables, "recipe.toml")
+
+
+@QUICK
+@given(
+    st.lists(st.dictionaries(WORDS, VALUES, max_size=5), max_size=3),
+    st.dictionaries(WORDS, VALUES, max_size=3),
+)
+def test_stages_of_any_fields_are_a_plan_or_a_usage_error(stages, row):
+    named = [{"operator": "edit", **stage} for stage in stages]
+    _raises_only_usage_errors(plan_from_tables, {"stage": named, "row": row}, "recipe.toml")
+
+
+@QUICK
+@given(st.text(alphabet=string.printable, max_size=80))
+def test_text_of_any_kind_is_toml_or_a_usage_error(text):
+    _raises_only_usage_errors(read_toml, text, "recipe.toml")
+
+
+@QUICK
+@given(st.binary(max_size=60))
+def test_recipe_file_of_any_bytes_is_a_plan_or_a_usage_error(tmp_path, data):
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(data)
+    _raises_only_usage_errors(load_plan, str(path))
+
+
+@QUICK
+@given(st.lists(st.text(max_size=30), max_size=3))
+def test_settings_of_any_text_are_applied_or_a_usage_error(given_settings):
+    tables = {"stage": [{"operator": "edit"}]}
+    _raises_only_usage_errors(apply_settings, tables, given_settings, "recipe.toml")
+
+
+@QUICK
+@given(st.binary(max_size=60))
+def test_policy_file_of_any_bytes_is_a_policy_or_a_usage_error(tmp_path, data):
+    path = tmp_path / "policy.toml"
+    path.write_bytes(data)
+    _raises_only_usage_errors(read_policy, str(path))
+
+
+@QUICK
+@given(st.binary(max_size=200), st.sampled_from(["csv", "jsonl", "parquet"]))
+def test_table_file_of_any_bytes_is_a_table_or_a_usage_error(tmp_path, data, ending):
+    path = tmp_path / f"rows.{ending}"
+    path.write_bytes(data)
+    _raises_only_usage_errors(read_input, str(path))
+
+
+NAMES = st.one_of(
+    st.sampled_from(
+        ["source_uri", "instruction", "seed", "key", "candidate", "in_x", "status", ""]
+    ),
+    st.text(max_size=8),
+)
+CELLS = st.one_of(
+    st.none(),
+    st.text(max_size=10),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(),
+    st.booleans(),
+    st.binary(max_size=6),
+    st.lists(st.integers(-5, 5), max_size=3),
+    st.dictionaries(st.sampled_from("ab"), st.integers(-5, 5), min_size=1),
+)
+
+
+def _planned(path: Path) -> None:
+    found = _raises_only_usage_errors(read_input, str(path))
+    if found is None:
+        return
+    plan = toy_plan(row={"instruction": "paint"})
+    parts = _raises_only_usage_errors(lambda: list(plan_parts(plan, found)))
+    keys = [key for table, _ in parts or [] for key in table["key"].to_pylist()]
+    assert len(set(keys)) == len(keys)
+    assert all(len(key) == 32 and set(key) <= set("0123456789abcdef") for key in keys)
+
+
+@QUICK
+@given(st.data())
+def test_parquet_of_any_types_is_planned_or_a_usage_error(tmp_path, data):
+    num_rows = data.draw(st.integers(0, 4))
+    names = data.draw(st.lists(NAMES, max_size=4))
+    columns = []
+    for _ in names:
+        try:
+            columns.append(pa.array([data.draw(CELLS) for _ in range(num_rows)]))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+            columns.append(pa.nulls(num_rows))
+    names.append("source_uri")
+    columns.append(pa.array([data.draw(st.text(max_size=8)) for _ in range(num_rows)], pa.string()))
+    try:
+        table = pa.Table.from_arrays(columns, names=names)
+        pq.write_table(table, tmp_path / "rows.parquet")
+    except (UnicodeEncodeError, pa.ArrowException):
+        return
+    _planned(tmp_path / "rows.parquet")
+
+
+@QUICK
+@given(st.lists(st.dictionaries(NAMES, CELLS.filter(lambda cell: not isinstance(cell, bytes)))))
+def test_jsonl_of_any_cells_is_planned_or_a_usage_error(tmp_path, rows):
+    lines = [json.dumps({"source_uri": "a.png", **row}) for row in rows]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    _planned(tmp_path / "rows.jsonl")
+
+
+@pytest.mark.parametrize("depth", [100, 5000])
+@pytest.mark.parametrize("ending", ["jsonl", "toml"])
+def test_deep_nesting_is_a_usage_error(tmp_path, depth, ending):
+    text = "[" * depth + "]" * depth
+    if ending == "toml":
+        _raises_only_usage_errors(read_toml, f"a = {text}", "recipe.toml")
+    else:
+        (tmp_path / "rows.jsonl").write_text(f'{{"source_uri": "a.png", "x": {text}}}\n')
+        _planned(tmp_path / "rows.jsonl")
