@@ -197,6 +197,8 @@ class GroupWorker:
         with self._attempts.of_row(row["key"]) as earlier:
             if earlier < self._run.plan.limits.max_attempts:
                 return self._together([row], kept)
+        if row.get(c.EDITED_URI.name) is None:  # or an earlier group has stored it, and named it
+            self._run.folder.remove_objects(row["key"], self._run.plan.image_format)
         message = f"its worker died {earlier} times while the row was alone in it"
         ending = {"status": FAILED, "stage": self._group, "error_code": "worker_died"}
         return Ran([{**row, **ending, "error_message": message}], {})

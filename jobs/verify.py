@@ -17,7 +17,15 @@ from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.identity import sha256
 from overpaint.pipeline.lease import LEASE
 from overpaint.pipeline.manifest import Ledger, count
-from overpaint.pipeline.run_folder import RECIPE, SUCCESS, WORK, RunFolder, part_path
+from overpaint.pipeline.run_folder import (
+    RECIPE,
+    SUCCESS,
+    WORK,
+    RunFolder,
+    image_path,
+    mask_path,
+    part_path,
+)
 
 _COLUMNS = ("key", "status", "edited_uri", "edited_sha256", "mask_uri", "mask_sha256")
 _OBJECTS = {"edited_uri": "edited_sha256", "mask_uri": "mask_sha256"}
@@ -126,8 +134,8 @@ class Scan:
 
     def _without_rows(self, number: int, keys: list[str], problems: list[Problem]) -> Part:
         """A part whose rows are still to end: what they have stored is no orphan."""
-        self._wanted.add(f"images/{key[:2]}/{key}.{self._format}" for key in keys)
-        self._wanted.add(f"masks/{key[:2]}/{key}.png" for key in keys)
+        self._wanted.add(image_path(key, self._format) for key in keys)
+        self._wanted.add(mask_path(key) for key in keys)
         return Part(number, problems, Ledger(len(keys)))
 
     def _fits(self, schema: pa.Schema) -> bool:

@@ -11,6 +11,7 @@ from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.identity import sha256
 from overpaint.pipeline.operator import SPEED_ONLY, Kind, NewColumns, Operator, Rejected
+from overpaint.pipeline.run_folder import image_path, mask_path
 from overpaint.pipeline.storage import Storage
 from pydantic import Field
 
@@ -64,8 +65,8 @@ def _stored(row: Row) -> NewColumns:
     edited: bytes = row[c.EDITED_IMAGE.name]
     mask: bytes | None = row.get(c.MASK_IMAGE.name)
     storage = Storage(row[c.RUN_URI.name])
-    edited_uri = f"images/{key[:2]}/{key}.{row[c.IMAGE_FORMAT.name]}"
-    mask_uri = f"masks/{key[:2]}/{key}.png" if mask is not None else None
+    edited_uri = image_path(key, row[c.IMAGE_FORMAT.name])
+    mask_uri = mask_path(key) if mask is not None else None
     # The image last: where it lies, its mask lies too.
     if mask_uri is not None and mask is not None:
         storage.write(mask_uri, mask)

@@ -17,7 +17,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from overpaint.pipeline.errors import UsageError
+from overpaint.pipeline.errors import StoppedError, UsageError
 from overpaint.pipeline.run_folder import WORK, RunFolder
 from overpaint.pipeline.storage import Storage, is_local
 
@@ -103,14 +103,25 @@ class _Lease:
             time.sleep(self._timing.heartbeat_s / 4)
 
     def keep(self) -> None:
-        """Renews the claim until it is stopped; a runner whose claim was taken over stops."""
+        """Renews the claim until it is stopped; a runner whose claim was taken over stops.
+
+        While the store does not answer the claim can't be renewed: once it is back, it is seen
+        whether another has taken over.
+        """
         while not self.stopped.wait(self._timing.heartbeat_s):
-            found = self._folder.read_json(LEASE)
-            if found is not None and found.get("holder") != self._holder:
-                log.error("another runner took this run over: %s", found)
-                _thread.interrupt_main()
-                return
-            self._folder.storage.write(LEASE, self._claim())
+            try:
+                self._renew()
+            except (StoppedError, OSError) as error:
+                log.warning("the lease could not be renewed: %s", error)
+
+    def _renew(self) -> None:
+        found = self._folder.read_json(LEASE)
+        if found is not None and found.get("holder") != self._holder:
+            log.error("another runner took this run over: %s", found)
+            self.stopped.set()
+            _thread.interrupt_main()
+            return
+        self._folder.storage.write(LEASE, self._claim())
 
     def give_back(self) -> None:
         """Removes the claim where it is still ours."""

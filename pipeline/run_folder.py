@@ -12,6 +12,7 @@ _work/kept/part-00000.parquet  what an earlier form of the run had answered for 
 
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ SUCCESS = "_SUCCESS.json"
 WORK = "_work"
 PLANNED = f"{WORK}/planned.json"
 KEPT = f"{WORK}/kept"
+_PART_NAME = re.compile(r"part-(\d+)\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +53,7 @@ class RunFolder:
     def parts(self, folder: str) -> list[int]:
         """The numbers of the parts in `plan`, `manifest` or `KEPT`, in order."""
         names = (path.rsplit("/", 1)[-1] for path in self.storage.list(folder))
-        return sorted(
-            int(name[5:-8])
-            for name in names
-            if name.startswith("part-") and name.endswith(".parquet")
-        )
+        return sorted(int(found[1]) for name in names if (found := _PART_NAME.fullmatch(name)))
 
     def read_part(self, folder: str, part: int, columns: Sequence[str] | None = None) -> pa.Table:
         """One part of `plan`, `manifest` or `KEPT`."""
@@ -81,6 +79,10 @@ class RunFolder:
         path = f"{WORK}/results/part-{part:05d}/{name}.parquet"
         self.storage.write(path, parquet_bytes(table))
 
+    def remove_objects(self, key: str, image_format: str) -> None:
+        """Removes what a row may have stored."""
+        self.storage.remove([image_path(key, image_format), mask_path(key)])
+
     def remove_results(self, part: int) -> None:
         """Removes the result files of a part."""
         self.storage.remove_tree(f"{WORK}/results/part-{part:05d}")
@@ -89,6 +91,16 @@ class RunFolder:
 def part_path(folder: str, part: int) -> str:
     """Where a part lies."""
     return f"{folder}/part-{part:05d}.parquet"
+
+
+def image_path(key: str, image_format: str) -> str:
+    """Where a row's edited image lies: spread over 256 prefixes."""
+    return f"images/{key[:2]}/{key}.{image_format}"
+
+
+def mask_path(key: str) -> str:
+    """Where a row's mask lies."""
+    return f"masks/{key[:2]}/{key}.png"
 
 
 def parquet_bytes(table: pa.Table) -> bytes:

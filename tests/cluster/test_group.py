@@ -5,6 +5,7 @@ import pytest
 from overpaint.cluster.group import SUMMARY, GroupWorker
 from overpaint.cluster.local import run_local
 from overpaint.pipeline.manifest import Ledger, result_name
+from overpaint.pipeline.run_folder import image_path
 from overpaint.pipeline.tasks import Task, remaining
 from toy_runs import (
     TWO_GROUPS,
@@ -154,6 +155,7 @@ def test_group_row_that_was_alone_in_its_worker_too_often_fails(started, undistu
     storage.write(f"_work/attempts/all/task-{result_name(keys)}/0", b"")
     for attempt in range(2):
         storage.write(f"_work/attempts/all/row-{keys[1]}/{attempt}", b"")
+    storage.write(image_path(keys[1], "png"), b"what it stored before its worker died")
     everything(run)
     finish(run)
     row = manifest_rows(run.folder)[1]

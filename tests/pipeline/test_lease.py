@@ -4,12 +4,13 @@ import json
 import multiprocessing
 import os
 import platform
+import time
 
 import pytest
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.lease import LEASE, Timing, has_conditional_writes, held
 from overpaint.pipeline.run_folder import RunFolder
-from overpaint.pipeline.storage import Storage
+from overpaint.pipeline.storage import Storage, local_path
 
 QUICK = Timing(heartbeat_s=0.05, expiry_s=0.5, settle_s=0.05)
 
@@ -22,6 +23,13 @@ def folder(tmp_path):
 def _is_refused(folder):
     with pytest.raises(UsageError, match="another runner"), held(folder, QUICK):
         pass
+
+
+def _wait_for(is_so):
+    deadline = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_second_runner_is_refused_and_comes_in_after_the_first(folder):
@@ -46,6 +54,19 @@ def test_silent_runner_of_another_machine_is_taken_over(folder):
     folder.write_json(LEASE, {"holder": "far", "host": "elsewhere", "pid": 1, "beat": 3})
     with held(folder, QUICK):
         assert folder.read_json(LEASE)["host"] == platform.node()
+
+
+def test_runner_holds_on_while_the_lease_cannot_be_read(folder, caplog):
+    with held(folder, QUICK):
+        path = local_path(folder.storage.at(LEASE))
+        claim = path.read_bytes()
+        path.unlink()
+        path.mkdir()
+        _wait_for(lambda: "could not be renewed" in caplog.text)
+        path.rmdir()
+        path.write_bytes(claim)
+        _wait_for(lambda: path.read_bytes() != claim)
+        _is_refused(folder)
 
 
 @pytest.mark.s3
