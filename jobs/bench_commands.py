@@ -141,6 +141,7 @@ def checkpoints(
     scenes: int = 512,
     folder: Path | None = None,
     sheets: Path | None = None,
+    cards: bool = False,
     json_file: Json = None,
 ) -> int:
     """Measures the papercut checkpoints on unseen scenes, beside what they are to reach.
@@ -150,9 +151,10 @@ def checkpoints(
         scenes: How many scenes, edits or pairs each.
         folder: Where the checkpoints are; the package's own where none is given.
         sheets: A folder for sample sheets; beside json_file where none is given.
+        cards: Write the figures into the checkpoints' model cards.
         json_file: A file for the figures.
     """
-    from overpaint.jobs.training.bench import measure_checkpoints
+    from overpaint.jobs.training.bench import measure_checkpoints, write_cards
 
     place = folder or Path(str(files("overpaint.operators.papercut"))) / "checkpoints"
     if sheets is None and json_file is not None:
@@ -161,6 +163,8 @@ def checkpoints(
         rows = measure_checkpoints(place, only or (), num_scenes=scenes, sheets=sheets)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if cards:
+        write_cards(place, rows)
     _show(rows, json_file)
     return 0
 

@@ -2,12 +2,13 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from overpaint.jobs.training.evaluate import BARS, MEASURES, Place, measure
+from overpaint.jobs.training.model_card import write_model_card
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,18 @@ def measure_checkpoints(
     with TemporaryDirectory() as caches:
         place = Place(checkpoints, Path(caches), num_scenes)
         return [row for name in names or MEASURES for row in _rows(name, place, sheets)]
+
+
+def write_cards(checkpoints: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write what was measured into the model card of each checkpoint that was.
+
+    Args:
+        checkpoints: Folder with one folder a checkpoint.
+        rows: As `measure_checkpoints` returns them.
+    """
+    for name in dict.fromkeys(row["checkpoint"] for row in rows):
+        figures = [row for row in rows if row["checkpoint"] == name]
+        write_model_card(checkpoints / name, figures)
 
 
 def _rows(name: str, place: Place, sheets: Path | None) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ from overpaint.jobs.training.loop import Moment, Schedule
 from overpaint.jobs.training.text_to_image import SHARP_PHASE, add_noise, noise_weights
 from overpaint.jobs.training.vae import encode
 from overpaint.jobs.training.vocabulary import token_table
-from overpaint.jobs.training.weights import half_copy, name_float32
+from overpaint.jobs.training.weights import half_copy, tidy_configs
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
@@ -175,7 +175,7 @@ def save_editor(pipeline: StableDiffusionInstructPix2PixPipeline, folder: Path) 
         half_copy(pipeline.unet),
         pipeline.scheduler,
     ).save_pretrained(folder)
-    name_float32(folder)
+    tidy_configs(folder)
 
 
 @torch.no_grad()

@@ -38,6 +38,7 @@ MAX_TOKENS = 192
 MAX_ANSWER_TOKENS = 12
 _PATCH_PX = 8
 _NUM_IMAGE_TOKENS = 64
+_END_OF_IMAGES = 1 + 2 * _NUM_IMAGE_TOKENS
 _SPREAD = 6.0
 _NUM_SHOWN = 12
 
@@ -119,7 +120,10 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgeTrainee:
-    """The judge in training: next-word loss on the answer alone.
+    """The judge in training: next-word loss on the answer, and on what was asked if it was done.
+
+    Guessing what was asked from the two images is the skill that an answer needs, and tells far
+    more of a pair than four scores do; it costs nothing, as the words are read anyway.
 
     A score's neighbours count as partly right, so widely that a judge which can't tell a good edit
     from a bad one answers with the middle, and its words rank edits by how sure it is. In half of
@@ -127,7 +131,7 @@ class JudgeTrainee:
     A batch holds edits with all of their pairs, so that likes are told apart.
 
     `train` and `test` hold `source`, `edited`, the instruction, the answer and the outcome;
-    `texts_nt` has the tokens of prompts and answers, `is_answer_nt` says which are the answer's,
+    `texts_nt` has the tokens of prompts and answers, `is_learnt_nt` says which have a loss,
     `rightness_vv` how right each token is in place of another.
     """
 
@@ -136,7 +140,7 @@ class JudgeTrainee:
     train: Cache
     test: Cache
     texts_nt: Tensor
-    is_answer_nt: Tensor
+    is_learnt_nt: Tensor
     rightness_vv: Tensor
     schedule: Schedule
     name: str = "judge"
@@ -147,29 +151,29 @@ class JudgeTrainee:
         return {"judge": self.judge}
 
     def loss(self, moment: Moment) -> Tensor:
-        """Cross-entropy of the answer's words on a batch of pairs."""
+        """Cross-entropy of the words to be learnt on a batch of pairs."""
         num_edits = max(1, self.schedule.batch_size // PAIRS_AN_EDIT)
         edits = np.sort(moment.rng.integers(len(self.train) // PAIRS_AN_EDIT, size=num_edits))
         picks = (edits[:, None] * PAIRS_AN_EDIT + np.arange(PAIRS_AN_EDIT)).ravel()
         pixels = _pixels(self.train, picks, moment.device)
         tokens_nt = self.texts_nt[picks].to(moment.device)
-        is_answer_nt = self.is_answer_nt[picks].to(moment.device)
+        is_learnt_nt = self.is_learnt_nt[picks].to(moment.device)
         padding = int(self.processor.tokenizer.pad_token_id)
         logits = self.judge(
-            input_ids=self._with_other_scores(tokens_nt, is_answer_nt, moment),
+            input_ids=self._with_other_scores(tokens_nt, moment),
             attention_mask=(tokens_nt != padding).long(),
             pixel_values=pixels,
         ).logits
-        said = is_answer_nt[:, 1:]
+        said = is_learnt_nt[:, 1:]
         guesses = logits[:, :-1][said].float().log_softmax(-1)
         return -(self.rightness_vv[tokens_nt[:, 1:][said]] * guesses).sum(-1).mean()
 
-    def _with_other_scores(self, tokens_nt: Tensor, is_answer_nt: Tensor, moment: Moment) -> Tensor:
+    def _with_other_scores(self, tokens_nt: Tensor, moment: Moment) -> Tensor:
         """The tokens, with scores drawn by chance in half of the answers."""
         scores = torch.tensor(score_tokens(self.processor.tokenizer), device=tokens_nt.device)
         drawn = torch.from_numpy(moment.rng.integers(len(scores), size=tokens_nt.shape))
         others = torch.from_numpy(moment.rng.random((len(tokens_nt), 1)) < 0.5)
-        swapped = torch.isin(tokens_nt, scores) & is_answer_nt & others.to(tokens_nt.device)
+        swapped = torch.isin(tokens_nt, scores) & others.to(tokens_nt.device)
         return torch.where(swapped, scores[drawn.to(tokens_nt.device)], tokens_nt)
 
     def export(self, folder: Path) -> None:
@@ -191,7 +195,7 @@ class JudgeTrainee:
 
 
 def text_tables(cache: Cache, processor: Any) -> tuple[Tensor, Tensor]:
-    """Tokens NT of prompts with their answers, padded on the right; which are the answer's."""
+    """Tokens NT of prompts with their answers, padded on the right; which of them are learnt."""
     tokenizer = processor.tokenizer
     prompts = [user_turn(processor, entry["instruction"]) for entry in cache.texts]
     prompts = [text.replace("<image>", "<image>" * _NUM_IMAGE_TOKENS) for text in prompts]
@@ -200,11 +204,13 @@ def text_tables(cache: Cache, processor: Any) -> tuple[Tensor, Tensor]:
     said = tokenizer(answers, add_special_tokens=False)["input_ids"]
     longest = max(len(a) + len(b) for a, b in zip(asked, said, strict=True))
     texts_nt = torch.full((len(asked), longest), int(tokenizer.pad_token_id))
-    is_answer_nt = torch.zeros((len(asked), longest), dtype=torch.bool)
+    is_learnt_nt = torch.zeros((len(asked), longest), dtype=torch.bool)
     for i, (question, answer) in enumerate(zip(asked, said, strict=True)):
-        texts_nt[i, : len(question) + len(answer)] = torch.tensor(question + answer)
-        is_answer_nt[i, len(question) : len(question) + len(answer)] = True
-    return texts_nt, is_answer_nt
+        end = len(question) + len(answer)
+        is_done = cache.texts[i]["outcome"] in ("true", "over-edited")
+        texts_nt[i, :end] = torch.tensor(question + answer)
+        is_learnt_nt[i, _END_OF_IMAGES if is_done else len(question) : end] = True
+    return texts_nt, is_learnt_nt
 
 
 def rightness(tokenizer: Any) -> Tensor:

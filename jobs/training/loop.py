@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from overpaint.jobs.training.history import Training, name_of, write_history
 from PIL import Image
 from torch import Tensor, nn
 
@@ -135,7 +136,15 @@ def resolve_device(device: str) -> torch.device:
 
 
 def run_training(
-    trainee: Trainee, *, out: Path, state: Path, budget: Budget, device: torch.device, seed: int
+    trainee: Trainee,
+    *,
+    out: Path,
+    state: Path,
+    budget: Budget,
+    device: torch.device,
+    seed: int,
+    earlier: Sequence[Training] = (),
+    num_examples: int = 0,
 ) -> Outcome:
     """Train until the budget is used, then export the averaged weights to `out`.
 
@@ -146,8 +155,11 @@ def run_training(
         budget: Steps or minutes in all, earlier parts of the run included.
         device: Where the modules are trained.
         seed: With the step, decides what a step draws.
+        earlier: The trainings that the first weights come from.
+        num_examples: Drawn examples that steps pick from.
     """
     run = _Run.start(trainee, state, device)
+    run.earlier, run.num_examples = earlier, num_examples
     try:
         loss = _take_steps(run, budget, out, seed)
     except KeyboardInterrupt:
@@ -186,6 +198,8 @@ class _Run:
         self.device = device
         self.step = 0
         self.seconds = 0.0
+        self.earlier: Sequence[Training] = ()
+        self.num_examples = 0
         self.mean_loss = math.nan
         self.learning_rate = 0.0
         self.modules = nn.ModuleDict(dict(trainee.modules)).to(device).train()
@@ -249,6 +263,7 @@ class _Run:
             with replaced(out) as folder:
                 folder.mkdir()
                 self.trainee.export(folder)
+                write_history(folder, [*self.earlier, self._training()])
             self.record(**self.trainee.quality(self.device))
             sheet = self.trainee.sheet(self.device)
             sheet.save(self.folder / "sheets" / f"{self.step:06d}.png")
@@ -266,6 +281,16 @@ class _Run:
             yield
         finally:
             _copy(trained, self.parameters)
+
+    def _training(self) -> Training:
+        return Training(
+            steps=self.step,
+            minutes=round(self.seconds / 60, 1),
+            batch_size=self.trainee.schedule.batch_size,
+            learning_rate=self.trainee.schedule.learning_rate,
+            examples=self.num_examples,
+            device=name_of(self.device),
+        )
 
     def _state(self) -> dict[str, Any]:
         return {

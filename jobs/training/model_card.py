@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from overpaint.jobs.training.history import read_history
 from safetensors import safe_open
 
 _ABOUT: dict[str, tuple[str, str, str]] = {
@@ -51,7 +52,8 @@ _ABOUT: dict[str, tuple[str, str, str]] = {
         "LlavaForConditionalGeneration",
         "Sees source and edited image and the instruction, and scores the edit.",
         "Starts from clipseg's vision transformer and with heads that compare the two images. "
-        "Next-word loss on the answer, scores near the true one counted as partly right, so that "
+        "Next-word loss on the instruction where it was done and on the answer, "
+        "scores near the true one counted as partly right, so that "
         "doubt reads as a middling score; true, failed, no-op, over-edited and unrelated edits of "
         "the 12 types, clean, soft, blurred and noisy.",
     ),
@@ -74,15 +76,14 @@ answer is `accuracy: 9 preservation: 8 quality: 9 realism: 9`, each from 0 to 10
 }
 
 
-def write_model_card(folder: Path, figures: Sequence[Mapping[str, Any]], history: str) -> None:
+def write_model_card(folder: Path, figures: Sequence[Mapping[str, Any]]) -> None:
     """Write `README.md` into a checkpoint's folder.
 
     Args:
         folder: Folder of the checkpoint; its name says which one it is.
         figures: Rows of `overpaint bench checkpoints`, those of this checkpoint alone.
-        history: Data, steps and minutes of its trainings and the machine, in sentences.
     """
-    kind, purpose, training = _ABOUT[folder.name]
+    kind, purpose, method = _ABOUT[folder.name]
     lines = [
         f"# papercut {folder.name}",
         "",
@@ -91,8 +92,10 @@ def write_model_card(folder: Path, figures: Sequence[Mapping[str, Any]], history
         *_USE.get(folder.name, "").rstrip().split("\n"),
         "",
         "## Training",
-        training,
-        history,
+        method,
+        "",
+        *(f"- {training}" for training in read_history(folder)),
+        "",
         f"From nothing: `overpaint train {folder.name} --minutes M`. Further from here:",
         "the same with `--start`, the folder of all checkpoints.",
         "",

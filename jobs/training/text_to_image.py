@@ -26,7 +26,7 @@ from overpaint.jobs.training.clip import Captions
 from overpaint.jobs.training.loop import Moment, Schedule
 from overpaint.jobs.training.vae import encode
 from overpaint.jobs.training.vocabulary import token_table
-from overpaint.jobs.training.weights import half_copy, name_float32
+from overpaint.jobs.training.weights import half_copy, tidy_configs
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
@@ -178,7 +178,7 @@ def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
         half_copy(pipeline.unet),
         pipeline.scheduler,
     ).save_pretrained(folder)
-    name_float32(folder)
+    tidy_configs(folder)
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from overpaint.jobs.training.examples import EVERYTHING, Mixture
+from overpaint.jobs.training.history import read_history
 from overpaint.jobs.training.loop import (
     Budget,
     Outcome,
@@ -94,6 +95,8 @@ def train(
         budget=Budget(steps=steps, minutes=minutes),
         device=place.device,
         seed=seed,
+        earlier=read_history(start / name) if start else (),
+        num_examples=num_drawn,
     )
 
 

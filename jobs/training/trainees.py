@@ -154,7 +154,7 @@ def _judge(place: Workplace) -> Trainee:
     train, test = place.split("pairs", pair_example)
     tokenizer = chat_tokenizer([*sorted(LEXICON), *ANSWER_WORDS], max_tokens=MAX_TOKENS)
     processor = build_processor(tokenizer)
-    texts_nt, is_answer_nt = text_tables(train, processor)
+    texts_nt, is_learnt_nt = text_tables(train, processor)
     judge = build_judge(tokenizer)
     clipseg = CLIPSegForImageSegmentation.from_pretrained(existing(place.checkpoints / "clipseg"))
     start_judge(judge, clipseg.clip, pictures.to_tensor(train.arrays["source"][:64]))
@@ -164,7 +164,7 @@ def _judge(place: Workplace) -> Trainee:
         train=train,
         test=test,
         texts_nt=texts_nt,
-        is_answer_nt=is_answer_nt,
+        is_learnt_nt=is_learnt_nt,
         rightness_vv=rightness(tokenizer).to(place.device),
         schedule=place.scheduled(Schedule(batch_size=32, learning_rate=1e-3, warmup_steps=200)),
     )

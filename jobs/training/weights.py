@@ -28,21 +28,21 @@ def save_half(module: Any, folder: Path) -> None:
     configuration names float32.
     """
     half_copy(module).save_pretrained(folder)
-    name_float32(folder)
+    tidy_configs(folder)
 
 
-def name_float32(folder: Path) -> None:
-    """Make the configurations in and below `folder` ask for float32 weights."""
+def tidy_configs(folder: Path) -> None:
+    """Make the configurations in and below `folder` ask for float32 and name no folder of here."""
     for path in folder.rglob("config.json"):
-        config = json.loads(path.read_text())
-        if "dtype" in config:
-            path.write_text(json.dumps(_with_float32(config), indent=2, sort_keys=True) + "\n")
+        config = _tidy(json.loads(path.read_text()))
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def _with_float32(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {
-            key: "float32" if key == "dtype" and entry else _with_float32(entry)
-            for key, entry in value.items()
-        }
-    return value
+def _tidy(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: "float32" if key == "dtype" and entry else _tidy(entry)
+        for key, entry in value.items()
+        if key != "_name_or_path"
+    }

@@ -12,6 +12,7 @@ from diffusers import (
     StableDiffusionInstructPix2PixPipeline,
     StableDiffusionPipeline,
 )
+from overpaint.jobs.training.history import read_history
 from overpaint.jobs.training.loop import Outcome, Schedule
 from overpaint.jobs.training.train import CHECKPOINTS, train
 from overpaint.operators import sam
@@ -61,6 +62,12 @@ def test_train_every_checkpoint_is_fp16_on_disk_and_loads_in_float32(trained: Pa
         p.numel() for p in CLIPModel.from_pretrained(trained / "clip").parameters()
     )
     assert sizes["model.safetensors"] < 2.2 * num_parameters
+
+
+def test_train_configurations_name_no_folder_of_the_machine(trained: Path) -> None:
+    texts = [path.read_text() for path in trained.rglob("*.json")]
+    assert texts
+    assert not any(str(trained.parent) in text for text in texts)
 
 
 def test_train_text_to_image_pipeline_draws_from_a_prompt(trained: Path) -> None:
@@ -160,6 +167,7 @@ def test_train_start_begins_with_the_weights_of_a_checkpoint(tmp_path: Path) -> 
     )
     after = AutoencoderKL.from_pretrained(tmp_path / "further" / "vae")
     assert after.config["scaling_factor"] == before.config["scaling_factor"]
+    assert [training.steps for training in read_history(tmp_path / "further" / "vae")] == [3, 2]
     pairs = [
         (name, torch.equal(weights, after.state_dict()[name]))
         for name, weights in before.state_dict().items()

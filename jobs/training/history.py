@@ -1,0 +1,65 @@
+"""How a checkpoint came about: `training.jsonl` in its folder, one line for each training."""
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+_FILE = "training.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """One training of a checkpoint, on top of those before.
+
+    Attributes:
+        steps: Optimizer steps.
+        minutes: Wall-clock time of the steps.
+        batch_size: Examples a step.
+        learning_rate: Peak of the schedule.
+        examples: Drawn examples that steps picked from.
+        device: Where, such as `NVIDIA H100` or `1 thread of x86_64`.
+        note: What else differed, such as parts that were at rest.
+    """
+
+    steps: int
+    minutes: float
+    batch_size: int
+    learning_rate: float
+    examples: int
+    device: str
+    note: str = ""
+
+    def __str__(self) -> str:
+        also = f"; {self.note}" if self.note else ""
+        return (
+            f"{self.steps:,} steps of {self.batch_size} in {self.minutes:.0f} minutes on "
+            f"{self.device}, from {self.examples:,} drawn examples, learning rate "
+            f"{self.learning_rate:g}{also}"
+        )
+
+
+def read_history(folder: Path) -> list[Training]:
+    """The trainings of the checkpoint in a folder, the first one first; none where none is told."""
+    path = folder / _FILE
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [Training(**json.loads(line)) for line in lines]
+
+
+def write_history(folder: Path, trainings: Sequence[Training]) -> None:
+    """Writes what `read_history` reads."""
+    lines = [json.dumps(asdict(training)) + "\n" for training in trainings]
+    (folder / _FILE).write_text("".join(lines), encoding="utf-8")
+
+
+def name_of(device: torch.device) -> str:
+    """A device in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    number = torch.get_num_threads()
+    return f"{number} {'thread' if number == 1 else 'threads'} of {platform.machine()}"
