@@ -22,11 +22,11 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_instruct_pix
 from numpy.typing import NDArray
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.cache import Cache, Example
+from overpaint.jobs.training.latent_pipelines import build_pipeline, save_pipeline
 from overpaint.jobs.training.loop import Moment, Schedule
 from overpaint.jobs.training.text_to_image import SHARP_PHASE, add_noise, noise_weights
 from overpaint.jobs.training.vae import encode
 from overpaint.jobs.training.vocabulary import token_table
-from overpaint.jobs.training.weights import half_copy, tidy_configs
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
@@ -117,7 +117,7 @@ class InstructionTrainee:
 
     def export(self, folder: Path) -> None:
         """Write the whole pipeline, the vae included."""
-        save_editor(self.pipeline(), folder)
+        save_pipeline(self.pipeline(), folder)
 
     def quality(self, device: torch.device) -> dict[str, float]:
         """Median gain, and share of gains of 0.5 or more, of a few unseen edits, few steps each."""
@@ -144,38 +144,14 @@ class InstructionTrainee:
 
     def pipeline(self) -> StableDiffusionInstructPix2PixPipeline:
         """The pipeline around the modules in training."""
-        return build_editor(self.vae, self.text_encoder, self.tokenizer, self.unet, self.scheduler)
-
-
-def build_editor(
-    vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, scheduler: Any
-) -> StableDiffusionInstructPix2PixPipeline:
-    """StableDiffusionInstructPix2PixPipeline without a safety checker."""
-    parts: dict[str, Any] = {
-        "vae": vae,
-        "text_encoder": text_encoder,
-        "tokenizer": tokenizer,
-        "unet": unet,
-        "scheduler": scheduler,
-        "safety_checker": None,
-        "feature_extractor": None,
-        "requires_safety_checker": False,
-    }
-    pipeline = StableDiffusionInstructPix2PixPipeline(**parts)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def save_editor(pipeline: StableDiffusionInstructPix2PixPipeline, folder: Path) -> None:
-    """Write a pipeline, its weights as fp16 safetensors."""
-    build_editor(
-        half_copy(pipeline.vae),
-        half_copy(pipeline.text_encoder),
-        pipeline.tokenizer,
-        half_copy(pipeline.unet),
-        pipeline.scheduler,
-    ).save_pretrained(folder)
-    tidy_configs(folder)
+        return build_pipeline(
+            StableDiffusionInstructPix2PixPipeline,
+            vae=self.vae,
+            text_encoder=self.text_encoder,
+            tokenizer=self.tokenizer,
+            unet=self.unet,
+            scheduler=self.scheduler,
+        )
 
 
 @torch.no_grad()

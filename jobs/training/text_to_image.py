@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.cache import Cache, Example
 from overpaint.jobs.training.clip import Captions
+from overpaint.jobs.training.latent_pipelines import build_pipeline, save_pipeline
 from overpaint.jobs.training.loop import Moment, Schedule
 from overpaint.jobs.training.vae import encode
 from overpaint.jobs.training.vocabulary import token_table
-from overpaint.jobs.training.weights import half_copy, tidy_configs
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
@@ -146,39 +146,13 @@ class TextToImageTrainee:
     def pipeline(self) -> StableDiffusionPipeline:
         """The pipeline around the modules in training."""
         return build_pipeline(
-            self.vae, self.text_encoder, self.tokenizer, self.unet, self.scheduler
+            StableDiffusionPipeline,
+            vae=self.vae,
+            text_encoder=self.text_encoder,
+            tokenizer=self.tokenizer,
+            unet=self.unet,
+            scheduler=self.scheduler,
         )
-
-
-def build_pipeline(
-    vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, scheduler: Any
-) -> StableDiffusionPipeline:
-    """StableDiffusionPipeline without a safety checker, which papercut has no use for."""
-    parts: dict[str, Any] = {
-        "vae": vae,
-        "text_encoder": text_encoder,
-        "tokenizer": tokenizer,
-        "unet": unet,
-        "scheduler": scheduler,
-        "safety_checker": None,
-        "feature_extractor": None,
-        "requires_safety_checker": False,
-    }
-    pipeline = StableDiffusionPipeline(**parts)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
-    """Write a pipeline, its weights as fp16 safetensors."""
-    build_pipeline(
-        half_copy(pipeline.vae),
-        half_copy(pipeline.text_encoder),
-        pipeline.tokenizer,
-        half_copy(pipeline.unet),
-        pipeline.scheduler,
-    ).save_pretrained(folder)
-    tidy_configs(folder)
 
 
 @torch.no_grad()
