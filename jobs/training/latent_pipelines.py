@@ -1,0 +1,41 @@
+"""The diffusers pipelines around papercut's modules: text_to_image and instruction."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from overpaint.jobs.training.weights import half_copy, tidy_configs
+
+P = TypeVar("P", bound=DiffusionPipeline)
+
+
+def build_pipeline(
+    kind: type[P], *, vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, scheduler: Any
+) -> P:
+    """A Stable Diffusion pipeline without a safety checker, which papercut has no use for."""
+    parts: dict[str, Any] = {
+        "vae": vae,
+        "text_encoder": text_encoder,
+        "tokenizer": tokenizer,
+        "unet": unet,
+        "scheduler": scheduler,
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+    }
+    pipeline = kind(**parts)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def save_pipeline(pipeline: Any, folder: Path) -> None:
+    """Write a pipeline of `build_pipeline`, its weights as fp16 safetensors."""
+    build_pipeline(
+        type(pipeline),
+        vae=half_copy(pipeline.vae),
+        text_encoder=half_copy(pipeline.text_encoder),
+        tokenizer=pipeline.tokenizer,
+        unet=half_copy(pipeline.unet),
+        scheduler=pipeline.scheduler,
+    ).save_pretrained(folder)
+    tidy_configs(folder)
