@@ -3,7 +3,8 @@
 Before a task runs, a marker is left in the run folder; it is taken away when the task is through. A
 task that finds an earlier marker is suspect: some row of it may have ended the process (a segfault,
 the kernel's memory killer, a hang cut short). Its rows then run one at a time, each with a marker
-of its own, and a row with too many of those fails alone. Markers outlive actors and drivers.
+of its own, and a row with too many of those fails alone. Markers outlive actors and drivers, and
+those of a row that was given up stay: two such rows in a task must not revive each other.
 """
 
 import os
@@ -41,10 +42,14 @@ class Attempts:
             yield earlier
 
     @contextmanager
-    def of_row(self, key: str) -> Generator[int]:
-        """Yields how many earlier attempts at this row alone did not come through."""
-        with self._marked(f"row-{key}", 1) as earlier:
-            yield earlier
+    def of_row(self, key: str) -> Generator[None]:
+        """An attempt at this row alone."""
+        with self._marked(f"row-{key}", 1):
+            yield
+
+    def deaths(self, key: str) -> int:
+        """How many attempts at this row alone did not come through."""
+        return len(self.storage.list(f"{self._folder}/row-{key}"))
 
     def suspects(self, keys: Sequence[str]) -> set[str]:
         """Those of the rows that an earlier attempt at them alone did not come through."""

@@ -16,6 +16,7 @@ from overpaint.cluster.batch import Ran, run_stages
 from overpaint.cluster.loaded import Loaded
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Row
+from overpaint.pipeline.errors import StoppedError
 from overpaint.pipeline.kept import Answers, answers_by_key
 from overpaint.pipeline.manifest import ACCEPTED, FAILED, count, judged, result_name, result_schema
 from overpaint.pipeline.plan import Plan
@@ -109,7 +110,12 @@ class _Models(dict[str, Loaded]):
 
     def _load(self, name: str) -> Loaded:
         operator = self._stages[name].operator
-        return Loaded(operator, operator.load(), allow_inexact=self._allow_inexact)
+        try:
+            model = operator.load()
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+            raise StoppedError(f"stage {name!r}: its model cannot be loaded: {reason}") from error
+        return Loaded(operator, model, allow_inexact=self._allow_inexact)
 
 
 class GroupWorker:
@@ -166,7 +172,8 @@ class GroupWorker:
         kept = self._answers(part, rows)
         with self._attempts.of_task([row["key"] for row in rows]) as earlier:
             run = self._one_by_one if earlier else self._together
-            found, seconds = run(given, kept)
+            ran, seconds = run(given, kept)
+        found = [_with_stored(row, kept.get(row["key"])) for row in ran]
         trace = before.then(Trace(seconds, self._rungs()))
         if self._group == self._run.plan.group_names[-1]:
             return self._commit(found, part, trace)
@@ -194,8 +201,9 @@ class GroupWorker:
         return Ran([row for found, _ in ran for row in found], seconds)
 
     def _alone(self, row: Row, kept: Mapping[str, Answers]) -> Ran:
-        with self._attempts.of_row(row["key"]) as earlier:
-            if earlier < self._run.plan.limits.max_attempts:
+        earlier = self._attempts.deaths(row["key"])
+        if earlier < self._run.plan.limits.max_attempts:
+            with self._attempts.of_row(row["key"]):
                 return self._together([row], kept)
         if row.get(c.EDITED_URI.name) is None:  # or an earlier group has stored it, and named it
             self._run.folder.remove_objects(row["key"], self._run.plan.image_format)
@@ -237,3 +245,10 @@ class GroupWorker:
         columns = {o.name: o.type for o in (c.KEY, *kept, *sent, *_ENDING)}
         fields = [pa.field(name, kind) for name, kind in columns.items()]
         return pa.schema([*fields, _PART, _TRACE])
+
+
+def _with_stored(row: dict[str, Any], kept: Answers | None) -> dict[str, Any]:
+    """A row; one that failed in an update keeps what it has stored, so that it stays named."""
+    if kept is None or row.get("status") != FAILED:
+        return row
+    return {**row, **{k: v for k, v in kept.values.items() if row.get(k) is None}}

@@ -14,25 +14,29 @@ import ray
 from overpaint.cluster.group import GroupWorker, Run
 from overpaint.pipeline.errors import StoppedError
 from overpaint.pipeline.operator import Placement
+from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.tasks import Task
 from ray.data import ActorPoolStrategy, DataContext, Dataset
-from ray.exceptions import RayTaskError
+from ray.data.exceptions import ExecutionTimeoutError
+from ray.exceptions import RayError, RayTaskError
 
 _TASK = pa.schema([("part", pa.int32()), ("rows", pa.list_(pa.int32()))])
 _PAYLOAD = pa.schema([("payload", pa.large_binary())])
 _BLOCK_TASKS = 4096
-NO_PROGRESS_TIMEOUT_S = 3600
+_LEAST_PATIENCE_S = 3600.0
+_STOPPED = f"{StoppedError.__module__}.{StoppedError.__qualname__}: "
 
 
 def run_on_ray(run: Run, tasks: Sequence[Task]) -> Iterator[pa.Table]:
     """Yields a summary of each task as it is committed; Ray must be connected.
 
     Raises:
-        StoppedError: the store does not answer or takes no writes.
+        StoppedError: the store does not answer or takes no writes, a model cannot be loaded, or Ray
+            gives up.
     """
     if not tasks:
         return
-    with _context():
+    with _context(_patience_s(run.plan)):
         stream: Any = _stream(run, tasks)
         batches = stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
         try:
@@ -42,13 +46,27 @@ def run_on_ray(run: Run, tasks: Sequence[Task]) -> Iterator[pa.Table]:
             if isinstance(error.cause, StoppedError):
                 raise error.cause from None
             raise
+        except (RayError, ExecutionTimeoutError) as error:
+            raise StoppedError(_last_line(error)) from None
+
+
+def _patience_s(plan: Plan) -> float:
+    """How long nothing may end: a task whose rows all take their time is no standstill."""
+    task_s = plan.limits.row_timeout_s * plan.task_rows * len(plan.group_names)
+    return max(_LEAST_PATIENCE_S, task_s)
+
+
+def _last_line(error: Exception) -> str:
+    """What is wrong: Ray puts the trace of its machinery before it."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip().removeprefix(_STOPPED) if lines else type(error).__name__
 
 
 @contextmanager
-def _context() -> Generator[None]:
+def _context(patience_s: float) -> Generator[None]:
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
-    context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_S
+    context.execution_no_progress_timeout_s = patience_s
     context.raise_original_map_exception = True
     # One flaky start (a slow disk, a lost node) must not end the run; Ray's default is none.
     context.max_consecutive_actor_init_deaths = 3

@@ -5,7 +5,9 @@ used.
 """
 
 import os
+import re
 import signal
+import socket
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -17,6 +19,8 @@ from overpaint.cluster.openness import refuse_open
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.plan import Plan
 
+_ANSWER_S = 10.0
+_HOST_AND_PORT = re.compile(r"(ray://)?(?P<host>\[.+\]|[^:/]+):(?P<port>\d{1,5})")
 _STREAM_CPUS = 1
 """What Ray Data needs beside the actors: a plan that takes every CPU would wait for ever."""
 
@@ -50,15 +54,20 @@ def connected(session: Session) -> Generator[None]:
     """Joins or starts Ray, and leaves it at the end.
 
     Raises:
-        UsageError: the cluster to join is open to others.
+        UsageError: no cluster answers, or the one that does is open to others.
     """
     import ray
 
     if ray.is_initialized():
         yield
         return
-    with _silent_stderr(), _own_signals():
-        context: Any = ray.init(**_options(session))
+    if session.cluster_address:
+        _refuse_silent(session.cluster_address)
+    try:
+        with _silent_stderr(), _own_signals():
+            context: Any = ray.init(**_options(session))
+    except ConnectionError as error:
+        raise UsageError(f"no Ray cluster answers at {session.cluster_address}") from error
     try:
         if session.cluster_address and not session.allow_open:
             hosts = [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]
@@ -66,6 +75,18 @@ def connected(session: Session) -> Generator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _refuse_silent(address: str) -> None:
+    """Asks a cluster for a sign of life: Ray would wait a quarter of an hour for one."""
+    found = _HOST_AND_PORT.fullmatch(address)
+    if found is None:
+        return  # such as `auto`, which Ray looks up
+    try:
+        socket.create_connection((found["host"].strip("[]"), int(found["port"])), _ANSWER_S).close()
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"no Ray cluster answers at {address}: {reason}") from error
 
 
 @contextmanager

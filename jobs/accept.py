@@ -6,9 +6,10 @@ from typing import Any
 
 import pyarrow as pa
 from overpaint.jobs.report import write_report
-from overpaint.pipeline.errors import UsageError, near_miss
+from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.manifest import Ledger, judged, manifest_ledger
 from overpaint.pipeline.policy import Policy
+from overpaint.pipeline.recipe import plan_from_tables
 from overpaint.pipeline.run_folder import RECIPE, SUCCESS, RunFolder
 from pydantic import ValidationError
 
@@ -33,7 +34,7 @@ def read_policy(file: str) -> Policy:
 
 
 def accept(folder: RunFolder, policy: Policy) -> Ledger:
-    """Rewrites the manifest's acceptance, its report and its ledger.
+    """Rewrites the manifest's acceptance, its report and its ledger; the caller holds the lease.
 
     Raises:
         UsageError: the run is not finished, or has no such score.
@@ -41,23 +42,15 @@ def accept(folder: RunFolder, policy: Policy) -> Ledger:
     recipe: dict[str, Any] | None = folder.read_json(RECIPE)
     if recipe is None or folder.read_json(SUCCESS) is None:
         raise UsageError(f"{folder.storage.uri}: no finished run there; finish it first")
+    recipe["recipe"]["policy"] = policy.model_dump(mode="json", exclude_none=True)
+    plan_from_tables(recipe["recipe"], folder.storage.at(RECIPE))  # refuses what no stage writes
     parts = folder.parts("manifest")
-    _check_scores(folder, policy, parts[0])
     for part in parts:
         table = folder.read_part("manifest", part)
         rows = [judged(row, policy) for row in table.to_pylist()]
         folder.write_part("manifest", part, pa.Table.from_pylist(rows, table.schema))
-    recipe["recipe"]["policy"] = policy.model_dump(mode="json", exclude_none=True)
     folder.write_json(RECIPE, recipe)
     ledger = manifest_ledger(folder, parts)
     folder.write_json(SUCCESS, {**(folder.read_json(SUCCESS) or {}), **ledger.as_json()})
     write_report(folder)
     return ledger
-
-
-def _check_scores(folder: RunFolder, policy: Policy, part: int) -> None:
-    schema = folder.read_part("manifest", part).schema
-    scores = [field.name for field in schema if pa.types.is_floating(field.type)]
-    for name in policy.root:
-        if name not in scores:
-            raise UsageError(f"policy: the run has no score {name!r}: {near_miss(name, scores)}")

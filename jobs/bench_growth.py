@@ -102,7 +102,7 @@ def _run(rows: int) -> dict[str, Any]:
         with connected(Session(num_cpus=4, object_store_bytes=256 * 2**20)), _sampled() as memory:
             start = time.perf_counter()
             asked = Asked(str(table))
-            run = open_run(_plan(), asked, f"{folder}/run", asked.read)
+            run = open_run(_plan(), asked, RunFolder(Storage(f"{folder}/run")), asked.read)
             ledger = execute(run, run_on_ray, Silent())
             seconds = time.perf_counter() - start
     assert ledger.accepted == rows

@@ -19,6 +19,8 @@ from overpaint.pipeline.inputs import read_input
 from overpaint.pipeline.manifest import Ledger
 from overpaint.pipeline.operator import Kind, NewColumns, Operator, Rejected
 from overpaint.pipeline.plan import Plan, Stage
+from overpaint.pipeline.run_folder import RunFolder
+from overpaint.pipeline.storage import Storage
 from pydantic import Field
 
 HOW = """\
@@ -120,7 +122,7 @@ def _bare_loop(model: Negative, given: Path, count: int, out: Path) -> None:
 def _pipeline(model: Negative, given: Path, count: int, out: Path) -> None:
     plan = Plan(name="overhead", stages=(Stage(operator=model, group="all"),), task_rows=64)
     asked = Asked(str(given), limit=count)
-    run = open_run(plan, asked, str(out), asked.read)
+    run = open_run(plan, asked, RunFolder(Storage(str(out))), asked.read)
     execute(run, run_on_ray, Silent())
 
 

@@ -15,13 +15,13 @@ from overpaint.jobs import update as updating
 from overpaint.jobs.update import is_under_way, take_over
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.identity import digest
-from overpaint.pipeline.inputs import Input, input_version, read_input
-from overpaint.pipeline.lease import held
+from overpaint.pipeline.inputs import Input, input_version, is_image_folder, read_input
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.planning import write_plan
+from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.recipe import plan_from_tables, recipe_of
-from overpaint.pipeline.run_folder import PLANNED, RECIPE, SUCCESS, RunFolder
-from overpaint.pipeline.storage import Storage, normalise
+from overpaint.pipeline.run_folder import PLANNED, RECIPE, SUCCESS, WORK, RunFolder
+from overpaint.pipeline.storage import normalise
 
 _PACKAGES = ("overpaint", "ray", "torch", "diffusers", "transformers", "pyarrow", "pillow", "numpy")
 
@@ -55,58 +55,81 @@ class Asked:
         )
 
 
+def check_output(folder: RunFolder, asked: Asked) -> None:
+    """Looks, in seconds and before anything is read, planned or loaded, whether a run may go there.
+
+    Raises:
+        UsageError: the credentials are wrong, the folder holds files that are no run's, or it lies
+            in the folder of images that the run would read.
+    """
+    try:
+        found = folder.read_json(RECIPE)
+    except PermissionError as error:
+        raise UsageError(
+            f"{folder.storage.uri}: the output may not be read ({error}): check the credentials"
+        ) from error
+    if found is None:
+        paths = [path for path in folder.storage.list() if not path.startswith(f"{WORK}/")]
+        if paths:
+            raise UsageError(
+                f"{folder.storage.uri}: the output folder holds {len(paths)} files that are not a "
+                f"run's, such as {paths[0]}; choose an empty one"
+            )
+    given_uri = normalise(asked.input_uri)
+    if f"{folder.storage.uri}/".startswith(f"{given_uri}/") and is_image_folder(given_uri):
+        raise UsageError(
+            f"{folder.storage.uri}: the output lies in the input, {given_uri}, whose images would "
+            "then be joined by the run's own; choose another"
+        )
+
+
 def open_run(
-    plan: Plan, asked: Asked, output: str, read: Callable[[], Input], *, update: bool = False
+    plan: Plan, asked: Asked, folder: RunFolder, read: Callable[[], Input], *, update: bool = False
 ) -> Run:
-    """Plans a run into its folder, or finds it planned.
+    """Plans a run into its folder, or finds it planned; the caller holds its lease.
 
     Args:
         plan: checked.
         asked: which input, for the record.
-        output: the run folder.
+        folder: of the run, found fit for it by `check_output`.
         read: reads the input and checks that it fits the plan; called only where the run is not
             planned yet, or is planned anew.
         update: whether a run of another recipe, input or version is planned anew, keeping what
             still holds; else it is refused.
 
     Raises:
-        UsageError: the folder holds another run, or files that are no run's; or another runner is
-            at work on it.
+        UsageError: the folder holds another run.
     """
-    folder = RunFolder(Storage(normalise(output)))
-    _check_access(folder)
     if is_under_way(folder):
-        with held(folder):
-            take_over(folder)
+        take_over(folder)
     found = folder.read_json(RECIPE)
-    if found is not None and update and _is_planned(folder):
+    if found is None or not is_planned(folder):
+        return _planned(plan, asked, folder, read(), found)
+    if update:
         given = read()
-        with held(folder):
-            updating.update(folder, plan, given, _record(plan, given, asked), found)
+        updating.update(folder, plan, given, _record(plan, given, asked), found)
         return Run(plan, folder.storage.uri, given.base_uri)
-    if found is not None:
+    _refuse_changes(folder, found, plan, asked)
+    # `accept` may have given the run another policy since.
+    policy = Policy.model_validate(found["recipe"]["policy"])
+    as_accepted = plan.model_copy(update={"policy": policy})
+    return Run(as_accepted, folder.storage.uri, found["base_uri"])
+
+
+def _planned(
+    plan: Plan, asked: Asked, folder: RunFolder, given: Input, found: dict[str, Any] | None
+) -> Run:
+    """Plans a run that never was, or whose planning was cut short or has been taken back."""
+    if found is not None and folder.parts("manifest"):
         _refuse_changes(folder, found, plan, asked)
-    if found is not None and _is_planned(folder):
-        return Run(plan, folder.storage.uri, found["base_uri"])
-    given = read()
-    _refuse_strangers(folder, found)
     folder.write_json(RECIPE, _record(plan, given, asked))
     counts = write_plan(plan, given, folder)
     folder.write_json(PLANNED, {"planned": counts.num_rows, "duplicates": counts.num_duplicates})
     return Run(plan, folder.storage.uri, given.base_uri)
 
 
-def _check_access(folder: RunFolder) -> None:
-    """Wrong credentials are said in seconds, before anything is read, planned or loaded."""
-    try:
-        folder.read_json(RECIPE)
-    except PermissionError as error:
-        raise UsageError(
-            f"{folder.storage.uri}: the output may not be read ({error}): check the credentials"
-        ) from error
-
-
-def _is_planned(folder: RunFolder) -> bool:
+def is_planned(folder: RunFolder) -> bool:
+    """Whether all rows of a run have been written down."""
     return folder.read_json(PLANNED) is not None or folder.read_json(SUCCESS) is not None
 
 
@@ -136,13 +159,26 @@ def run_identity(plan: Plan, asked: Asked) -> str:
     )
 
 
-def _refuse_strangers(folder: RunFolder, found: Any) -> None:
-    """A folder with files that no run wrote is not taken over."""
-    if found is None and (paths := folder.storage.list()):
+def refuse_other_versions(run: Run) -> None:
+    """Rows that are done again would have other bytes than those beside them.
+
+    Raises:
+        UsageError: a library, or a checkpoint's folder, is not the one that the run was made with.
+    """
+    found: dict[str, Any] = run.folder.read_json(RECIPE) or {}
+    changed = _other_versions(found)
+    if found.get("fingerprint") != run.plan.fingerprint():
+        changed.append("checkpoint files")
+    if changed:
         raise UsageError(
-            f"{folder.storage.uri}: the output folder holds {len(paths)} files that are not a "
-            f"run's, such as {paths[0]}; choose an empty one"
+            f"{run.run_uri}: the run was made with others ({', '.join(changed)}); the run's own "
+            "command with --update plans it anew, and keeps every edit and score that still holds"
         )
+
+
+def _other_versions(found: dict[str, Any]) -> list[str]:
+    now, then = versions(), found.get("versions", {})
+    return [f"{k} {then.get(k)} then, {now[k]} now" for k in now if now[k] != then.get(k)]
 
 
 def _refuse_changes(folder: RunFolder, found: dict[str, Any], plan: Plan, asked: Asked) -> None:
@@ -152,8 +188,7 @@ def _refuse_changes(folder: RunFolder, found: dict[str, Any], plan: Plan, asked:
     elif found.get("input_version") != asked.version():
         changed = ["the input's content"]
     elif folder.read_json(SUCCESS) is None:
-        now, then = versions(), found.get("versions", {})
-        changed = [f"{k} {then.get(k)} then, {now[k]} now" for k in now if now[k] != then.get(k)]
+        changed = _other_versions(found)
     else:
         return
     if changed:

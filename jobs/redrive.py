@@ -1,8 +1,7 @@
-"""Trying failed rows of a finished run again, alone: all that ended well is kept as it is."""
+"""Trying failed rows of a run again, alone: all that ended well is kept as it is."""
 
 import pyarrow as pa
 from overpaint.cluster.group import Run
-from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.manifest import FAILED, result_schema
 from overpaint.pipeline.run_folder import PLANNED, SUCCESS, RunFolder, part_path
 
@@ -16,18 +15,13 @@ def reopen(run: Run, error_code: str | None = None) -> int:
     the rows to keep are written as results before their part of the manifest is taken away.
 
     Args:
-        run: a finished run.
+        run: a planned run, whose lease the caller holds.
         error_code: only rows that failed with it; None for all.
 
     Returns:
         How many rows are pending again.
-
-    Raises:
-        UsageError: the run is not finished.
     """
     folder = run.folder
-    if folder.read_json(SUCCESS) is None:
-        raise UsageError(f"{run.run_uri}: the run is not finished; run the same command again")
     reopened = [_reopen_part(folder, run, part, error_code) for part in folder.parts("manifest")]
     return sum(reopened)
 

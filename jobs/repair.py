@@ -13,7 +13,7 @@ from overpaint.jobs.findings import Findings, Problem
 from overpaint.jobs.opening import existing_run
 from overpaint.jobs.redrive import keep_rows, unfinish
 from overpaint.jobs.verify import Part, Scan, leftovers
-from overpaint.pipeline.lease import Timing, held
+from overpaint.pipeline.lease import LEASE, Timing, held
 from overpaint.pipeline.run_folder import PLANNED, SUCCESS, WORK, RunFolder
 
 _WHOLE_PART = {"missing_part", "unreadable_part", "wrong_schema"}
@@ -55,8 +55,7 @@ def repair(folder: RunFolder, timing: Timing | None = None) -> Repaired:
         repaired = _mended(scan, run)
         if repaired.is_finished and folder.read_json(SUCCESS) is not None:
             _remove(folder, leftovers(folder))
-    if repaired.is_finished:
-        folder.storage.remove_tree(WORK)
+            folder.storage.remove_tree(WORK, but=LEASE)
     return repaired
 
 

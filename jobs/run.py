@@ -18,7 +18,7 @@ from overpaint.jobs.report import write_report
 from overpaint.jobs.signals import raise_if_asked
 from overpaint.jobs.update import remove_unnamed
 from overpaint.pipeline.errors import BudgetError, OverpaintError
-from overpaint.pipeline.lease import held
+from overpaint.pipeline.lease import LEASE
 from overpaint.pipeline.manifest import Ledger, finish_part, manifest_ledger
 from overpaint.pipeline.run_folder import PLANNED, STATS, SUCCESS, WORK, RunFolder
 from overpaint.pipeline.tasks import Remaining, Task, remaining
@@ -62,18 +62,16 @@ class Progress:
 
 
 def execute(run: Run, runner: Runner, display: Display) -> Ledger:
-    """Takes what remains of a run to its end.
+    """Takes what remains of a run to its end; the caller holds its lease.
 
     Raises:
-        UsageError: another runner is at work on it.
         BudgetError: too many rows failed.
         OverpaintError: the ledger does not add up, which is a fault of Overpaint.
     """
     folder = run.folder
     if folder.read_json(SUCCESS) is None:
-        with held(folder):
-            _execute(run, runner, display)
-    folder.storage.remove_tree(WORK)
+        _execute(run, runner, display)
+    folder.storage.remove_tree(WORK, but=LEASE)
     for name in ("images", "masks", "plan", "manifest"):
         folder.storage.remove_leftovers(name)
     return manifest_ledger(folder, folder.parts("manifest"))
@@ -105,9 +103,11 @@ def _drive(run: Run, left: Remaining, runner: Runner, progress: Progress, displa
             finish_part(run.folder, run.plan, summary["part"])
         display.advanced(progress.ledger, progress.seconds)
         raise_if_asked()
-        if run.plan.budget.is_exceeded(progress.ledger.ended, progress.ledger.failed):
+        ended = progress.ledger.ended - left.ledger.ended
+        failed = progress.ledger.failed - left.ledger.failed
+        if run.plan.budget.is_exceeded(ended, failed):
             raise BudgetError(
-                f"{progress.ledger.failed} of {progress.ledger.ended} rows failed, more than "
+                f"{failed} of {ended} rows failed, more than "
                 f"budget.max_failed_share = {run.plan.budget.max_failed_share:g}: "
                 "`overpaint status` counts the causes; mend them and run the same command again"
             )
@@ -123,6 +123,8 @@ def _finish(run: Run, planned: int) -> None:
     folder = run.folder
     parts = folder.parts("manifest")
     ledger = manifest_ledger(folder, parts)
+    planned_json: dict[str, Any] = folder.read_json(PLANNED) or {}
+    planned = planned_json.get("planned", planned)
     if parts != folder.parts("plan") or ledger.planned != planned or ledger.pending:
         raise OverpaintError(
             f"the ledger does not add up: {planned} planned, {ledger.as_json()}: this is a fault "
@@ -130,7 +132,6 @@ def _finish(run: Run, planned: int) -> None:
         )
     remove_unnamed(folder)
     write_report(folder)
-    planned_json = folder.read_json(PLANNED) or {}
     folder.write_json(SUCCESS, {**ledger.as_json(), **planned_json})
 
 

@@ -2,26 +2,34 @@
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import cache
 from typing import Annotated
 
 from cyclopts import App, Parameter
-from overpaint.cluster.group import Run
 from overpaint.cluster.local import run_local
 from overpaint.cluster.session import Session, check_fits, connected, local_resources
 from overpaint.jobs import accept as accepting
 from overpaint.jobs import replay as replaying
 from overpaint.jobs.display import RunDisplay
-from overpaint.jobs.opening import Asked, existing_run, open_run
+from overpaint.jobs.opening import (
+    Asked,
+    check_output,
+    existing_run,
+    is_planned,
+    open_run,
+    refuse_other_versions,
+)
 from overpaint.jobs.recipes import load_plan, read_recipe
 from overpaint.jobs.redrive import reopen
-from overpaint.jobs.run import execute
+from overpaint.jobs.run import Runner, execute
 from overpaint.jobs.truth import success
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.inputs import Input
+from overpaint.pipeline.lease import held
 from overpaint.pipeline.manifest import Ledger
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.planning import plan_parts
-from overpaint.pipeline.run_folder import REPORT, RunFolder
+from overpaint.pipeline.run_folder import RECIPE, REPORT, RunFolder
 from overpaint.pipeline.storage import Storage, normalise
 from rich.console import Console
 from rich.table import Table
@@ -63,7 +71,8 @@ def run(
         input_uri: A folder or prefix of images, a table with source_uri, or another run's folder.
         output: The run folder: a local path or any fsspec URL, such as s3://bucket/run.
         limit: Take only that many rows from the front of the input.
-        settings: stage.field=value changes a field of a stage; may be given several times.
+        settings: stage.field=value changes a field of a stage, row.column=value gives every row a
+            column; may be given several times.
         mapping: NAME=NEW renames a column of the input table; may be given several times.
         base: What relative sources are relative to; the table's folder where none is given.
         address: Of a Ray cluster; a local one is started where none is given.
@@ -80,22 +89,30 @@ def run(
     if ray and session.cluster_address is None:
         with _about(read_recipe(recipe)[1]):
             check_fits(checked, local_resources(session))
-    opened = open_run(checked, asked, output, read, update=update)
-    _tell(opened.folder, _execute(opened, session if ray else None))
+    folder = RunFolder(Storage(normalise(output)))
+    check_output(folder, asked)
+    if update or not is_planned(folder):
+        read()  # what is wrong with it is said before anything is written
+    with held(folder):
+        opened = open_run(checked, asked, folder, read, update=update)
+        with RunDisplay(console) as display, _runner(opened.plan, session if ray else None) as on:
+            ledger = execute(opened, on, display)
+    _tell(folder, ledger)
     return 0
 
 
-def _execute(opened: Run, session: Session | None) -> Ledger:
-    """Takes a run to its end on Ray; without a session, in this process."""
-    with RunDisplay(console) as display:
-        if session is None:
-            return execute(opened, run_local, display)
-        # Ray takes seconds to import: commands that do not run rows do without.
-        from overpaint.cluster.ray_data import run_on_ray
+@contextmanager
+def _runner(plan: Plan, session: Session | None) -> Generator[Runner]:
+    """What takes the rows of a plan through: Ray, or without a session this process."""
+    if session is None:
+        yield run_local
+        return
+    # Ray takes seconds to import: commands that do not run rows do without.
+    from overpaint.cluster.ray_data import run_on_ray
 
-        with connected(session):
-            check_fits(opened.plan)
-            return execute(opened, run_on_ray, display)
+    with connected(session):
+        check_fits(plan)
+        yield run_on_ray
 
 
 def _prepared(recipe: str, settings: list[str], asked: Asked) -> tuple[Plan, Callable[[], Input]]:
@@ -105,6 +122,7 @@ def _prepared(recipe: str, settings: list[str], asked: Asked) -> tuple[Plan, Cal
     with _about(file):
         checked.check_models()
 
+    @cache
     def read() -> Input:
         given = asked.read()
         with _about(file):
@@ -164,7 +182,8 @@ def plan(
         recipe: A recipe file, or the name of a shipped recipe.
         input_uri: A folder or prefix of images, a table with source_uri, or another run's folder.
         limit: Take only that many rows from the front of the input.
-        settings: stage.field=value changes a field of a stage; may be given several times.
+        settings: stage.field=value changes a field of a stage, row.column=value gives every row a
+            column; may be given several times.
         mapping: NAME=NEW renames a column of the input table; may be given several times.
         base: What relative sources are relative to; the table's folder where none is given.
     """
@@ -207,7 +226,12 @@ def accept(output: str, *, policy: str) -> int:
         policy: A TOML file with bounds on scores, such as clip_sim_dir = { min = 0.2 }.
     """
     folder = RunFolder(Storage(normalise(output)))
-    _tell(folder, accepting.accept(folder, accepting.read_policy(policy)))
+    bounds = accepting.read_policy(policy)
+    if folder.read_json(RECIPE) is None:
+        raise UsageError(f"{folder.storage.uri}: no run there (no {RECIPE})")
+    with held(folder):
+        ledger = accepting.accept(folder, bounds)
+    _tell(folder, ledger)
     return 0
 
 
@@ -220,7 +244,7 @@ def redrive(
     ray: bool = True,
     insecure_cluster: InsecureCluster = False,
 ) -> int:
-    """Tries the failed rows of a finished run again, alone.
+    """Tries the failed rows of a run again, alone; the same command goes on where it stopped.
 
     Args:
         output: The run folder.
@@ -230,12 +254,20 @@ def redrive(
         ray: --no-ray runs every stage in this process.
         insecure_cluster: Join a cluster that asks for no token, where nobody else can reach it.
     """
-    opened = existing_run(RunFolder(Storage(normalise(output))))
-    with _about(opened.folder.storage.uri):
-        opened.plan.check_models()
-    console.print(f"{reopen(opened, error_code)} failed rows are tried again")
+    folder = RunFolder(Storage(normalise(output)))
+    existing_run(folder)
     session = Session(address=address, num_cpus=num_cpus, allow_open=insecure_cluster)
-    _tell(opened.folder, _execute(opened, session if ray else None))
+    with held(folder):
+        opened = existing_run(folder)
+        if not is_planned(folder):
+            raise UsageError(f"{folder.storage.uri}: not planned to its end; run its own command")
+        with _about(folder.storage.uri):
+            opened.plan.check_models()
+        refuse_other_versions(opened)
+        with RunDisplay(console) as display, _runner(opened.plan, session if ray else None) as on:
+            console.print(f"{reopen(opened, error_code)} failed rows are tried again")
+            ledger = execute(opened, on, display)
+    _tell(folder, ledger)
     return 0
 
 

@@ -134,8 +134,8 @@ class Judge(Operator[ChatModel | Endpoint]):
         """Looks whether the model is there, or the endpoint's key."""
         if self.endpoint is None:
             checkpoints.check("checkpoint", self.checkpoint, _PART, self.revision)
-        elif self.api_key_env is not None and not os.environ.get(self.api_key_env):
-            raise ValueError(f"api_key_env = {self.api_key_env!r}: no such environment variable")
+        elif self.api_key_env is not None:
+            _api_key(self.api_key_env)
 
     def revisions(self) -> dict[str, str]:
         """The model's weights; nothing is known of a hosted one's."""
@@ -153,7 +153,7 @@ class Judge(Operator[ChatModel | Endpoint]):
         if self.endpoint is None:
             device.threads(self.num_threads)
             return chat_model.load(self.checkpoint, _PART, self.revision, self.dtype)
-        key = os.environ[self.api_key_env] if self.api_key_env is not None else None
+        key = _api_key(self.api_key_env) if self.api_key_env is not None else None
         return Endpoint(self.endpoint, key, self.request, self.timeout_s, self.attempts)
 
     def run(self, rows: Sequence[Row], model: ChatModel | Endpoint) -> list[NewColumns | Rejected]:
@@ -194,6 +194,20 @@ class Judge(Operator[ChatModel | Endpoint]):
             LMM_REPLY.name: reply.text,
             JUDGE_PROMPT_SHA256.name: sha256(self._prompt.encode()),
         }
+
+
+def _api_key(variable: str) -> str:
+    """The key in an environment variable, without the line end that files give it.
+
+    Raises:
+        ValueError: there is none, or it can't stand in a header; it is never quoted.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ValueError(f"api_key_env = {variable!r}: no such environment variable")
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError(f"api_key_env = {variable!r}: the key holds what no key can hold")
+    return key
 
 
 def _fitted(width_px: int, height_px: int, most_px: int) -> tuple[int, int]:

@@ -13,6 +13,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.json as pa_json
 from overpaint.pipeline.errors import UsageError, near_miss
 from overpaint.pipeline.parquet import read_parquet
+from overpaint.pipeline.run_folder import RECIPE, SUCCESS, RunFolder
 from overpaint.pipeline.storage import (
     Storage,
     bare_path,
@@ -87,10 +88,28 @@ def input_version(uri: str) -> str | None:
     return file_version(table)
 
 
+def is_image_folder(uri: str) -> bool:
+    """Whether an input is a folder whose images are listed: no table, and no run's folder."""
+    storage = Storage(uri)
+    return is_folder(uri) and not storage.exists(_ROWS_FILE) and not storage.exists(RECIPE)
+
+
 def _base(folder: str, first: str) -> str:
+    """A table's folder, or `images` in it; whatever else a table names is `fetch`'s to look at."""
+    if "://" in first or first.startswith("/"):
+        return folder
     images = join(folder, "images")
-    beside = not is_file(join(folder, first)) and is_file(join(images, first))
+    beside = not _lies_there(join(folder, first)) and _lies_there(join(images, first))
     return images if beside else folder
+
+
+def _lies_there(uri: str) -> bool:
+    try:
+        return is_file(uri)
+    except PermissionError:
+        raise
+    except (OSError, ValueError):
+        return False  # no file can have that name
 
 
 def _with_text_sources(table: pa.Table, uri: str) -> pa.Table:
@@ -114,7 +133,7 @@ def _read(uri: str) -> Input:
     storage = Storage(uri)
     if storage.exists(_ROWS_FILE):
         return Input(_read_table(storage.at(_ROWS_FILE)), uri)
-    if storage.exists("recipe.json"):
+    if storage.exists(RECIPE):
         return Input(_read_run(storage), uri)
     return Input(_list_images(uri), uri)
 
@@ -142,11 +161,10 @@ def _parsed(data: bytes, ending: str) -> pa.Table:
 
 def _read_run(storage: Storage) -> pa.Table:
     """The accepted rows of a finished run: its edited images are the new sources."""
-    parts = [path for path in storage.list("manifest") if path.endswith(".parquet")]
-    if not parts:
-        raise UsageError(f"{storage.uri}: that run has no manifest yet; finish it first")
-    columns = ["key", "edited_uri", "status"]
-    tables = [read_parquet(storage.read(path), columns) for path in parts]
+    if not storage.exists(SUCCESS):
+        raise UsageError(f"{storage.uri}: that run is not finished; run its command again first")
+    folder, columns = RunFolder(storage), ["key", "edited_uri", "status"]
+    tables = [folder.read_part("manifest", part, columns) for part in folder.parts("manifest")]
     table = pa.concat_tables(tables).filter(pc.field("status") == "accepted")
     return table.drop_columns(["status"]).rename_columns(["parent_key", "source_uri"])
 
@@ -156,7 +174,11 @@ def _list_images(uri: str) -> pa.Table:
     names = [name for name in names if _is_image(name)]
     if not names:
         raise UsageError(f"{uri}: no images there; known endings: {', '.join(IMAGE_SUFFIXES)}")
-    return pa.table({"source_uri": pa.array(names, pa.string())})
+    try:
+        return pa.table({"source_uri": pa.array(names, pa.string())})
+    except UnicodeEncodeError as error:
+        name = str(error.object).encode(errors="backslashreplace").decode()
+        raise UsageError(f"{uri}: the name of {name} is no UTF-8 text; rename it") from error
 
 
 def _is_image(path: str) -> bool:

@@ -128,6 +128,7 @@ class _Lease:
         found = self._folder.read_json(LEASE)
         if found is not None and found.get("holder") == self._holder:
             self._folder.storage.remove([LEASE])
+            self._folder.storage.remove_empty_folder(WORK)
 
     def _check(self) -> None:
         found = self._folder.read_json(LEASE) or {}

@@ -5,6 +5,7 @@ source and stores each edited image right after it is made: both stages are adde
 written out.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -260,6 +261,18 @@ def _check_row(row: dict[str, Any]) -> None:
     edits: Any = row.get("edits", [{}])
     if not isinstance(edits, list) or not edits or not all(isinstance(e, dict) for e in edits):
         raise ValueError(f"row.edits = {edits!r}: a list of tables of columns, at least one")
+    for name, value in row.items():
+        if not _is_plain(value):
+            raise ValueError(f"row.{name} = {value!r}: write texts, numbers, true or false")
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON holds a value as it is: TOML also has dates, infinities and NaN."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _check_names(stages: Sequence[Stage]) -> None:

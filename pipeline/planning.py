@@ -17,7 +17,7 @@ from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.identity import RowIdentity, group_id, row_seed
 from overpaint.pipeline.inputs import Input
 from overpaint.pipeline.plan import ROW_CONTROLS, Plan
-from overpaint.pipeline.run_folder import RunFolder
+from overpaint.pipeline.run_folder import RunFolder, part_path
 
 PART_ROWS = 4096
 _FIRST = (c.KEY, c.GROUP_ID, c.CANDIDATE, c.SEED, c.SOURCE_URI)
@@ -33,17 +33,20 @@ class Planned:
 
 
 def write_plan(plan: Plan, given: Input, folder: RunFolder) -> Planned:
-    """Writes `plan/part-*.parquet`.
+    """Writes `plan/part-*.parquet`, and removes what an earlier, longer plan has left there.
 
     Raises:
         UsageError: a seed is out of range, or a column is not of the type that a stage reads.
     """
     counts = Planned(0, 0, 0)
+    stale = set(folder.parts("plan"))
     for part, (table, num_duplicates) in enumerate(plan_parts(plan, given)):
         folder.write_part("plan", part, table)
+        stale.discard(part)
         counts = Planned(
             counts.num_rows + table.num_rows, counts.num_duplicates + num_duplicates, part + 1
         )
+    folder.storage.remove(part_path("plan", part) for part in stale)
     return counts
 
 

@@ -286,12 +286,23 @@ class Storage:
         except FileNotFoundError:
             return
 
-    def remove_tree(self, path: str) -> None:
-        """Removes every object below `path`, and on a local disk the folders too."""
+    def remove_tree(self, path: str, *, but: str | None = None) -> None:
+        """Removes every object below `path`, and on a local disk the folders too.
+
+        Args:
+            path: of a folder.
+            but: an object right below it that stays.
+        """
         if not is_local(self.uri):
-            self.remove(self.list(path))
+            self.remove(found for found in self.list(path) if found != but)
         elif local_path(self.at(path)).is_dir():
-            shutil.rmtree(local_path(self.at(path)))
+            _remove_folder(local_path(self.at(path)), local_path(self.at(but)) if but else None)
+
+    def remove_empty_folder(self, path: str) -> None:
+        """Removes a folder of a local disk if nothing is in it; a store has no folders."""
+        if is_local(self.uri):
+            with suppress(OSError):
+                local_path(self.at(path)).rmdir()
 
     def leftovers(self, path: str = "") -> builtins.list[str]:
         """What killed writers left below `path` on a local disk, if nobody is writing."""
@@ -331,6 +342,17 @@ def _replace(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _remove_folder(folder: Path, but: Path | None) -> None:
+    if but is None:
+        shutil.rmtree(folder)
+        return
+    for child in folder.iterdir():
+        if child.is_dir():
+            shutil.rmtree(child)
+        elif child != but:
+            child.unlink(missing_ok=True)
 
 
 def _link(path: Path, data: bytes) -> None:

@@ -6,6 +6,7 @@ SECURITY.md has the table of attacks; what concerns one module alone is tested b
 import json
 import os
 import pickle
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -95,8 +96,13 @@ def test_table_reaches_no_private_address_even_where_the_web_is_allowed(place, u
 
 
 def test_table_reaches_no_web_where_it_is_not_allowed(place):
-    rows = _run(place, [{"source_uri": "http://example.com/a.png"}])
-    assert rows["http://example.com/a.png"]["error_code"] == "source_forbidden"
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        uri = f"http://127.0.0.1:{listening.getsockname()[1]}/a.png"
+        rows = _run(place, [{"source_uri": uri}])
+        assert rows[uri]["error_code"] == "source_forbidden"
+        listening.setblocking(False)
+        with pytest.raises(BlockingIOError):  # nobody has called, in planning either
+            listening.accept()
 
 
 def test_names_in_a_table_cannot_choose_where_is_written(place):

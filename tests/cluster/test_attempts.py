@@ -6,16 +6,11 @@ from overpaint.pipeline.errors import StoppedError
 from overpaint.pipeline.storage import Storage
 
 
-def _earlier(attempts, key):
-    with attempts.of_row(key) as earlier:
-        return earlier
-
-
 def test_attempt_that_raised_does_not_count_against_its_row(tmp_path):
     attempts = Attempts(Storage(str(tmp_path)), "all", 60)
     with pytest.raises(StoppedError), attempts.of_row("a"):
         raise StoppedError("the disk is full")
-    assert _earlier(attempts, "a") == 0
+    assert attempts.deaths("a") == 0
 
 
 def test_attempt_that_left_its_marker_counts_and_makes_its_row_suspect(tmp_path):
@@ -23,5 +18,8 @@ def test_attempt_that_left_its_marker_counts_and_makes_its_row_suspect(tmp_path)
     attempts = Attempts(storage, "all", 60)
     storage.write("_work/attempts/all/row-a/0", b"")
     assert attempts.suspects(["a", "b"]) == {"a"}
-    assert _earlier(attempts, "a") == 1
+    assert attempts.deaths("a") == 1
+    with attempts.of_row("a"):
+        pass
+    assert attempts.deaths("a") == 0
     assert attempts.suspects(["a", "b"]) == set()

@@ -9,7 +9,10 @@ import sys
 import pytest
 from overpaint.cluster.local import run_local
 from overpaint.cluster.ray_data import run_on_ray
+from overpaint.pipeline.errors import StoppedError
+from overpaint.pipeline.plan import Stage
 from overpaint.pipeline.tasks import remaining
+from toy_operators import ToyAbsent
 from toy_runs import (
     ONE_GROUP,
     TWO_GROUPS,
@@ -109,15 +112,23 @@ def test_ray_stream_that_is_left_early_keeps_what_was_committed(troubled, undist
     assert outputs(run.run_uri) == undisturbed
 
 
-def test_ray_row_that_kills_its_worker_fails_alone(tmp_path):
+def test_ray_rows_that_kill_their_worker_fail_alone(tmp_path):
     names = write_sources(tmp_path / "in", 6)
     rows = [{"source_uri": name, "instruction": "x"} for name in names]
-    rows[2]["instruction"] = "kill"
+    rows[2]["instruction"] = rows[4]["instruction"] = rows[5]["instruction"] = "kill"
     given = table_of(rows, tmp_path / "in")
     run = planned_run(toy_plan(task_rows=3, limits={"max_attempts": 1}), given, tmp_path / "run")
     on_ray(run)
     finish(run)
     ended = [(row["status"], row["error_code"]) for row in manifest_rows(run.folder)]
-    assert (
-        ended == [("accepted", None)] * 2 + [("failed", "worker_died")] + [("accepted", None)] * 3
-    )
+    well, badly = ("accepted", None), ("failed", "worker_died")
+    assert ended == [well, well, badly, well, badly, badly]
+
+
+def test_ray_model_that_cannot_be_loaded_stops_the_run_with_its_reason(troubled, tmp_path):
+    plan = toy_plan()
+    stages = [Stage(operator=ToyAbsent(), name="edit", group="all"), *plan.stages[4:]]
+    plan = plan.model_copy(update={"stages": (*plan.stages[:3], *stages)})
+    run = planned_run(plan, troubled, tmp_path)
+    with pytest.raises(StoppedError, match=r"^stage 'edit': its model cannot be loaded: OSError"):
+        on_ray(run)

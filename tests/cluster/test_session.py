@@ -1,5 +1,7 @@
+import socket
+
 import pytest
-from overpaint.cluster.session import check_fits
+from overpaint.cluster.session import Session, check_fits, connected
 from overpaint.pipeline.errors import UsageError
 from toy_runs import TWO_GROUPS, toy_plan
 
@@ -32,3 +34,14 @@ def test_check_fits_names_what_is_short_and_who_asks_for_it(less, wanted):
 def test_check_fits_a_cluster_without_gpus_names_none():
     with pytest.raises(UsageError, match="1 GPU"):
         check_fits(toy_plan(TWO_GROUPS, groups=PLACES), {"CPU": 8.0, "memory": 2.0**34})
+
+
+def test_cluster_that_does_not_answer_is_said_at_once():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with (
+            pytest.raises(UsageError, match=f"no Ray cluster answers at {address}"),
+            connected(Session(address=address)),
+        ):
+            pass

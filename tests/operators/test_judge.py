@@ -197,7 +197,7 @@ def hosted(server: Server, **fields: object) -> Judge:
 
 def test_endpoint_sees_both_pictures_and_the_instruction(serve, rows, monkeypatch):
     server = serve(lambda _: said(f"Recoloured.\n{GOOD}"))
-    monkeypatch.setenv("JUDGE_KEY", "secret")
+    monkeypatch.setenv("JUDGE_KEY", "secret\n")  # as a file gives it
     operator = hosted(server, api_key_env="JUDGE_KEY")
     operator.check()
     (answer,) = answers(operator, rows[:1])
@@ -309,3 +309,11 @@ def test_check_missing_key_is_named(monkeypatch):
     operator = Judge(endpoint="http://x/v1", request={"model": "m"}, api_key_env="NO_SUCH_KEY")
     with pytest.raises(ValueError, match="NO_SUCH_KEY"):
         operator.check()
+
+
+def test_check_key_that_no_header_can_hold_is_refused_and_not_quoted(monkeypatch):
+    monkeypatch.setenv("JUDGE_KEY", "sec\nret")
+    operator = Judge(endpoint="http://x/v1", request={"model": "m"}, api_key_env="JUDGE_KEY")
+    with pytest.raises(ValueError, match="no key can hold") as caught:
+        operator.check()
+    assert "sec" not in str(caught.value)

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -93,9 +94,10 @@ def test_input_of_another_run_is_its_accepted_images(tmp_path):
     rows[1]["instruction"] = "raise"
     run = planned_run(toy_plan(), table_of(rows, tmp_path / "in"), tmp_path / "run")
     run.folder.write_json("recipe.json", {})
-    assert "finish it first" in refused(tmp_path / "run")
     list(run_local(run, remaining(run.folder, 4).tasks))
     finish(run)
+    assert "not finished" in refused(tmp_path / "run")
+    run.folder.write_json("_SUCCESS.json", {})
     accepted = [row for row in manifest_rows(run.folder) if row["status"] == "accepted"]
     found = read_input(str(tmp_path / "run"))
     assert found.table["source_uri"].to_pylist() == [row["edited_uri"] for row in accepted]
@@ -150,6 +152,17 @@ def test_input_wrong_is_refused_with_its_uri_and_the_reason(tmp_path, name, cont
     message = refused(path)
     assert wanted in message
     assert str(path) in message
+
+
+@pytest.mark.parametrize("name", [f"{'x' * 300}.png", "nul\0byte.png", "foo://bucket/x.png"])
+def test_input_first_source_that_no_file_can_be_is_for_fetch_to_say(tmp_path, name):
+    (tmp_path / "rows.jsonl").write_bytes(jsonl_bytes([{"source_uri": name}]))
+    assert read_input(str(tmp_path)).base_uri == str(tmp_path)
+
+
+def test_input_file_name_that_is_no_text_is_named(tmp_path):
+    (tmp_path / os.fsdecode(b"\xe9t\xe9.png")).write_bytes(b"")
+    assert "is no UTF-8 text; rename it" in refused(tmp_path)
 
 
 def test_input_absent_or_empty_is_refused(tmp_path, s3):

@@ -225,3 +225,10 @@ class ToyBoxes(ToyOperator):
 
     def answer(self, row: Row) -> NewColumns:
         return {"mask_source": f"box of {len(row['box'])}"}
+
+
+class ToyAbsent(ToyEdit):
+    """An edit whose model is not to be had."""
+
+    def load(self) -> dict[str, int]:
+        raise OSError("no such model on the hub")
