@@ -58,11 +58,11 @@ def connected(session: Session) -> Generator[None]:
     """
     import ray
 
+    if session.cluster_address:
+        _refuse_silent(session.cluster_address)
     if ray.is_initialized():
         yield
         return
-    if session.cluster_address:
-        _refuse_silent(session.cluster_address)
     try:
         with _silent_stderr(), _own_signals():
             context: Any = ray.init(**_options(session))
