@@ -154,7 +154,10 @@ def checkpoints(
         cards: Write the figures into the checkpoints' model cards.
         json_file: A file for the figures.
     """
-    from overpaint.jobs.training.bench import measure_checkpoints, write_cards
+    from overpaint.operators.loading import quietly
+
+    with quietly():  # diffusers has advice to give when it is imported
+        from overpaint.jobs.training.bench import measure_checkpoints, write_cards
 
     place = folder or Path(str(files("overpaint.operators.papercut"))) / "checkpoints"
     if sheets is None and json_file is not None:

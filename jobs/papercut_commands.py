@@ -73,7 +73,10 @@ def train(
         out: Where the checkpoint goes; its place in the package where none is given.
         state: Where the training keeps its state; ~/.cache/overpaint/training where none is given.
     """
-    from overpaint.jobs.training.train import train as run
+    from overpaint.operators.loading import quietly
+
+    with quietly():  # diffusers has advice to give when it is imported
+        from overpaint.jobs.training.train import train as run
 
     place = out or Path(str(files("overpaint.operators.papercut"))) / "checkpoints"
     try:

@@ -7,8 +7,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from diffusers.utils.logging import disable_progress_bar
 from overpaint.jobs.training.evaluate import BARS, MEASURES, Place, measure
 from overpaint.jobs.training.model_card import write_model_card
+from overpaint.operators.loading import quietly
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +34,8 @@ def measure_checkpoints(
     for name in names:
         if name not in MEASURES:
             raise ValueError(f"only has {name!r}; known are {', '.join(MEASURES)}")
-    with TemporaryDirectory() as caches:
+    disable_progress_bar()
+    with quietly(), TemporaryDirectory() as caches:
         place = Place(checkpoints, Path(caches), num_scenes)
         return [row for name in names or MEASURES for row in _rows(name, place, sheets)]
 

@@ -21,6 +21,7 @@ from overpaint.jobs.training.loop import (
 )
 from overpaint.jobs.training.trainees import CHECKPOINTS
 from overpaint.jobs.training.workplace import Workplace
+from overpaint.operators.loading import quietly
 from torch import nn
 
 __all__ = ["CHECKPOINTS", "default_state", "train"]
@@ -84,7 +85,8 @@ def train(
         learning_rate=learning_rate,
     )
     torch.manual_seed(seed)
-    trainee = CHECKPOINTS[name](place)
+    with quietly():
+        trainee = CHECKPOINTS[name](place)
     _freeze(trainee, freeze)
     if minutes is None and steps is None:
         steps = trainee.schedule.steps
