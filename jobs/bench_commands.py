@@ -14,7 +14,7 @@ from overpaint.pipeline.errors import UsageError
 from rich.console import Console
 from rich.table import Table
 
-console = Console(soft_wrap=True, highlight=False)
+console = Console(soft_wrap=True, highlight=False, markup=False)
 bench = App(name="bench", help="Measures what Overpaint costs and reaches, on this machine.")
 
 _WIDTH = 140

@@ -10,7 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from overpaint.operators import checkpoints
-from overpaint.pipeline.storage import Storage, normalise
+from overpaint.pipeline.storage import Storage
+from overpaint.pipeline.uris import normalise
 
 _PACKAGES = ("ray", "torch", "diffusers", "transformers", "pyarrow", "pillow", "s3fs")
 _PAPERCUT = ("text_to_image", "clip", "clipseg", "caption", "judge")

@@ -12,11 +12,12 @@ from overpaint.jobs.status import run_status
 from overpaint.pipeline.catalogue import operator_class, operator_names
 from overpaint.pipeline.recipe import recipe_schema
 from overpaint.pipeline.run_folder import REPORT, RunFolder
-from overpaint.pipeline.storage import Storage, normalise
+from overpaint.pipeline.storage import Storage
+from overpaint.pipeline.uris import normalise
 from rich.console import Console
 from rich.table import Table
 
-console = Console(soft_wrap=True, highlight=False)
+console = Console(soft_wrap=True, highlight=False, markup=False)
 _WATCH_EVERY_S = 2.0
 
 

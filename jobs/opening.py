@@ -21,7 +21,7 @@ from overpaint.pipeline.planning import write_plan
 from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.recipe import plan_from_tables, recipe_of
 from overpaint.pipeline.run_folder import PLANNED, RECIPE, SUCCESS, WORK, RunFolder
-from overpaint.pipeline.storage import normalise
+from overpaint.pipeline.uris import normalise
 
 _PACKAGES = ("overpaint", "ray", "torch", "diffusers", "transformers", "pyarrow", "pillow", "numpy")
 

@@ -10,7 +10,7 @@ from overpaint.operators.papercut.edits import EDIT_TYPES
 from overpaint.pipeline.errors import UsageError
 from rich.console import Console
 
-console = Console(soft_wrap=True, highlight=False)
+console = Console(soft_wrap=True, highlight=False, markup=False)
 
 
 def register(app: App) -> None:

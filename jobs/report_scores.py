@@ -6,6 +6,7 @@ all values lie, and the first and last bin hold what lies beyond.
 """
 
 import math
+import sys
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ Counted = np.ndarray[Any, np.dtype[np.int64]]
 
 _SPREAD_VALUES = 20_000
 _MIN_BINS, _MAX_BINS = 10, 32
+_LEAST_SPREAD = 1e-9
 _TAIL = 0.05
 _GREATEST = 1e100
 """What is larger counts as infinite: no axis could be drawn for it."""
@@ -58,7 +60,7 @@ class ScoreRange:
             self.greatest = max(self.greatest, float(finite.max()))
             self.total += float(finite.sum())
             kept = max(1, _SPREAD_VALUES // num_parts)
-            self.spread.append(finite[:: max(1, len(finite) // kept)])
+            self.spread.append(finite[:: max(1, len(finite) // kept)].copy())
 
     @property
     def mean(self) -> float | None:
@@ -152,7 +154,8 @@ def _counted(values: Floats, edges: Floats) -> Counted:
 def _edges(found: ScoreRange, bounds: Bounds | None) -> Floats:
     low, high = _shown_range(found)
     low, high = _with_bounds(low, high, bounds)
-    if high <= low:
+    if high - low <= max(_LEAST_SPREAD * max(abs(low), abs(high)), sys.float_info.min):
+        # Differences in the last digits are no spread, and steps between them no numbers.
         margin = abs(low) * 0.05 or 0.5
         low, high = low - margin, high + margin
     step = _round_up((high - low) / _num_bins(found.num_values))

@@ -20,7 +20,7 @@ from overpaint.jobs.update import remove_unnamed
 from overpaint.pipeline.errors import BudgetError, OverpaintError
 from overpaint.pipeline.lease import LEASE
 from overpaint.pipeline.manifest import Ledger, finish_part, manifest_ledger
-from overpaint.pipeline.run_folder import PLANNED, STATS, SUCCESS, WORK, RunFolder
+from overpaint.pipeline.run_folder import PLANNED, REPORT, STATS, SUCCESS, WORK, RunFolder
 from overpaint.pipeline.tasks import Remaining, Task, remaining
 
 Runner = Callable[[Run, Sequence[Task]], Iterable[pa.Table]]
@@ -71,6 +71,8 @@ def execute(run: Run, runner: Runner, display: Display) -> Ledger:
     folder = run.folder
     if folder.read_json(SUCCESS) is None:
         _execute(run, runner, display)
+    if not folder.storage.exists(REPORT):
+        write_report(folder)
     folder.storage.remove_tree(WORK, but=LEASE)
     for name in ("images", "masks", "plan", "manifest"):
         folder.storage.remove_leftovers(name)
@@ -119,7 +121,7 @@ def _summaries(tables: Iterable[pa.Table]) -> Iterator[dict[str, Any]]:
 
 
 def _finish(run: Run, planned: int) -> None:
-    """Checks the ledger from storage, writes the report, and marks the run as done."""
+    """Checks the ledger from storage, and marks the run as done; its report is to be written."""
     folder = run.folder
     parts = folder.parts("manifest")
     ledger = manifest_ledger(folder, parts)
@@ -131,7 +133,7 @@ def _finish(run: Run, planned: int) -> None:
             f"of Overpaint; the run folder is kept as it is"
         )
     remove_unnamed(folder)
-    write_report(folder)
+    folder.storage.remove([REPORT])
     folder.write_json(SUCCESS, {**ledger.as_json(), **planned_json})
 
 

@@ -30,11 +30,12 @@ from overpaint.pipeline.manifest import Ledger
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.planning import plan_parts
 from overpaint.pipeline.run_folder import RECIPE, REPORT, RunFolder
-from overpaint.pipeline.storage import Storage, normalise
+from overpaint.pipeline.storage import Storage
+from overpaint.pipeline.uris import normalise
 from rich.console import Console
 from rich.table import Table
 
-console = Console(soft_wrap=True, highlight=False)
+console = Console(soft_wrap=True, highlight=False, markup=False)
 
 InputUri = Annotated[str, Parameter(name="--input")]
 OutputUri = Annotated[str, Parameter(name="--output")]

@@ -7,10 +7,10 @@ from cyclopts import App, Parameter
 from overpaint.cluster.openness import asks_for_token, host_of, refuse_open
 from overpaint.jobs.recipes import load_plan
 from overpaint.jobs.submit import follow, submit_job
-from overpaint.pipeline.storage import normalise
+from overpaint.pipeline.uris import normalise
 from rich.console import Console
 
-console = Console(soft_wrap=True, highlight=False)
+console = Console(soft_wrap=True, highlight=False, markup=False)
 
 
 def register(app: App) -> None:

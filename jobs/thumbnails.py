@@ -15,11 +15,15 @@ from typing import Any, NamedTuple
 
 from overpaint.jobs.report_data import each_part
 from overpaint.jobs.report_rows import Pick, in_turn, read_rows
-from overpaint.pipeline.errors import RowError
-from overpaint.pipeline.images import MAX_PIXELS, decode
+from overpaint.operators.fetch import Fetch
+from overpaint.operators.sources import Access, read_source
+from overpaint.pipeline.errors import RowError, UsageError
+from overpaint.pipeline.images import MAX_PIXELS, READ_FORMATS, decode, upright
 from overpaint.pipeline.manifest import ACCEPTED
+from overpaint.pipeline.recipe import plan_from_tables
 from overpaint.pipeline.run_folder import RECIPE, RunFolder
-from overpaint.pipeline.storage import join, read_uri
+from overpaint.pipeline.storage import read_uri
+from overpaint.pipeline.uris import join
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 CRISP_PX = 128
@@ -69,6 +73,7 @@ class Pictures:
     def __init__(self, folder: RunFolder) -> None:
         recipe: dict[str, Any] = folder.read_json(RECIPE) or {}
         self._base_uri = str(recipe.get("base_uri") or "")
+        self._access = _access(recipe.get("recipe"), folder.storage.at(RECIPE))
         self._folder = folder
         self._outages: dict[str, int] = {}
 
@@ -95,7 +100,7 @@ class Pictures:
         if self._outages.get(place, 0) >= _MAX_OUTAGES:
             return None
         try:
-            return small_image(read_uri(uri), side_px)
+            return small_image(self._read(uri), side_px)
         except (FileNotFoundError, PermissionError, RowError):
             return None
         except Exception:  # noqa: BLE001
@@ -103,6 +108,22 @@ class Pictures:
             # a host that does not answer must not be asked for every row.
             self._outages[place] = self._outages.get(place, 0) + bool(place)
             return None
+
+    def _read(self, uri: str) -> bytes:
+        """An image of the run folder, or a source within the limits that the run itself kept to."""
+        if uri.startswith(self._folder.storage.at("")):
+            return read_uri(uri)
+        return read_source(self._base_uri, uri, self._access)
+
+
+def _access(recipe: Any, file: str) -> Access:
+    """What the run was allowed to read; the least where it does not say."""
+    try:
+        stages = plan_from_tables(recipe, file).stages if recipe else ()
+    except UsageError:
+        return Access()  # of another version, or its operators are not installed here
+    allowed = [stage.operator.access for stage in stages if isinstance(stage.operator, Fetch)]
+    return allowed[0] if allowed else Access()
 
 
 def small_image(data: bytes, side_px: int) -> Image.Image:
@@ -131,14 +152,14 @@ def _opened(data: bytes) -> Image.Image:
     # Filters of warnings are the whole process's, so one thread at a time; this reads a header.
     with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(io.BytesIO(data))
+        return Image.open(io.BytesIO(data), formats=READ_FORMATS)
 
 
 def _reduced(image: Image.Image, side_px: int) -> Image.Image:
     # A JPEG decoder can skip most of the work where an eighth of the size will do.
     image.draft("RGB", (2 * side_px, 2 * side_px))
-    upright = ImageOps.exif_transpose(image)
-    coloured = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+    image = upright(image)
+    coloured = image.convert("RGBA" if image.has_transparency_data else "RGB")
     coloured.thumbnail((side_px, side_px), Image.Resampling.LANCZOS, reducing_gap=2.0)
     return coloured
 

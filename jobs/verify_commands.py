@@ -9,12 +9,13 @@ from overpaint.jobs.repair import repair as mend
 from overpaint.jobs.verify import verify as find_problems
 from overpaint.pipeline.manifest import Ledger
 from overpaint.pipeline.run_folder import RECIPE, RunFolder
-from overpaint.pipeline.storage import Storage, normalise
+from overpaint.pipeline.storage import Storage
+from overpaint.pipeline.uris import normalise
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-console = Console(soft_wrap=True, highlight=False)
+console = Console(soft_wrap=True, highlight=False, markup=False)
 _GOES_ON = 3
 
 

@@ -121,10 +121,11 @@ class Edit(Operator[Any]):
 
     @property
     def inputs(self) -> tuple[Column, ...]:
-        """The source, what to make, the seed, and what the method reads."""
+        """The source, what to make, the seed of a method that draws, and what the method reads."""
         method = find_method(self.method)
         mask = (MASK_IMAGE,) if self.fit == "crop" else ()
-        return (SOURCE_IMAGE, method.prompt, SEED, IMAGE_FORMAT, *method.inputs, *mask)
+        seed = (SEED,) if method.is_random else ()
+        return (SOURCE_IMAGE, method.prompt, *seed, IMAGE_FORMAT, *method.inputs, *mask)
 
     @property
     def optional(self) -> tuple[Column, ...]:
@@ -200,7 +201,7 @@ class Edit(Operator[Any]):
             picture=view(frame, source.rgb),
             mask=None if region is None else view_mask(frame, region.grown),
             prompt=prompt,
-            seed=row["seed"],
+            seed=row.get("seed", 0),
             inversion=row["inversion"] if INVERSION in method.inputs else None,
         )
         return _Placed(job=job, frame=frame, region=region)

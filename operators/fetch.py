@@ -60,17 +60,20 @@ class Fetch(Operator[Reader]):
         found = (c.SOURCE_IMAGE, c.SOURCE_SHA256, c.WIDTH_PX, c.HEIGHT_PX)
         return (*found, *((c.MASK_IMAGE, c.MASK_SOURCE) if self.read_mask else ()))
 
+    @property
+    def access(self) -> Access:
+        """What a table's URIs may name."""
+        web = Limits(self.max_bytes, self.timeout_s, self.attempts, self.allow_private_hosts)
+        return Access(
+            schemes=self.allow_schemes,
+            web=web if self.allow_http else None,
+            local_files=self.allow_local_files,
+            max_bytes=self.max_bytes,
+        )
+
     def load(self) -> Reader:
         """Opens nothing yet."""
-        web = Limits(self.max_bytes, self.timeout_s, self.attempts, self.allow_private_hosts)
-        return Reader(
-            Access(
-                schemes=self.allow_schemes,
-                web=web if self.allow_http else None,
-                local_files=self.allow_local_files,
-                max_bytes=self.max_bytes,
-            )
-        )
+        return Reader(self.access)
 
     def run(self, rows: Sequence[Row], model: Reader) -> list[NewColumns | Rejected]:
         """Reads and decodes each source."""

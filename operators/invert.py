@@ -152,4 +152,10 @@ def _inversion(model: "LatentModel", frame: Frame, prompt: str, path: list[Any])
     path_scyx = torch.stack(path)
     if not bool(path_scyx.isfinite().all()):
         raise RowError("nan_in_result", "the inversion holds values that are not finite")
-    return Inversion(identity=model.identity, frame=frame, prompt=prompt, path_scyx=path_scyx)
+    return Inversion(
+        checkpoint=model.checkpoint,
+        identity=model.identity,
+        frame=frame,
+        prompt=prompt,
+        path_scyx=path_scyx,
+    )

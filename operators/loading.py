@@ -13,14 +13,19 @@ from overpaint.operators import checkpoints, device
 
 def load_processor(checkpoint: str, part: str, revision: str | None) -> Any:
     """The processor that belongs to a checkpoint: its tokenizer and its image processor."""
-    from transformers import AutoProcessor
+    from transformers import AutoImageProcessor, AutoProcessor
 
+    path = checkpoints.resolve(checkpoint, part)
+    options = checkpoints.source_options(checkpoint, revision)
     with quietly():
-        return AutoProcessor.from_pretrained(
-            checkpoints.resolve(checkpoint, part),
-            backend="pil",
-            **checkpoints.source_options(checkpoint, revision),
-        )
+        # A `backend` given here would also be asked of video processors, which have no other.
+        processor: Any = AutoProcessor.from_pretrained(path, **options)
+        images = getattr(processor, "image_processor", None)
+        if images is not None and not type(images).__name__.endswith("Pil"):
+            processor.image_processor = AutoImageProcessor.from_pretrained(
+                path, backend="pil", **options
+            )
+    return processor
 
 
 def load_model(

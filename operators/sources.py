@@ -14,7 +14,8 @@ from functools import partial
 from overpaint.operators import web
 from overpaint.operators.web import Limits
 from overpaint.pipeline.errors import RowError
-from overpaint.pipeline.storage import is_local, join, local_path, read_uri, size_bytes
+from overpaint.pipeline.storage import read_uri, size_bytes
+from overpaint.pipeline.uris import is_local, join, local_path
 
 OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 """The schemes, as fsspec spells them, that a table may name without asking."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from overpaint.pipeline.errors import RowError
-from PIL import Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms
 
 MAX_PIXELS = 128_000_000
 LARGE_PX = 24_000_000
@@ -25,6 +25,16 @@ READ_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPE
 """Pillow's other readers are for formats that are no photographs, and some start programs."""
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
 
+_TRANSPOSITIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By EXIF orientation."""
 _BROKEN = (
     ArithmeticError,
     AttributeError,
@@ -107,14 +117,26 @@ def _decode(data: bytes, max_pixels: int) -> Picture:
     _check_size(width, height, max_pixels)
     try:
         image.load()
-        upright = ImageOps.exif_transpose(image)
-        return _picture(upright)
+        return _picture(upright(image))
     except Image.DecompressionBombError as error:
         raise RowError("image_too_large", f"{width}x{height} px: {error}") from error
     except _BROKEN as error:
         raise RowError(
             "image_truncated", f"a {image.format} file that ends or breaks early"
         ) from error
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """An image as its EXIF orientation means it to be seen; other tags may be as broken as can be.
+
+    `ImageOps.exif_transpose` would write the whole block of tags anew, and fails at odd ones.
+    """
+    try:
+        orientation: Any = image.getexif().get(ExifTags.Base.Orientation)
+    except _BROKEN:
+        return image
+    method = _TRANSPOSITIONS.get(orientation) if isinstance(orientation, int) else None
+    return image if method is None else image.transpose(method)
 
 
 def _check_size(width_px: int, height_px: int, max_pixels: int) -> None:
@@ -216,7 +238,7 @@ def decode_mask(data: bytes, width_px: int, height_px: int) -> Pixels:
         RowError: `mask_unreadable`.
     """
     try:
-        image = _open(data).convert("L")
+        image = upright(_open(data)).convert("L")
     except (RowError, Image.DecompressionBombError, *_BROKEN) as error:
         raise RowError("mask_unreadable", "the mask is not an image that can be read") from error
     if image.size != (width_px, height_px):

@@ -21,11 +21,9 @@ from overpaint.pipeline.storage import (
     filesystem,
     is_file,
     is_folder,
-    is_local,
-    join,
-    normalise,
     read_uri,
 )
+from overpaint.pipeline.uris import is_local, join, normalise
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 TABLE_SUFFIXES = (".parquet", ".jsonl", ".csv")

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 from overpaint.pipeline.errors import StoppedError, UsageError
 from overpaint.pipeline.run_folder import WORK, RunFolder
-from overpaint.pipeline.storage import Storage, is_local
+from overpaint.pipeline.storage import Storage
+from overpaint.pipeline.uris import is_local
 
 LEASE = f"{WORK}/lease.json"
 _PROBE = f"{WORK}/probe"

@@ -136,6 +136,7 @@ class Plan(BaseModel):
         _check_names(self.stages)
         _check_groups(self.stages, self.groups)
         _check_columns(self.stages)
+        _check_candidates(self.row, self.stages)
         _check_policy(self.policy, self.stages)
         return self
 
@@ -314,6 +315,15 @@ def _check_columns(stages: Sequence[Stage]) -> None:
             writers[column.name] = stage
             if column.scope == "group":
                 local[column.name] = stage.group
+
+
+def _check_candidates(row: dict[str, Any], stages: Sequence[Stage]) -> None:
+    candidates = row.get("candidates", 1)
+    if candidates > 1 and not any(c.SEED.name in stage.read for stage in stages):
+        raise ValueError(
+            f"row.candidates = {candidates}: no stage draws from the seed, as method 'ddim' draws "
+            "from none, so that all of them would be equal"
+        )
 
 
 def _check_policy(policy: Policy, stages: Sequence[Stage]) -> None:

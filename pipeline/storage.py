@@ -15,117 +15,18 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import fsspec
 from overpaint.pipeline.errors import StoppedError
-from tenacity import (
-    retry,
-    retry_if_exception,
-    stop_after_attempt,
-    stop_after_delay,
-    wait_random_exponential,
-)
+from overpaint.pipeline.patience import patient
+from overpaint.pipeline.uris import is_local, join, local_path
 
-P = ParamSpec("P")
-Q = ParamSpec("Q")
 T = TypeVar("T")
 
-_FINAL_ERRORS = (
-    FileNotFoundError,
-    PermissionError,
-    FileExistsError,
-    IsADirectoryError,
-    NotADirectoryError,
-)
-_FINAL_ERRNOS = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.ENAMETOOLONG,
-    errno.EINVAL,
-    errno.ELOOP,
-}
 _NO_WRITES = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-_TRANSIENT_ERRORS = {
-    "botocore.exceptions.ConnectionError",
-    "botocore.exceptions.HTTPClientError",
-    "aiohttp.client_exceptions.ClientConnectionError",
-    "aiohttp.client_exceptions.ClientPayloadError",
-}
-"""What clients raise that are no `OSError`s; by name, so that a local run imports no client."""
-_NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"}
-_TRANSIENT_HTTP = {408, 429, 500, 502, 503, 504}
-_NUM_ATTEMPTS = 10
-_MAX_WAIT_S = 120
-"""Clients try again on their own before each attempt counts, so time is bounded too."""
 _NUM_THREADS = 16
-
-
-def is_transient(error: BaseException) -> bool:
-    """Whether the same request may succeed a little later."""
-    if isinstance(error, _FINAL_ERRORS):
-        return False
-    if isinstance(error, OSError):
-        return error.errno not in _FINAL_ERRNOS
-    kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
-    return bool(kinds & _TRANSIENT_ERRORS) or getattr(error, "status", None) in _TRANSIENT_HTTP
-
-
-def _patient(call: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str, P], T]:
-    """`call`, whose first argument is a URI, with patience for what is transient.
-
-    Raises:
-        StoppedError: an object store has not come back.
-        PermissionError: it refuses access, or there are no credentials to ask with.
-    """
-    tried = _retried(call)
-
-    @wraps(call)
-    def patient(uri: str, *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return tried(uri, *args, **kwargs)
-        except Exception as error:
-            if type(error).__name__ in _NO_CREDENTIALS:
-                raise PermissionError(str(error)) from error
-            if is_local(uri) or not is_transient(error):
-                raise
-            raise StoppedError(f"{uri}: the store does not answer ({error})") from error
-
-    return patient
-
-
-def _retried(call: Callable[Q, T]) -> Callable[Q, T]:
-    return retry(
-        retry=retry_if_exception(is_transient),
-        wait=wait_random_exponential(multiplier=0.2, max=20),
-        stop=stop_after_attempt(_NUM_ATTEMPTS) | stop_after_delay(_MAX_WAIT_S),
-        reraise=True,
-    )(call)
-
-
-def is_local(uri: str) -> bool:
-    """Whether `uri` is a path of this machine."""
-    return "://" not in uri or uri.startswith("file://")
-
-
-def local_path(uri: str) -> Path:
-    """The path of a local `uri`."""
-    return Path(uri.removeprefix("file://"))
-
-
-def join(base_uri: str, relative: str) -> str:
-    """`relative` seen from `base_uri`; a URI or an absolute path stands for itself."""
-    if not base_uri or "://" in relative or relative.startswith("/"):
-        return relative
-    return f"{base_uri.rstrip('/')}/{relative}"
-
-
-def normalise(uri: str) -> str:
-    """A URI without a trailing slash; a local path made absolute."""
-    return str(local_path(uri).expanduser().resolve()) if is_local(uri) else uri.rstrip("/")
 
 
 def filesystem(uri: str) -> Any:
@@ -152,7 +53,7 @@ def is_folder(uri: str) -> bool:
     return local_path(uri).is_dir() if is_local(uri) else _type_of(uri) == "directory"
 
 
-@_patient
+@patient
 def _type_of(uri: str) -> str | None:
     # fsspec's own isfile and isdir answer False to a wrong secret and to a lost connection.
     try:
@@ -161,7 +62,7 @@ def _type_of(uri: str) -> str | None:
         return None
 
 
-@_patient
+@patient
 def read_uri(uri: str) -> bytes:
     """The bytes at a URI.
 
@@ -174,7 +75,7 @@ def read_uri(uri: str) -> bytes:
     return filesystem(uri).cat_file(uri)
 
 
-@_patient
+@patient
 def size_bytes(uri: str) -> int:
     """How many bytes lie at a URI.
 
@@ -187,7 +88,7 @@ def size_bytes(uri: str) -> int:
     return int(filesystem(uri).info(uri)["size"] or 0)
 
 
-@_patient
+@patient
 def file_version(uri: str) -> str | None:
     """A word that changes with an object: its ETag, or size and time; None where it is absent."""
     try:
@@ -282,7 +183,7 @@ class Storage:
             if is_local(self.uri):
                 local_path(self.at(path)).unlink()
             else:
-                _patient(filesystem(self.uri).rm_file)(self.at(path))
+                patient(filesystem(self.uri).rm_file)(self.at(path))
         except FileNotFoundError:
             return
 
@@ -366,12 +267,12 @@ def _link(path: Path, data: bytes) -> None:
         temporary.unlink()
 
 
-@_patient
+@patient
 def _create(uri: str, data: bytes) -> None:
     filesystem(uri).pipe_file(uri, data, mode="create")
 
 
-@_patient
+@patient
 def _put(uri: str, data: bytes) -> None:
     filesystem(uri).pipe_file(uri, data)
 
@@ -399,7 +300,7 @@ def _unless_gone(error: OSError) -> None:
         raise error
 
 
-@_patient
+@patient
 def _find(root: str, below: str) -> dict[str, int]:
     found: dict[str, dict[str, Any]] = filesystem(root).find(below, detail=True)
     start, prefix = len(bare_path(root)) + 1, bare_path(below) + "/"
@@ -408,7 +309,7 @@ def _find(root: str, below: str) -> dict[str, int]:
     }
 
 
-@_patient
+@patient
 def _top(root: str, below: str) -> tuple[list[str], list[str]]:
     """The folders and the objects right below a URI of a store, relative to its root."""
     try:

@@ -16,7 +16,8 @@ from overpaint.jobs.faults.operator import Call, Trouble, calls
 from overpaint.jobs.faults.proxy import Proxy
 from overpaint.operators.papercut.dataset import write_dataset
 from overpaint.pipeline.inputs import read_input
-from overpaint.pipeline.storage import Storage, join
+from overpaint.pipeline.storage import Storage
+from overpaint.pipeline.uris import join
 
 ACTORS, TASK_ROWS, TASKS_IN_FLIGHT = 2, 4, 2
 BOUND = ACTORS * TASKS_IN_FLIGHT * TASK_ROWS

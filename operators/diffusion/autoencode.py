@@ -24,6 +24,7 @@ def to_tensor(pictures: Sequence[Pixels], device: torch.device) -> Tensor:
 @torch.no_grad()
 def encode(model: LatentModel, images_b3hw: Tensor) -> Tensor:
     """Latents, float32 bcyx, as the UNet sees them: the most likely ones, without noise."""
+    model.make_room()
     latents: Tensor = model.vae.encode(images_b3hw.to(model.vae.dtype)).latent_dist.mode()
     shift = float(model.vae.config.get("shift_factor") or 0.0)
     return (latents.float() - shift) * float(model.vae.config.scaling_factor)
@@ -34,6 +35,7 @@ def decode(model: LatentModel, latents_bcyx: Tensor) -> list[NDArray[np.float32]
     """Pictures of latents: RGB float32 HWC, about 0-255, not clipped; NaN where the model fails."""
     shift = float(model.vae.config.get("shift_factor") or 0.0)
     latents = latents_bcyx / float(model.vae.config.scaling_factor) + shift
+    model.make_room()
     images: Tensor = model.vae.decode(latents.to(model.vae.dtype)).sample
     return to_pictures(images)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from overpaint.operators.diffusion.checkpoint import Checkpoint
 from overpaint.operators.diffusion.frame import Frame
 
 if TYPE_CHECKING:
@@ -14,12 +15,14 @@ class Inversion:
     """A source's path to noise; it never leaves its actor.
 
     Attributes:
-        identity: the weights that it was made with.
+        checkpoint: what it was made with.
+        identity: its exact weights.
         frame: what the model saw of the source.
         prompt: what the model was told of the source.
         path_scyx: float32 latents, the noise first and the clean latents last; one more than steps.
     """
 
+    checkpoint: Checkpoint
     identity: str
     frame: Frame
     prompt: str

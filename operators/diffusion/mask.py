@@ -1,5 +1,7 @@
 """Masks in pixels: grown, and feathered so that nothing outside changes."""
 
+from typing import Any
+
 import numpy as np
 from overpaint.operators.diffusion.frame import Box, bounding_box
 from overpaint.pipeline.images import Pixels
@@ -42,7 +44,20 @@ def feather(mask: Pixels, width_px: int) -> Pixels:
     eroded = ndimage.minimum_filter(mask[window], kernel_px, mode="nearest")
     alpha = np.zeros_like(mask)
     alpha[window] = ndimage.uniform_filter(eroded, kernel_px, mode="nearest")
+    _keep_thin_parts(alpha[window], mask[window])
     return alpha
+
+
+def _keep_thin_parts(alpha: Pixels, mask: Pixels) -> None:
+    """Lets parts of a mask that are thinner than the ramp half through: erosion took them away."""
+    labelled: Any = ndimage.label(mask)
+    parts, number = labelled
+    if number == 0:
+        return
+    strongest = np.append(0, ndimage.maximum(alpha, parts, np.arange(1, number + 1)))
+    is_thin = strongest < _MAY_CHANGE
+    is_thin[0] = False
+    alpha[is_thin[parts]] = _MAY_CHANGE
 
 
 def _window(bounds: Box, margin_px: int, shape: tuple[int, ...]) -> tuple[slice, slice]:

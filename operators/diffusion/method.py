@@ -81,6 +81,7 @@ class Method:
         part: the papercut checkpoint that it runs on.
         classes: the diffusers pipelines whose checkpoints it takes.
         prompt: the column that says what to make.
+        is_random: whether it draws noise from the row's seed.
         inputs: further columns that it needs, beside the source image.
         fields: a dataclass: the fields of `edit` that it uses, with its defaults.
         shapes: of the picture that its model sees.
@@ -98,6 +99,7 @@ class Method:
     part: str = "text_to_image"
     classes: tuple[str, ...]
     prompt: Column = TARGET_PROMPT
+    is_random: bool = True
     inputs: tuple[Column, ...] = ()
     fields: type[Any]
     shapes: Shapes = UNET_SHAPES

@@ -31,6 +31,7 @@ class LatentModel:
         device: where it computes.
         num_evaluations: rows that the UNet has seen, for counting costs.
         relieved: what was done for lack of memory that can change the last digit.
+        unet_hook: of accelerate, where the parts take turns on the device.
     """
 
     checkpoint: Checkpoint
@@ -46,6 +47,12 @@ class LatentModel:
     relieved: tuple[str, ...] = ()
     prompts: dict[str, Any] = field(default_factory=dict[str, Any])
     is_offloaded: bool = False
+    unet_hook: Any = None
+
+    def make_room(self) -> None:
+        """Takes the UNet off the device before the VAE computes, where parts take turns on it."""
+        if self.unet_hook is not None:
+            self.unet_hook.offload()
 
     @property
     def factor_px(self) -> int:
@@ -78,6 +85,8 @@ def load_latent_model(checkpoint: Checkpoint) -> LatentModel:
                 f"checkpoint = {checkpoint.name!r} has no {name}: this method needs a checkpoint "
                 "of the Stable Diffusion shape"
             )
+    if parts.get("text_encoder_2") is not None and parts["vae"].config.get("force_upcast"):
+        parts["vae"].to(torch.float32)  # SDXL's own VAE overflows in half precision
     model = LatentModel(
         checkpoint=checkpoint,
         identity=checkpoint.identity(),
@@ -116,12 +125,16 @@ def relieve(model: LatentModel, *, exact: bool) -> str | None:
 
 
 def _offload(model: LatentModel) -> None:
-    """Each part goes to the device when it is called, and the one before it leaves."""
+    """Each part goes to the device when it is called, and the one before it leaves.
+
+    Nothing comes after the UNet, so it leaves when `make_room` is called.
+    """
     from accelerate import cpu_offload_with_hook
 
     hook: Any = None
     for part in (*(encoder for _, encoder in model.text), model.vae, model.unet):
         _, hook = cpu_offload_with_hook(part, model.device, prev_module_hook=hook)
+    model.unet_hook = hook
     model.is_offloaded = True
 
 

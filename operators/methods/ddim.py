@@ -120,11 +120,12 @@ def _words(
 
 
 def _inversion(job: Job, model: "LatentModel") -> Inversion:
-    if job.inversion is None or job.inversion.identity != model.identity:
+    made = job.inversion
+    if made is None or (made.checkpoint, made.identity) != (model.checkpoint, model.identity):
         raise RowError(
             "inversion_mismatch", "the inversion was made with other weights than the edit's"
         )
-    return job.inversion
+    return made
 
 
 METHOD = Method(
@@ -134,6 +135,7 @@ METHOD = Method(
     family="F05",
     classes=TEXT_TO_IMAGE,
     inputs=(INVERSION,),
+    is_random=False,
     fields=Fields,
     evaluations=evaluations,
     load=load,

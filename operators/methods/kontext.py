@@ -126,7 +126,8 @@ def edit(jobs: Sequence[Job], model: KontextModel, fields: Fields) -> list[NDArr
 
     pipeline = model.pipeline
     height_px, width_px = jobs[0].picture.shape[:2]
-    embedded = [pipeline.encode_prompt(prompt=[job.prompt], prompt_2=None)[:2] for job in jobs]
+    with torch.no_grad():
+        embedded = [pipeline.encode_prompt(prompt=[job.prompt], prompt_2=None)[:2] for job in jobs]
     pictures = autoencode.to_tensor([job.picture for job in jobs], model.device)
     result: Any = pipeline(
         image=pictures.add(1.0).div(2.0),

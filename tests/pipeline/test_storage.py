@@ -10,7 +10,9 @@ from typing import ClassVar
 
 import pytest
 from overpaint.pipeline.errors import StoppedError
-from overpaint.pipeline.storage import Storage, is_transient, join, normalise, read_uri
+from overpaint.pipeline.patience import is_transient
+from overpaint.pipeline.storage import Storage, read_uri
+from overpaint.pipeline.uris import join, normalise
 
 
 @pytest.fixture(params=["local", "memory", "juicefs", "moto"])
