@@ -209,3 +209,17 @@ def test_edit_stays_when_its_source_is_out_of_reach_for_a_new_judge(place):
     _mend_source(place, 3, data)
     assert main(["redrive", str(place / "run"), "--no-ray"]) == 0
     assert {row["status"] for row in _rows(place)} == {"accepted"}
+
+
+def test_report_that_cannot_be_written_holds_no_run_back(place, monkeypatch, capsys):
+    def fail(folder):
+        raise ZeroDivisionError(folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("overpaint.jobs.run.write_report", fail)
+        with pytest.raises(ZeroDivisionError):
+            _run(place, output="run[a]")
+    assert (place / "run[a]" / "_SUCCESS.json").is_file()
+    assert _run(place, output="run[a]") == 0
+    assert "run[a]/report.html" in capsys.readouterr().out
+    assert (place / "run[a]" / "report.html").is_file()

@@ -50,6 +50,16 @@ def test_every_value_is_in_one_bar_or_counted_apart(values):
         assert TOP <= bar.y <= BOTTOM
 
 
+@pytest.mark.parametrize(
+    "values",
+    [[1.0, 1.0000000000000002], [100.0, 100.00000000000001], [5e-324, 1e-323], [-1e-310, 2e-310]],
+)
+def test_values_that_differ_in_the_last_digit_have_a_chart(values):
+    found, bins = _examined(values)
+    assert sum(one.num_rows for one in bins) == 2
+    assert chart("quality", found, bins, None).bars
+
+
 def test_bars_hold_exactly_the_values_between_their_edges():
     values = np.random.default_rng(0).normal(30, 4, 500).tolist()
     _, bins = _examined(values)

@@ -31,6 +31,10 @@ WRONG = {
     "no such GPU": (NEGATIVE + "[group.negative]\nnum_gpus = 8", ["8 GPU", "negative"]),
     "unknown table": (NEGATIVE + "[polisy]\n", ["polisy", "'policy'"]),
     "unknown score": (NEGATIVE + "[policy]\nclip = { min = 1 }", ["policy", "'clip'"]),
+    "candidates that are equal": (
+        "[row]\ncandidates = 2\n" + NEGATIVE,
+        ["row.candidates = 2", "seed"],
+    ),
     "not TOML": ("name = ]", ["not TOML", "line 1"]),
     "split group": (
         '[[stage]]\noperator = "caption"\ngroup = "g"\n[[stage]]\noperator = "mask"\n'

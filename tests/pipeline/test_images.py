@@ -86,6 +86,28 @@ def test_decode_turns_an_image_upright_by_its_exif_orientation(orientation):
     assert found.rgb[18:, 26:].max() < 50
 
 
+def _odd_exif(orientation):
+    """A block of tags as some cameras write it: the resolution as text, and no link to more."""
+    tags = struct.pack(">HHIHH", 0x0112, 3, 1, orientation, 0)
+    tags += struct.pack(">HHI4s", 0x011A, 2, 4, b"72\0\0")
+    return b"Exif\0\0MM\0\x2a\0\0\0\x08" + struct.pack(">H", 2) + tags + b"\0\0\0\0"
+
+
+def test_decode_turns_an_image_upright_whatever_its_other_tags_say():
+    stored = Image.fromarray(np.zeros((32, 48, 3), np.uint8))
+    found = decode(encoded(stored, "JPEG", exif=_odd_exif(6)))
+    assert (found.width_px, found.height_px) == (32, 48)
+
+
+def test_decode_mask_turns_it_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    mask = np.zeros((4, 6), np.uint8)
+    mask[:, :3] = 255
+    found = decode_mask(encoded(Image.fromarray(mask), "PNG", exif=exif), 4, 6)
+    np.testing.assert_array_equal(found, np.rot90(mask, -1))
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
 def test_decode_modes_without_alpha_come_in_as_rgb(mode):
     found = decode(encoded(Image.fromarray(RGB).convert(mode)))

@@ -125,5 +125,15 @@ def test_grow_is_by_a_square_of_that_radius():
     assert np.array_equal(grow(box_mask(20, 20, 0, 0, 1, 1), 2), box_mask(20, 20, 0, 0, 3, 3))
 
 
+@pytest.mark.parametrize(("thickness", "width"), [(4, 4), (5, 4), (12, 16)])
+def test_feather_leaves_a_thin_part_half_through(thickness, width):
+    thin = box_mask(60, 80, 5, 10, 5 + thickness, 70)
+    thick = box_mask(60, 80, 25, 10, 58, 70)
+    alpha = feather(thin | thick, width)
+    assert set(alpha[thin == 255].tolist()) == {128}
+    assert alpha[thick == 255].max() == 255
+    assert alpha[(thin | thick) == 0].max() == 0
+
+
 def test_feather_full_mask_has_no_rim():
     assert feather(np.full((9, 9), 255, np.uint8), 6).min() == 255

@@ -179,3 +179,10 @@ def test_align_words_that_stay_are_replaced_or_are_new():
     assert np.array_equal(words.numpy(), expected)
     added = align([8, 1, end, 9], [8, 1, 5, end], end)
     assert not added[:, 2].any()
+
+
+def test_vae_of_an_xl_computes_in_float32_where_the_rest_is_half(checkpoint_of):
+    large = load_latent_model(Checkpoint(name=checkpoint_of("xl"), dtype="float16"))
+    small = load_latent_model(Checkpoint(name=checkpoint_of("sd"), dtype="float16"))
+    assert (large.vae.dtype, large.unet.dtype) == (torch.float32, torch.float16)
+    assert small.vae.dtype == torch.float16
