@@ -14,7 +14,7 @@ from overpaint.pipeline.storage import Storage
 from overpaint.pipeline.uris import normalise
 
 _PACKAGES = ("ray", "torch", "diffusers", "transformers", "pyarrow", "pillow", "s3fs")
-_PAPERCUT = ("text_to_image", "clip", "clipseg", "caption", "judge")
+_PAPERCUT = ("text_to_image", "instruction", "clip", "clipseg", "sam", "caption", "judge")
 _LEAST_FREE_GIB = 5.0
 _LEAST_MEMORY_GIB = 6.0
 
@@ -45,8 +45,10 @@ def next_steps() -> list[str]:
         "",
         "The papercut checkpoints know a drawn world and nothing of photographs. For photographs:",
         "  overpaint recipes                  the shipped recipes for checkpoints of the hub",
-        "  overpaint plan sd15-inversion --input FOLDER     what a run would do; needs no GPU",
-        "  overpaint run sd15-inversion --input FOLDER --output s3://BUCKET/RUN",
+        "  overpaint plan instruct-pix2pix --input FOLDER --set row.instruction='make it snow'",
+        "                                     what a run would do; needs no GPU",
+        "  overpaint run instruct-pix2pix --input FOLDER --set row.instruction='make it snow' \\",
+        "      --output s3://BUCKET/RUN",
     ]
 
 
