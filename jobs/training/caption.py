@@ -71,43 +71,6 @@ def build_caption(
     return model
 
 
-@torch.no_grad()
-def start_from_clip(caption: Any, clip: Any, images_n3hw: Tensor) -> None:
-    """Give a captioner the vision transformer of a clip of the same size.
-
-    A CLIP normalizes its embeddings before the first layer and BLIP does not, so that step is
-    folded into BLIP's embeddings, with the deviation that the images have on average.
-    """
-    own, other = caption.vision_model.embeddings, clip.vision_model.embeddings
-    norm = clip.vision_model.pre_layrnorm
-    deviations = other(images_n3hw).std(-1, unbiased=False)
-    places = other.position_embedding.weight
-    first = _normalized(other.class_embedding + places[0], norm, deviations[:, 0].mean())
-    own.class_embedding.copy_((first + norm.bias).view(1, 1, -1))
-    rest = _normalized(places[1:], norm, deviations[:, 1:].mean()) + norm.bias
-    own.position_embedding.copy_(torch.cat([torch.zeros_like(rest[:1]), rest])[None])
-    patches = other.patch_embedding.weight.movedim(0, -1)
-    patches = _normalized(patches, norm, deviations[:, 1:].mean()).movedim(-1, 0)
-    own.patch_embedding.weight.copy_(patches)
-    own.patch_embedding.bias.zero_()
-    layers = clip.vision_model.encoder.layers
-    for layer, source in zip(caption.vision_model.encoder.layers, layers, strict=True):
-        _copy_layer(layer, source)
-
-
-def _normalized(values: Tensor, norm: Any, deviation: Tensor) -> Tensor:
-    return (values - values.mean(-1, keepdim=True)) / deviation * norm.weight
-
-
-def _copy_layer(layer: Any, source: Any) -> None:
-    parts = [getattr(source.self_attn, f"{name}_proj") for name in "qkv"]
-    layer.self_attn.qkv.weight.copy_(torch.cat([part.weight for part in parts]))
-    layer.self_attn.qkv.bias.copy_(torch.cat([part.bias for part in parts]))
-    layer.self_attn.projection.load_state_dict(source.self_attn.out_proj.state_dict())
-    for name in ("layer_norm1", "layer_norm2", "mlp"):
-        getattr(layer, name).load_state_dict(getattr(source, name).state_dict())
-
-
 def caption_image_processor() -> BlipImageProcessorPil:
     """Processor to 64 x 64 in -1 to 1."""
     return BlipImageProcessorPil(

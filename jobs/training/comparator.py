@@ -1,6 +1,6 @@
 """First weights of the judge: eyes that see objects, and a habit of comparing the two images.
 
-The vision transformer is clipseg's. In the language model's first layer most heads look back from
+The vision transformer is caption's. In the language model's first layer most heads look back from
 each patch of the edited image to the same patch of the source, and subtract what they find, so that
 training begins with what differs. RoPE makes that a matter of a constant distance: a query that is
 turned back by as many places as an image has patches agrees best with the key of that patch.
@@ -11,6 +11,7 @@ Shapes: n images, 3 RGB channels, h and w pixels.
 from typing import Any
 
 import torch
+from overpaint.jobs.training.eyes import blip_to_clip
 from torch import Tensor
 
 # The first feature of every image token is the same and tells heads where images are.
@@ -22,16 +23,16 @@ _SHARPNESS = 10.0
 
 
 @torch.no_grad()
-def start_judge(judge: Any, clip: Any, images_n3hw: Tensor, *, num_heads: int = 3) -> None:
-    """Give a LLaVA a clip's vision transformer and heads that compare its two images.
+def start_judge(judge: Any, caption: Any, images_n3hw: Tensor, *, num_heads: int = 3) -> None:
+    """Give a LLaVA a captioner's vision transformer and heads that compare its two images.
 
     Args:
-        judge: LlavaForConditionalGeneration whose vision transformer has the shape of the clip's.
-        clip: CLIPModel or the one in a CLIPSeg.
+        judge: LlavaForConditionalGeneration with a vision transformer of the captioner's shape.
+        caption: BlipForConditionalGeneration.
         images_n3hw: Images by which the size of what the language model sees is set.
         num_heads: Heads of the first layer that compare.
     """
-    judge.model.vision_tower.load_state_dict(clip.vision_model.state_dict())
+    blip_to_clip(judge.model.vision_tower, caption.vision_model, images_n3hw)
     _spread_projector(judge.model, images_n3hw)
     attention = judge.model.language_model.layers[0].self_attn
     distance = int(judge.config.image_seq_length)

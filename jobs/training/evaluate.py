@@ -255,7 +255,7 @@ def _instruction(place: Place) -> Measured:
 def _judge(place: Place) -> Measured:
     folder = place.checkpoints / "judge"
     judge = _loaded(AutoModelForImageTextToText.from_pretrained(folder), place)
-    test = place.drawn("pairs", pair_example)
+    test = place.drawn("told-pairs", pair_example)
     answers = judge_pairs(
         judge, AutoProcessor.from_pretrained(folder), test, range(len(test)), place.device
     )

@@ -63,16 +63,19 @@ def mixture_scene(index: int, *, split: Split, mixture: Mixture = EVERYTHING) ->
 
 
 def scene_example(index: int, *, split: Split, mixture: Mixture = EVERYTHING) -> Example:
-    """A scene's `image` (RGB uint8 HWC), `captions`, the most detailed first, and `ordered`.
-
-    The last is the most detailed caption with the things from left to right: captions name them
-    from back to front, which cannot be seen where they do not overlap.
-    """
+    """A scene's `image` (RGB uint8 HWC), `captions`, the most detailed first, and `ordered`."""
     scene = mixture_scene(index, split=split, mixture=mixture)
-    things = tuple(sorted(scene.things, key=lambda thing: (thing.x_px, thing.y_px)))
-    ordered = words.captions(replace(scene, things=things))[0]
-    texts = {"captions": words.captions(scene), "ordered": ordered}
+    texts = {"captions": words.captions(scene), "ordered": ordered_caption(scene)}
     return Example({"image": rgb(draw(scene))}, texts)
+
+
+def ordered_caption(scene: Scene) -> str:
+    """The most detailed caption with the things from left to right.
+
+    Captions name them from back to front, which cannot be seen where they do not overlap.
+    """
+    things = tuple(sorted(scene.things, key=lambda thing: (thing.x_px, thing.y_px)))
+    return words.captions(replace(scene, things=things))[0]
 
 
 def edit_example(index: int, *, split: Split) -> Example:

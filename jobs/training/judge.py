@@ -1,8 +1,9 @@
 """The `judge` checkpoint: a small LLaVA that sees source and edited image and answers in words.
 
-It answers with EditEval's four factors, 0 to 10: does the edit do what the instruction says
-(accuracy), is the rest as it was (preservation), is the image clean (quality), does it look like
-one of the world's pictures (realism).
+It says what both images show, as EditEval lets a judge describe an edit before it scores it, and
+then the four factors, 0 to 10: does the edit do what the instruction says (accuracy), is the rest
+as it was (preservation), is the image clean (quality), does it look like one of the world's
+pictures (realism). The words explain the scores, and teach the model to look: scores alone did not.
 
 Shapes: n pairs, 3 RGB channels, h and w pixels, t tokens.
 """
@@ -33,12 +34,16 @@ from transformers import (
 )
 
 FACTORS = ("accuracy", "preservation", "quality", "realism")
-ANSWER_WORDS = (*(f"{factor}:" for factor in FACTORS), *(str(score) for score in range(11)))
-MAX_TOKENS = 192
-MAX_ANSWER_TOKENS = 12
+ANSWER_WORDS = (
+    *("before:", "after:", ","),
+    *(f"{factor}:" for factor in FACTORS),
+    *(str(score) for score in range(11)),
+)
+MAX_TOKENS = 256
+MAX_ANSWER_TOKENS = 80
 _PATCH_PX = 8
 _NUM_IMAGE_TOKENS = 64
-_END_OF_IMAGES = 1 + 2 * _NUM_IMAGE_TOKENS
+_MISHEARD_SHARE = 0.1
 _SPREAD = 6.0
 _NUM_SHOWN = 12
 
@@ -82,6 +87,8 @@ def build_judge(
         "num_hidden_layers": layers,
         "num_attention_heads": width // 32,
         "num_key_value_heads": width // 32,
+        # Llama's own 0.02 is for wide models: attention would move next to nothing in this one.
+        "initializer_range": width**-0.5,
         "max_position_embeddings": MAX_TOKENS,
         "tie_word_embeddings": True,
         "bos_token_id": tokenizer.bos_token_id,
@@ -120,18 +127,16 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgeTrainee:
-    """The judge in training: next-word loss on the answer, and on what was asked if it was done.
-
-    Guessing what was asked from the two images is the skill that an answer needs, and tells far
-    more of a pair than four scores do; it costs nothing, as the words are read anyway.
+    """The judge in training: next-word loss on the answer, its words and scores alike in weight.
 
     A score's neighbours count as partly right, so widely that a judge which can't tell a good edit
     from a bad one answers with the middle, and its words rank edits by how sure it is. In half of
-    the answers that it goes on from, the scores are others: no score shall lean on those before.
-    A batch holds edits with all of their pairs, so that likes are told apart.
+    the answers that it goes on from, the scores and some of the words are others: it shall lean on
+    the images too, and no score on those before. A batch holds edits with all of their pairs, so
+    that likes are told apart.
 
     `train` and `test` hold `source`, `edited`, the instruction, the answer and the outcome;
-    `texts_nt` has the tokens of prompts and answers, `is_learnt_nt` says which have a loss,
+    `texts_nt` has the tokens of prompts and answers, `is_answer_nt` says which are an answer's,
     `rightness_vv` how right each token is in place of another.
     """
 
@@ -140,7 +145,7 @@ class JudgeTrainee:
     train: Cache
     test: Cache
     texts_nt: Tensor
-    is_learnt_nt: Tensor
+    is_answer_nt: Tensor
     rightness_vv: Tensor
     schedule: Schedule
     name: str = "judge"
@@ -151,30 +156,39 @@ class JudgeTrainee:
         return {"judge": self.judge}
 
     def loss(self, moment: Moment) -> Tensor:
-        """Cross-entropy of the words to be learnt on a batch of pairs."""
+        """Cross-entropy of an answer's words, and of its scores, on a batch of pairs."""
         num_edits = max(1, self.schedule.batch_size // PAIRS_AN_EDIT)
         edits = np.sort(moment.rng.integers(len(self.train) // PAIRS_AN_EDIT, size=num_edits))
         picks = (edits[:, None] * PAIRS_AN_EDIT + np.arange(PAIRS_AN_EDIT)).ravel()
-        pixels = _pixels(self.train, picks, moment.device)
         tokens_nt = self.texts_nt[picks].to(moment.device)
-        is_learnt_nt = self.is_learnt_nt[picks].to(moment.device)
+        is_answer_nt = self.is_answer_nt[picks].to(moment.device)
         padding = int(self.processor.tokenizer.pad_token_id)
         logits = self.judge(
-            input_ids=self._with_other_scores(tokens_nt, moment),
+            input_ids=self._misheard(tokens_nt, is_answer_nt, moment),
             attention_mask=(tokens_nt != padding).long(),
-            pixel_values=pixels,
+            pixel_values=_pixels(self.train, picks, moment.device),
         ).logits
-        said = is_learnt_nt[:, 1:]
-        guesses = logits[:, :-1][said].float().log_softmax(-1)
-        return -(self.rightness_vv[tokens_nt[:, 1:][said]] * guesses).sum(-1).mean()
+        expected = tokens_nt[:, 1:][is_answer_nt[:, 1:]]
+        guesses = logits[:, :-1][is_answer_nt[:, 1:]].float().log_softmax(-1)
+        wrongness = -(self.rightness_vv[expected] * guesses).sum(-1)
+        is_score = torch.isin(expected, self._scores(moment.device))
+        return wrongness[~is_score].mean() + wrongness[is_score].mean()
 
-    def _with_other_scores(self, tokens_nt: Tensor, moment: Moment) -> Tensor:
-        """The tokens, with scores drawn by chance in half of the answers."""
-        scores = torch.tensor(score_tokens(self.processor.tokenizer), device=tokens_nt.device)
-        drawn = torch.from_numpy(moment.rng.integers(len(scores), size=tokens_nt.shape))
-        others = torch.from_numpy(moment.rng.random((len(tokens_nt), 1)) < 0.5)
-        swapped = torch.isin(tokens_nt, scores) & others.to(tokens_nt.device)
-        return torch.where(swapped, scores[drawn.to(tokens_nt.device)], tokens_nt)
+    def _misheard(self, tokens_nt: Tensor, is_answer_nt: Tensor, moment: Moment) -> Tensor:
+        """The tokens, with chance scores and some chance words in half of the answers."""
+        scores = self._scores(tokens_nt.device)
+        is_score_nt = torch.isin(tokens_nt, scores) & is_answer_nt
+        words = tokens_nt[is_answer_nt & ~is_score_nt]
+        dice = torch.from_numpy(moment.rng.random((3, *tokens_nt.shape))).to(tokens_nt.device)
+        is_other_nt = is_answer_nt & (dice[0, :, :1] < 0.5)
+        chance_scores = scores[(dice[1] * len(scores)).long()]
+        chance_words = words[(dice[1] * len(words)).long()]
+        is_word_nt = is_other_nt & ~is_score_nt & (dice[2] < _MISHEARD_SHARE)
+        heard_nt = torch.where(is_other_nt & is_score_nt, chance_scores, tokens_nt)
+        return torch.where(is_word_nt, chance_words, heard_nt)
+
+    def _scores(self, device: torch.device) -> Tensor:
+        return torch.tensor(score_tokens(self.processor.tokenizer), device=device)
 
     def export(self, folder: Path) -> None:
         """Write the model and its processor with the chat template."""
@@ -195,7 +209,7 @@ class JudgeTrainee:
 
 
 def text_tables(cache: Cache, processor: Any) -> tuple[Tensor, Tensor]:
-    """Tokens NT of prompts with their answers, padded on the right; which of them are learnt."""
+    """Tokens NT of prompts with their answers, padded on the right; which are an answer's."""
     tokenizer = processor.tokenizer
     prompts = [user_turn(processor, entry["instruction"]) for entry in cache.texts]
     prompts = [text.replace("<image>", "<image>" * _NUM_IMAGE_TOKENS) for text in prompts]
@@ -204,13 +218,12 @@ def text_tables(cache: Cache, processor: Any) -> tuple[Tensor, Tensor]:
     said = tokenizer(answers, add_special_tokens=False)["input_ids"]
     longest = max(len(a) + len(b) for a, b in zip(asked, said, strict=True))
     texts_nt = torch.full((len(asked), longest), int(tokenizer.pad_token_id))
-    is_learnt_nt = torch.zeros((len(asked), longest), dtype=torch.bool)
+    is_answer_nt = torch.zeros((len(asked), longest), dtype=torch.bool)
     for i, (question, answer) in enumerate(zip(asked, said, strict=True)):
         end = len(question) + len(answer)
-        is_done = cache.texts[i]["outcome"] in ("true", "over-edited")
         texts_nt[i, :end] = torch.tensor(question + answer)
-        is_learnt_nt[i, _END_OF_IMAGES if is_done else len(question) : end] = True
-    return texts_nt, is_learnt_nt
+        is_answer_nt[i, len(question) : end] = True
+    return texts_nt, is_answer_nt
 
 
 def rightness(tokenizer: Any) -> Tensor:

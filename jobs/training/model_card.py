@@ -34,9 +34,10 @@ _ABOUT: dict[str, tuple[str, str, str]] = {
         "StableDiffusionInstructPix2PixPipeline",
         "Edits a scene as an instruction says, by the method `instruct_pix2pix`; made for "
         "guidance_scale 2, image_guidance_scale 1.5 and 20 steps.",
-        "Starts from text_to_image, with 4 more input channels for the source; noise prediction on "
-        "the true targets of the 12 edit types, with min-SNR weights, without them in the last "
-        "15 %. Instruction, source or both are left out 5 % of the time each.",
+        "Starts from text_to_image, with 4 more input channels for the source; velocity prediction "
+        "on the true targets of the 12 edit types, on a noise schedule of zero terminal SNR, half "
+        "of the loss where the edit changes something. Instruction, source or both are left out "
+        "5 % of the time each.",
     ),
     "sam": (
         "SamModel",
@@ -51,10 +52,10 @@ _ABOUT: dict[str, tuple[str, str, str]] = {
     ),
     "judge": (
         "LlavaForConditionalGeneration",
-        "Sees source and edited image and the instruction, and scores the edit.",
-        "Starts from clipseg's vision transformer and with heads that compare the two images. "
-        "Next-word loss on the instruction where it was done and on the answer, "
-        "scores near the true one counted as partly right, so that "
+        "Sees source and edited image and the instruction, says what both show, and scores the "
+        "edit.",
+        "Starts from caption's vision transformer and with heads that compare the two images. "
+        "Next-word loss on the answer, scores near the true one counted as partly right, so that "
         "doubt reads as a middling score; true, failed, no-op, over-edited and unrelated edits of "
         "the 12 types, clean, soft, blurred and noisy.",
     ),
@@ -63,7 +64,8 @@ _ABOUT: dict[str, tuple[str, str, str]] = {
 _USE: dict[str, str] = {
     "judge": """
 One user turn: the source image, the edited image, then the instruction and nothing else. The
-answer is `accuracy: 9 preservation: 8 quality: 9 realism: 9`, each from 0 to 10.
+answer is `before: a red star ... after: a blue star ... accuracy: 9 preservation: 8 quality: 9
+realism: 9`, each score from 0 to 10.
 
     processor = AutoProcessor.from_pretrained(folder)
     model = AutoModelForImageTextToText.from_pretrained(folder)

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from overpaint.jobs.training.cache import Example
-from overpaint.jobs.training.examples import Split, rgb
+from overpaint.jobs.training.examples import Split, ordered_caption, rgb
 from overpaint.operators.papercut.draw import draw
 from overpaint.operators.papercut.edits import EDIT_TYPES, Edit, EditType, sample_edit
 from overpaint.operators.papercut.scene import COLOURS, KINDS, Scene
@@ -49,6 +49,8 @@ class Pair:
         source: The image before.
         edited: What stands for an editor's answer.
         instruction: What was asked.
+        before: What the source shows.
+        after: What the edited image shows.
         outcome: How the edit was carried out.
         finish: How the edited image was degraded.
     """
@@ -56,15 +58,18 @@ class Pair:
     source: NDArray[np.uint8]
     edited: NDArray[np.uint8]
     instruction: str
+    before: str
+    after: str
     outcome: Outcome
     finish: Finish
 
     @property
     def answer(self) -> str:
-        """The four scores as the judge writes them."""
+        """What both images show and the four scores, as the judge writes them."""
         accuracy, preservation = _CONTENT_SCORES[self.outcome]
         quality, realism = _LOOK_SCORES[self.finish]
         return (
+            f"before: {self.before} after: {self.after} "
             f"accuracy: {accuracy} preservation: {preservation} "
             f"quality: {quality} realism: {realism}"
         )
@@ -91,6 +96,8 @@ def sample_pair(index: int, *, split: Split, edit_types: tuple[EditType, ...] = 
         source=rgb(draw(edit.source)),
         edited=degrade(rgb(draw(scene)), mask, finish, dice),
         instruction=edit.phrasings[int(dice.integers(len(edit.phrasings)))],
+        before=ordered_caption(edit.source),
+        after=ordered_caption(scene),
         outcome=outcome,
         finish=finish,
     )

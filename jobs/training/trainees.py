@@ -1,8 +1,8 @@
 """Each checkpoint as it stands before its first step: modules, examples and schedule.
 
 Order: vae, clip, clipseg, text_to_image, caption, instruction, judge, sam. clipseg starts from
-clip, caption and judge from clipseg's vision transformer; text_to_image needs vae and takes clip's
-tokenizer, and instruction starts from it.
+clip, caption from clipseg's vision transformer and judge from caption's; text_to_image needs vae
+and takes clip's tokenizer, and instruction starts from it.
 """
 
 from collections.abc import Callable
@@ -15,14 +15,15 @@ from overpaint.jobs.training.caption import (
     CaptionTrainee,
     build_caption,
     caption_tokens,
-    start_from_clip,
 )
 from overpaint.jobs.training.clip import Captions, ClipTrainee, build_clip
 from overpaint.jobs.training.clipseg import ClipsegTrainee, build_clipseg, phrase_table
 from overpaint.jobs.training.comparator import start_judge
 from overpaint.jobs.training.examples import edit_example, mask_example
+from overpaint.jobs.training.eyes import clip_to_blip
 from overpaint.jobs.training.instruction import (
     InstructionTrainee,
+    build_edit_scheduler,
     edit_latent_drawer,
     phrasing_table,
     widened,
@@ -51,7 +52,13 @@ from overpaint.jobs.training.vae import VaeTrainee, build_vae
 from overpaint.jobs.training.vocabulary import bert_tokenizer, chat_tokenizer, clip_tokenizer
 from overpaint.jobs.training.workplace import Workplace, existing
 from overpaint.operators.papercut.words import LEXICON
-from transformers import CLIPModel, CLIPSegForImageSegmentation, CLIPTextModel, CLIPTokenizer
+from transformers import (
+    BlipForConditionalGeneration,
+    CLIPModel,
+    CLIPSegForImageSegmentation,
+    CLIPTextModel,
+    CLIPTokenizer,
+)
 
 
 def _vae(place: Workplace) -> Trainee:
@@ -126,7 +133,7 @@ def _instruction(place: Workplace) -> Trainee:
         text_encoder=place.begun(text_encoder, "instruction", "text_encoder"),
         tokenizer=tokenizer,
         vae=vae,
-        scheduler=build_scheduler(),
+        scheduler=build_edit_scheduler(),
         train=place.encoded(f"edit-latents-{digits}", edits, drawer),
         test=test,
         tokens_npt=phrasing_table(edits, tokenizer),
@@ -139,7 +146,8 @@ def _caption(place: Workplace) -> Trainee:
     tokenizer = bert_tokenizer([*sorted(LEXICON), ",", "."])
     caption = build_caption(tokenizer)
     clipseg = CLIPSegForImageSegmentation.from_pretrained(existing(place.checkpoints / "clipseg"))
-    start_from_clip(caption, clipseg.clip, pictures.to_tensor(train.arrays["image"][:64]))
+    eyes, images = clipseg.clip.vision_model, pictures.to_tensor(train.arrays["image"][:64])
+    clip_to_blip(caption.vision_model, eyes, images)
     return CaptionTrainee(
         caption=place.begun(caption, "caption"),
         tokenizer=tokenizer,
@@ -151,22 +159,23 @@ def _caption(place: Workplace) -> Trainee:
 
 
 def _judge(place: Workplace) -> Trainee:
-    train, test = place.split("pairs", pair_example)
+    train, test = place.split("told-pairs", pair_example)
+    schedule = Schedule(learning_rate=1e-3, warmup_steps=200, save_every_s=600.0)
     tokenizer = chat_tokenizer([*sorted(LEXICON), *ANSWER_WORDS], max_tokens=MAX_TOKENS)
     processor = build_processor(tokenizer)
-    texts_nt, is_learnt_nt = text_tables(train, processor)
+    texts_nt, is_answer_nt = text_tables(train, processor)
     judge = build_judge(tokenizer)
-    clipseg = CLIPSegForImageSegmentation.from_pretrained(existing(place.checkpoints / "clipseg"))
-    start_judge(judge, clipseg.clip, pictures.to_tensor(train.arrays["source"][:64]))
+    caption = BlipForConditionalGeneration.from_pretrained(existing(place.checkpoints / "caption"))
+    start_judge(judge, caption, pictures.to_tensor(train.arrays["source"][:64]))
     return JudgeTrainee(
         judge=place.begun(judge, "judge"),
         processor=processor,
         train=train,
         test=test,
         texts_nt=texts_nt,
-        is_learnt_nt=is_learnt_nt,
+        is_answer_nt=is_answer_nt,
         rightness_vv=rightness(tokenizer).to(place.device),
-        schedule=place.scheduled(Schedule(batch_size=32, learning_rate=1e-3, warmup_steps=200)),
+        schedule=place.scheduled(schedule),
     )
 
 

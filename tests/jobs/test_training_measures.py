@@ -5,11 +5,13 @@ import pytest
 import torch
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.attributes import names_right, read_scene
-from overpaint.jobs.training.caption import attributes_of
+from overpaint.jobs.training.caption import attributes_of, build_caption
 from overpaint.jobs.training.clip import build_clip
 from overpaint.jobs.training.clipseg import iou
 from overpaint.jobs.training.comparator import start_judge
 from overpaint.jobs.training.examples import SINGLE_OBJECT, item_phrases, mixture_scene, rgb
+from overpaint.jobs.training.eyes import blip_to_clip, clip_to_blip
+from overpaint.jobs.training.instruction import change_weights
 from overpaint.jobs.training.judge import (
     ANSWER_WORDS,
     MAX_TOKENS,
@@ -22,10 +24,16 @@ from overpaint.jobs.training.judge import (
 )
 from overpaint.jobs.training.pairs import sample_pair
 from overpaint.jobs.training.pictures import psnr
-from overpaint.jobs.training.vocabulary import byte_pairs, chat_tokenizer, clip_tokenizer
+from overpaint.jobs.training.vocabulary import (
+    bert_tokenizer,
+    byte_pairs,
+    chat_tokenizer,
+    clip_tokenizer,
+)
 from overpaint.operators.papercut.draw import draw
 from overpaint.operators.papercut.scene import Background, Scene
 from PIL import Image, ImageFilter
+from torch.nn import functional
 from transformers import CLIPTokenizer
 
 
@@ -87,6 +95,15 @@ def test_sample_pair_true_edit_scores_high_and_a_missing_one_low() -> None:
         assert is_same == (pair.outcome == "no-op" and pair.finish == "clean")
 
 
+def test_sample_pair_answer_says_what_both_images_show() -> None:
+    pairs = [sample_pair(index, split="train") for index in range(40)]
+    for pair in pairs:
+        assert pair.answer.startswith(f"before: {pair.before} after: {pair.after} accuracy: ")
+        if pair.outcome == "no-op":
+            assert pair.before == pair.after
+    assert any(pair.before != pair.after for pair in pairs)
+
+
 def test_item_phrases_tell_the_item_apart() -> None:
     for index in range(60):
         scene = mixture_scene(index, split="train")
@@ -126,9 +143,11 @@ def test_start_judge_looks_at_the_same_patch_of_the_source_and_subtracts_it() ->
     torch.manual_seed(0)
     tokenizer = chat_tokenizer(["star", *ANSWER_WORDS], max_tokens=MAX_TOKENS)
     judge = build_judge(tokenizer)
-    clip = build_clip(clip_tokenizer(["star"]))
+    caption = build_caption(bert_tokenizer(["star"]))
     scenes = [mixture_scene(index, split="train") for index in range(8)]
-    start_judge(judge, clip, pictures.to_tensor(np.stack([rgb(draw(scene)) for scene in scenes])))
+    start_judge(
+        judge, caption, pictures.to_tensor(np.stack([rgb(draw(scene)) for scene in scenes]))
+    )
     judge.set_attn_implementation("eager")
     image = tokenizer.encode("<image>", add_special_tokens=False) * 64
     tokens = torch.tensor([[tokenizer.bos_token_id, *image, *image]])
@@ -136,6 +155,38 @@ def test_start_judge_looks_at_the_same_patch_of_the_source_and_subtracts_it() ->
     seen = judge(input_ids=tokens, pixel_values=pixels, output_attentions=True)
     edited = torch.arange(65, 129)
     assert seen.attentions[0][0, 0, edited, edited - 64].mean() > 0.5
+
+
+def test_eyes_see_in_either_class_what_they_saw_in_the_other() -> None:
+    torch.manual_seed(0)
+    clip = build_clip(clip_tokenizer(["star"])).vision_model.eval()
+    again = build_clip(clip_tokenizer(["star"])).vision_model.eval()
+    blip = build_caption(bert_tokenizer(["star"])).vision_model.eval()
+    scenes = [mixture_scene(index, split="train") for index in range(16)]
+    images = pictures.to_tensor(np.stack([rgb(draw(scene)) for scene in scenes]))
+    seen = clip(images).last_hidden_state[:, 1:]
+    clip_to_blip(blip, clip, images)
+    told = blip.encoder(inputs_embeds=blip.embeddings(images)).last_hidden_state[:, 1:]
+    assert functional.cosine_similarity(told, seen, dim=-1).mean() > 0.95
+    blip_to_clip(again, blip, images)
+    back = again(images).last_hidden_state[:, 1:]
+    assert functional.cosine_similarity(back, seen, dim=-1).mean() > 0.95
+
+
+def test_change_weights_give_half_to_the_change_whatever_its_size() -> None:
+    source = torch.zeros(2, 4, 16, 16)
+    target = source.clone()
+    target[0, 1, 3, 5] = 1.0
+    target[1, :, :8] = -1.0
+    weights = change_weights(source, target)
+    assert weights.mean(dim=(1, 2, 3)).tolist() == pytest.approx([1.0, 1.0])
+    assert float(weights[0, 0, 3, 5]) / 256 == pytest.approx(0.5, abs=0.01)
+    assert float(weights[1, 0, 0, 0]) == pytest.approx(3 * float(weights[1, 0, 15, 0]))
+
+
+def test_change_weights_of_equal_latents_are_equal() -> None:
+    latents = torch.ones(1, 4, 16, 16)
+    assert (change_weights(latents, latents) == 1.0).all()
 
 
 def test_auc_counts_ties_as_half() -> None:
