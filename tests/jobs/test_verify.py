@@ -4,13 +4,11 @@ import json
 import shutil
 import subprocess
 import sys
-import tracemalloc
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from overpaint.jobs.cli import main
-from overpaint.jobs.texts import Texts
 from overpaint.jobs.verify import verify
 from overpaint.operators.papercut.dataset import write_dataset
 from overpaint.pipeline import planning
@@ -385,19 +383,3 @@ def test_every_hash_in_the_manifest_is_that_of_the_object(output):
     for row in rows:
         assert sha256((output / row["edited_uri"]).read_bytes()) == row["edited_sha256"]
         assert sha256((output / row["mask_uri"]).read_bytes()) == row["mask_sha256"]
-
-
-def test_texts_know_what_was_added_and_take_sixteen_bytes_each():
-    names = [f"images/{i:02x}/{i:032x}.png" for i in range(200_000)]
-    tracemalloc.start()
-    texts = Texts()
-    for start in range(0, len(names), 4096):
-        texts.add(names[start : start + 4096])
-    assert texts.num_repeated() == 0
-    kept, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert kept < 200_000 * 17 + 100_000
-    assert texts.has([names[0], "images/stray.png", names[-1]]) == [True, False, True]
-    texts.add(names[:3])
-    assert texts.num_repeated() == 3
-    assert Texts().has(["a"]) == [False]
