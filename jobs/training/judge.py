@@ -43,8 +43,11 @@ MAX_TOKENS = 256
 MAX_ANSWER_TOKENS = 80
 _PATCH_PX = 8
 _NUM_IMAGE_TOKENS = 64
-_MISHEARD_SHARE = 0.1
-_SPREAD = 6.0
+_MISHEARD_SHARE = 0.05
+# Spread so widely, right and wrong scores differ by a tenth of a nat: words would drown them.
+_SCORE_WEIGHT = 10.0
+# Wide enough that the average of a 0 and a 10 has its peak between them.
+_SPREAD = 5.0
 _NUM_SHOWN = 12
 
 # Each part of a user's turn in order, images as `<image>`; then the answer, ended by `</s>`.
@@ -127,7 +130,7 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgeTrainee:
-    """The judge in training: next-word loss on the answer, its words and scores alike in weight.
+    """The judge in training: next-word loss on the words and the scores of the answer.
 
     A score's neighbours count as partly right, so widely that a judge which can't tell a good edit
     from a bad one answers with the middle, and its words rank edits by how sure it is. In half of
@@ -172,7 +175,7 @@ class JudgeTrainee:
         guesses = logits[:, :-1][is_answer_nt[:, 1:]].float().log_softmax(-1)
         wrongness = -(self.rightness_vv[expected] * guesses).sum(-1)
         is_score = torch.isin(expected, self._scores(moment.device))
-        return wrongness[~is_score].mean() + wrongness[is_score].mean()
+        return wrongness[~is_score].mean() + _SCORE_WEIGHT * wrongness[is_score].mean()
 
     def _misheard(self, tokens_nt: Tensor, is_answer_nt: Tensor, moment: Moment) -> Tensor:
         """The tokens, with chance scores and some chance words in half of the answers."""

@@ -15,7 +15,7 @@ FLOORS: dict[str, tuple[int, dict[str, float]]] = {
     "instruction": (24, {"success": 0.4, "oracle_success": 0.9}),
     "clip": (128, {"rank1_of_64": 0.93}),
     "clipseg": (64, {"iou_mean": 0.8}),
-    "caption": (64, {"attributes_right": 0.3}),
+    "caption": (64, {"attributes_right": 0.8}),
     "judge": (256, {"auc": 0.5}),
     "sam": (64, {"iou_box_mean": 0.7, "iou_point_mean": 0.7}),
 }
