@@ -29,7 +29,7 @@ from overpaint.jobs.training.examples import (
     scene_example,
 )
 from overpaint.jobs.training.instruction import Guidance
-from overpaint.jobs.training.judge import auc, judge_pairs, product
+from overpaint.jobs.training.judge import auc, descriptions, judge_pairs, product
 from overpaint.jobs.training.pairs import pair_example
 from overpaint.jobs.training.sam import boxes_of, centres_of, cut_out
 from overpaint.jobs.training.text_to_image import generate
@@ -266,6 +266,11 @@ def _judge(place: Place) -> Measured:
         kept = [i for i, outcome in enumerate(outcomes) if outcome in ("true", other)]
         truths = [outcomes[i] == "true" for i in kept]
         figures[f"auc_{other}"] = auc([values[i] for i in kept], truths)
+    said = [attributes_of(text) for answer in answers for text in descriptions(answer)]
+    true = [attributes_of(text) for entry in test.texts for text in descriptions(entry["answer"])]
+    figures["descriptions_right"] = float(
+        np.mean([a == b for a, b in zip(said, true, strict=True)])
+    )
     first = range(min(_NUM_SHOWN, len(test)))
     pairs = [
         np.concatenate([test.arrays[name][i] for name in ("source", "edited")], 1) for i in first

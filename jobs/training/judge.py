@@ -290,6 +290,12 @@ def scores(answer: str) -> dict[str, int]:
     return {factor: int(score) for factor, score in found if factor in FACTORS}
 
 
+def descriptions(answer: str) -> tuple[str, str]:
+    """What an answer says that source and edited image show; empty where it says nothing."""
+    found = re.match(r"before: (.*?) after: (.*?) accuracy:", answer)
+    return (found[1], found[2]) if found else ("", "")
+
+
 def product(answer: str) -> float:
     """Accuracy times preservation of an answer; 0 where it names neither."""
     named = scores(answer)

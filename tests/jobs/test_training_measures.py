@@ -17,6 +17,7 @@ from overpaint.jobs.training.judge import (
     MAX_TOKENS,
     auc,
     build_judge,
+    descriptions,
     product,
     rightness,
     score_tokens,
@@ -99,9 +100,11 @@ def test_sample_pair_answer_says_what_both_images_show() -> None:
     pairs = [sample_pair(index, split="train") for index in range(40)]
     for pair in pairs:
         assert pair.answer.startswith(f"before: {pair.before} after: {pair.after} accuracy: ")
+        assert descriptions(pair.answer) == (pair.before, pair.after)
         if pair.outcome == "no-op":
             assert pair.before == pair.after
     assert any(pair.before != pair.after for pair in pairs)
+    assert descriptions("accuracy: 3") == ("", "")
 
 
 def test_item_phrases_tell_the_item_apart() -> None:
