@@ -40,7 +40,7 @@ GUIDANCE_SCALE = 2.0
 IMAGE_GUIDANCE_SCALE = 1.5
 NUM_INFERENCE_STEPS = 20
 _LEFT_OUT_SHARE = 0.05
-# Latents have a deviation of about 1; where nothing is edited, source and target agree to 0.1.
+# Latents have a deviation of about 1; what an edit changes leaks by less than this to its sides.
 _LEAST_CHANGE = 0.5
 _NUM_SHOWN = 24
 _NUM_MEASURED = 36

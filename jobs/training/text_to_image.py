@@ -34,7 +34,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 EMPTY_SHARE = 0.1
 DETAILED_SHARE = 0.7
-SHARP_PHASE = 0.85
+_SHARP_PHASE = 0.85
 _SNR_CAP = 5.0
 _NUM_SHOWN = 24
 
@@ -123,7 +123,7 @@ class TextToImageTrainee:
         text_ntd = self.text_encoder(tokens.to(moment.device))[0]
         noise, times, noisy = add_noise(latents, self.scheduler, moment.generator)
         made = self.unet(noisy, times, encoder_hidden_states=text_ntd).sample.float()
-        weights = noise_weights(self.scheduler, times, sharp=moment.progress >= SHARP_PHASE)
+        weights = _noise_weights(self.scheduler, times, sharp=moment.progress >= _SHARP_PHASE)
         error = functional.mse_loss(made, noise, reduction="none").mean(dim=(1, 2, 3))
         return (weights * error).mean()
 
@@ -190,7 +190,7 @@ def add_noise(
     return noise, times, scheduler.add_noise(latents, noise, times)
 
 
-def noise_weights(scheduler: Any, times: Tensor, *, sharp: bool) -> Tensor:
+def _noise_weights(scheduler: Any, times: Tensor, *, sharp: bool) -> Tensor:
     """Weight of each example's error: min-SNR with a cap of 5, or 1 in the sharp phase."""
     if sharp:
         return torch.ones(len(times), device=times.device)
