@@ -32,6 +32,7 @@ from overpaint.jobs.training.loop import Moment, Schedule
 from overpaint.jobs.training.text_to_image import add_noise, build_scheduler
 from overpaint.jobs.training.vae import encode
 from overpaint.jobs.training.vocabulary import token_table
+from overpaint.operators.papercut.edits import EditType
 from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -42,6 +43,16 @@ NUM_INFERENCE_STEPS = 20
 _LEFT_OUT_SHARE = 0.05
 # Latents have a deviation of about 1; what an edit changes leaks by less than this to its sides.
 _LEAST_CHANGE = 0.5
+_LEAST_SHARE = 0.05
+# How much more often than the others the types are picked that are learned slowly.
+_EFFORT: dict[EditType, float] = {
+    "move": 4.0,
+    "texture": 4.0,
+    "add": 2.0,
+    "remove": 2.0,
+    "background": 2.0,
+    "style": 2.0,
+}
 _NUM_SHOWN = 24
 _NUM_MEASURED = 36
 _NUM_MEASURED_STEPS = 10
@@ -83,7 +94,8 @@ class InstructionTrainee:
     """The instruction editor in training: UNet and text encoder together, the vae at rest.
 
     `train` holds the latents of `source` and `target` (float16, scaled), `test` the images of both;
-    `tokens_npt` has the tokens of some phrasings of each instruction.
+    `tokens_npt` has the tokens of some phrasings of each instruction, `odds_n` the chance of each
+    edit to be picked.
     """
 
     unet: UNet2DConditionModel
@@ -94,6 +106,7 @@ class InstructionTrainee:
     train: Cache
     test: Cache
     tokens_npt: Tensor
+    odds_n: NDArray[np.float64]
     schedule: Schedule
     name: str = "instruction"
 
@@ -104,7 +117,8 @@ class InstructionTrainee:
 
     def loss(self, moment: Moment) -> Tensor:
         """Error of the predicted velocity, half of it where the edits change something."""
-        picks = np.sort(moment.rng.integers(len(self.train), size=self.schedule.batch_size))
+        size = self.schedule.batch_size
+        picks = np.sort(moment.rng.choice(len(self.train), size=size, p=self.odds_n))
         target, source = (self._latents(name, picks, moment) for name in ("target", "source"))
         tokens, shown = self._left_out(self._tokens(picks, moment), source, moment)
         text_ntd = self.text_encoder(tokens.to(moment.device))[0]
@@ -172,15 +186,16 @@ class InstructionTrainee:
 
 
 def change_weights(source_n4yx: Tensor, target_n4yx: Tensor) -> Tensor:
-    """Weights N1YX, 1 on average: half of them where latents change, however small that place is.
+    """Weights N1YX, 1 on average: half of them where latents change, half where they shall not.
 
-    How well an edit is done is measured against how much it changes, so that a small object counts
-    as much as a whole background.
+    How well an edit is done is measured against how much it changes, and what it keeps by itself:
+    a small object counts as much as a whole background, be it the one to change or the one to keep.
     """
     change_n1yx = (target_n4yx - source_n4yx).abs().amax(dim=1, keepdim=True)
     changed = (change_n1yx > _LEAST_CHANGE).float()
-    share = changed.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1.0 / changed[0].numel())
-    weights = 0.5 + 0.5 * changed / share
+    share = changed.mean(dim=(1, 2, 3), keepdim=True)
+    weights = changed / share.clamp(min=_LEAST_SHARE)
+    weights += (1.0 - changed) / (1.0 - share).clamp(min=_LEAST_SHARE)
     return weights / weights.mean(dim=(1, 2, 3), keepdim=True)
 
 
@@ -220,6 +235,12 @@ def gain(
         return ((images[: len(edited)] - true) ** 2).mean(axis=(1, 2, 3))
 
     return 1.0 - mse(edited) / mse(sources)
+
+
+def odds(cache: Cache) -> NDArray[np.float64]:
+    """Chance of each edit to be picked: the types that are learned slowly more often."""
+    efforts = np.array([_EFFORT.get(entry["edit_type"], 1.0) for entry in cache.texts])
+    return efforts / efforts.sum()
 
 
 def phrasing_table(cache: Cache, tokenizer: CLIPTokenizer, *, num_phrasings: int = 6) -> Tensor:

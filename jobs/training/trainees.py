@@ -25,6 +25,7 @@ from overpaint.jobs.training.instruction import (
     InstructionTrainee,
     build_edit_scheduler,
     edit_latent_drawer,
+    odds,
     phrasing_table,
     widened,
 )
@@ -137,6 +138,7 @@ def _instruction(place: Workplace) -> Trainee:
         train=place.encoded(f"edit-latents-{digits}", edits, drawer),
         test=test,
         tokens_npt=phrasing_table(edits, tokenizer),
+        odds_n=odds(edits),
         schedule=place.scheduled(schedule),
     )
 
