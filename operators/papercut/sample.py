@@ -12,7 +12,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from overpaint.operators.papercut.palette import (
     COLOUR_RGB,
@@ -63,6 +63,7 @@ FAMILY_PERCENT: dict[Family, int] = {"objects": 76, "face": 7, "figure": 7, "hou
 STYLED_PERCENT = 14
 
 T = TypeVar("T")
+_SubjectFamily = Literal["face", "figure", "house", "car"]
 
 
 class Dice:
@@ -153,17 +154,13 @@ def _subject_content(subject: Subject | None) -> str:
 
 def sample_family(dice: Dice, family: Family) -> Scene:
     """A flat scene of a family, of either split."""
-    match family:
-        case "objects":
-            return sample_objects(dice)
-        case "face":
-            return _sample_face(dice)
-        case "figure":
-            return _sample_figure(dice)
-        case "house":
-            return _sample_house(dice)
-        case "car":
-            return _sample_car(dice)
+    if family == "objects":
+        return sample_objects(dice)
+    while True:
+        subject, landscape_percent = _sample_subject(dice, family)
+        scene = Scene(background=sample_background(dice, landscape_percent), subject=subject)
+        if _has_distinct_parts(subject) and fits(scene):
+            return scene
 
 
 def sample_background(dice: Dice, landscape_percent: int = 26) -> Background:
@@ -273,67 +270,75 @@ def _mixed_family(dice: Dice) -> Family:
     raise AssertionError("FAMILY_PERCENT adds up to less than 100")
 
 
-def _sample_face(dice: Dice) -> Scene:
-    while True:
-        face = Face(
-            expression=dice.pick(EXPRESSIONS),
-            skin=dice.pick(SKIN_TONES),
-            hair_style=dice.pick(HAIR_STYLES),
-            hair_colour=dice.pick(HAIR_COLOURS),
-            x_px=dice.between(30, 34),
-            y_px=dice.between(33, 35),
-            radius_px=dice.between(22, 25),
-        )
-        scene = Scene(background=sample_background(dice, 15), subject=face)
-        hair, skin = HAIR_RGB[face.hair_colour], SKIN_RGB[face.skin]
-        if not is_near(hair, skin) and fits(scene):
-            return scene
+def _sample_subject(dice: Dice, family: _SubjectFamily) -> tuple[Subject, int]:
+    """A subject, and how many of 100 of its kind are in a landscape."""
+    match family:
+        case "face":
+            return _sample_face(dice), 15
+        case "figure":
+            return _sample_figure(dice), 30
+        case "house":
+            return _sample_house(dice), 35
+        case "car":
+            return _sample_car(dice), 35
 
 
-def _sample_figure(dice: Dice) -> Scene:
-    while True:
-        figure = Figure(
-            pose=dice.pick(POSES),
-            shirt=dice.pick(COLOURS),
-            trousers=dice.pick(COLOURS),
-            skin=dice.pick(SKIN_TONES),
-            hair_colour=dice.pick(HAIR_COLOURS),
-            x_px=dice.between(28, 36),
-            y_px=dice.between(31, 34),
-            radius_px=dice.between(25, 28),
-        )
-        scene = Scene(background=sample_background(dice, 30), subject=figure)
-        shirt, trousers = COLOUR_RGB[figure.shirt], COLOUR_RGB[figure.trousers]
-        runs_together = is_near(shirt, trousers) or is_near(shirt, SKIN_RGB[figure.skin])
-        if not runs_together and fits(scene):
-            return scene
+def _has_distinct_parts(subject: Subject) -> bool:
+    """Whether neighbouring parts of a subject have colours that can be told apart."""
+    match subject:
+        case Face(hair_colour=hair, skin=skin):
+            return not is_near(HAIR_RGB[hair], SKIN_RGB[skin])
+        case Figure(shirt=shirt, trousers=trousers, skin=skin):
+            shirt_rgb = COLOUR_RGB[shirt]
+            others = (COLOUR_RGB[trousers], SKIN_RGB[skin])
+            return not any(is_near(shirt_rgb, other) for other in others)
+        case House(wall=wall, roof=roof):
+            return not is_near(COLOUR_RGB[wall], COLOUR_RGB[roof])
+        case Car():
+            return True
 
 
-def _sample_house(dice: Dice) -> Scene:
-    while True:
-        house = House(
-            view=dice.pick(VIEWPOINTS),
-            wall=dice.pick(COLOURS),
-            roof=dice.pick(COLOURS),
-            x_px=dice.between(29, 35),
-            y_px=dice.between(32, 35),
-            radius_px=dice.between(21, 26),
-        )
-        scene = Scene(background=sample_background(dice, 35), subject=house)
-        wall, roof = COLOUR_RGB[house.wall], COLOUR_RGB[house.roof]
-        if not is_near(wall, roof) and fits(scene):
-            return scene
+def _sample_face(dice: Dice) -> Face:
+    return Face(
+        expression=dice.pick(EXPRESSIONS),
+        skin=dice.pick(SKIN_TONES),
+        hair_style=dice.pick(HAIR_STYLES),
+        hair_colour=dice.pick(HAIR_COLOURS),
+        x_px=dice.between(30, 34),
+        y_px=dice.between(33, 35),
+        radius_px=dice.between(22, 25),
+    )
 
 
-def _sample_car(dice: Dice) -> Scene:
-    while True:
-        car = Car(
-            view=dice.pick(VIEWPOINTS),
-            colour=dice.pick(COLOURS),
-            x_px=dice.between(30, 34),
-            y_px=dice.between(30, 37),
-            radius_px=dice.between(23, 27),
-        )
-        scene = Scene(background=sample_background(dice, 35), subject=car)
-        if fits(scene):
-            return scene
+def _sample_figure(dice: Dice) -> Figure:
+    return Figure(
+        pose=dice.pick(POSES),
+        shirt=dice.pick(COLOURS),
+        trousers=dice.pick(COLOURS),
+        skin=dice.pick(SKIN_TONES),
+        hair_colour=dice.pick(HAIR_COLOURS),
+        x_px=dice.between(28, 36),
+        y_px=dice.between(31, 34),
+        radius_px=dice.between(25, 28),
+    )
+
+
+def _sample_house(dice: Dice) -> House:
+    return House(
+        view=dice.pick(VIEWPOINTS),
+        wall=dice.pick(COLOURS),
+        roof=dice.pick(COLOURS),
+        x_px=dice.between(29, 35),
+        y_px=dice.between(32, 35),
+        radius_px=dice.between(21, 26),
+    )
+
+
+def _sample_car(dice: Dice) -> Car:
+    return Car(
+        view=dice.pick(VIEWPOINTS),
+        colour=dice.pick(COLOURS),
+        x_px=dice.between(30, 34),
+        y_px=dice.between(30, 37),
+        radius_px=dice.between(23, 27),
+    )
