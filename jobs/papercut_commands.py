@@ -71,28 +71,29 @@ def train(
         device: auto, cpu or cuda.
         seed: Of the weights and the order of the scenes.
         out: Where the checkpoint goes; its place in the package where none is given.
-        state: Where the training keeps its state; ~/.cache/overpaint/training where none is given.
+        state: Where trainings keep their states and what they draw; ~/.cache/overpaint/training
+            where none is given.
     """
     from overpaint.operators.loading import quietly
 
     with quietly():  # diffusers has advice to give when it is imported
+        from overpaint.jobs.training.loop import Budget, resolve_device
         from overpaint.jobs.training.train import train as run
+        from overpaint.jobs.training.workplace import Workplace, default_state
 
-    place = out or Path(str(files("overpaint.operators.papercut"))) / "checkpoints"
+    has_end = steps is not None or minutes is not None
+    frozen = [part for part in freeze.split(",") if part]
     try:
-        run(
-            name,
-            out=place,
-            state=state,
+        place = Workplace(
+            checkpoints=out or Path(str(files("overpaint.operators.papercut"))) / "checkpoints",
+            state=state or default_state(),
+            device=resolve_device(device),
             start=start,
-            freeze=[part for part in freeze.split(",") if part],
-            minutes=minutes,
-            steps=steps,
-            device=device,
-            seed=seed,
             num_drawn=scenes,
             learning_rate=learning_rate,
         )
+        budget = Budget(steps=steps, minutes=minutes) if has_end else None
+        run(name, place, budget=budget, freeze=frozen, seed=seed)
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
     return 0

@@ -63,10 +63,22 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """When a run ends: after so many steps or minutes, counted over all resumed parts."""
+    """When a run ends: after so many steps or minutes, counted over all resumed parts.
+
+    Raises:
+        ValueError: Neither is given, or one is not above 0.
+    """
 
     steps: int | None = None
     minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        given = {"steps": self.steps, "minutes": self.minutes}
+        for name, value in given.items():
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} is {value}; it must be above 0")
+        if not any(given.values()):
+            raise ValueError("a budget needs steps or minutes")
 
     def progress(self, step: int, seconds: float) -> float:
         """Share of the budget that is used, 0 to 1 and beyond."""
@@ -129,10 +141,17 @@ class Outcome(NamedTuple):
 
 
 def resolve_device(device: str) -> torch.device:
-    """Device for `cpu`, `cuda`, ... or `auto`: CUDA where there is one, else the CPU."""
-    if device != "auto":
+    """Device for `cpu`, `cuda`, ... or `auto`: CUDA where there is one, else the CPU.
+
+    Raises:
+        ValueError: No device has that name.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
         return torch.device(device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    except RuntimeError as error:
+        raise ValueError(f"device is {device!r}; it must be auto, cpu or cuda") from error
 
 
 def run_training(

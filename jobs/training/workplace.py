@@ -1,5 +1,6 @@
 """Where a training reads and writes, and what it begins with."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,6 +14,10 @@ from overpaint.jobs.training.loop import Schedule
 
 M = TypeVar("M")
 
+_CACHES = "caches"
+# Fewer are drawn sooner than a process is started.
+_DRAWN_A_PROCESS = 2000
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workplace:
@@ -20,24 +25,23 @@ class Workplace:
 
     Attributes:
         checkpoints: Folder with one folder a checkpoint; read by checkpoints that build on others.
-        caches: Folder of drawn examples, shared by all trainings.
+        state: Folder of the states of runs, each in a folder of its checkpoint's name, and of what
+            is drawn, which all trainings share.
         device: Where modules are trained.
         start: Folder of checkpoints with whose weights a training begins; None for fresh ones.
         num_drawn: Training examples drawn; steps pick from them.
         num_tested: Unseen examples for the figures in the log.
-        num_processes: Processes that draw.
         mixture: Scenes of text_to_image; the other checkpoints see all scenes.
         schedule: Replaces the checkpoint's own schedule; None to keep it.
         learning_rate: Replaces the schedule's; None to keep it.
     """
 
     checkpoints: Path
-    caches: Path
+    state: Path
     device: torch.device
     start: Path | None = None
     num_drawn: int = 60_000
     num_tested: int = 512
-    num_processes: int = 2
     mixture: Mixture = EVERYTHING
     schedule: Schedule | None = None
     learning_rate: float | None = None
@@ -58,8 +62,9 @@ class Workplace:
 
     def cache(self, name: str, draw: Callable[[int], Example], num_examples: int) -> Cache:
         """Examples of a kind, drawn now if they never were."""
-        folder = self.caches / f"{name}-{num_examples}"
-        return open_cache(folder, draw, num_examples, num_processes=self.num_processes)
+        folder = self.state / _CACHES / f"{name}-{num_examples}"
+        num_processes = min(os.cpu_count() or 1, 1 + num_examples // _DRAWN_A_PROCESS)
+        return open_cache(folder, draw, num_examples, num_processes=num_processes)
 
     def split(self, name: str, draw: Callable[..., Example]) -> tuple[Cache, Cache]:
         """Examples of a kind to train on, and unseen ones."""
@@ -74,7 +79,7 @@ class Workplace:
 
     def encoded(self, name: str, drawn: Cache, encode: Callable[[int], Example]) -> Cache:
         """Latents of cached examples, encoded now if they never were."""
-        folder = self.caches / f"{name}-{len(drawn)}"
+        folder = self.state / _CACHES / f"{name}-{len(drawn)}"
         return open_cache(folder, encode, len(drawn), num_processes=1)
 
 
@@ -87,3 +92,9 @@ def existing(folder: Path) -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is missing; train {folder.name} first")
     return folder
+
+
+def default_state() -> Path:
+    """Where states and drawn examples are kept between runs, outside the repository."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "overpaint" / "training"

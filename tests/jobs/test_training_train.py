@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from diffusers import (
     StableDiffusionInstructPix2PixPipeline,
     StableDiffusionPipeline,
 )
+from overpaint.jobs.cli import main
 from overpaint.jobs.training.history import read_history
-from overpaint.jobs.training.loop import Outcome, Schedule
+from overpaint.jobs.training.loop import Budget, Outcome, Schedule
 from overpaint.jobs.training.train import CHECKPOINTS, train
+from overpaint.jobs.training.workplace import Workplace
 from overpaint.operators import sam
 from overpaint.operators.regions import Box
 from PIL import Image
@@ -31,17 +34,19 @@ from transformers import (
 TINY = Schedule(batch_size=2, warmup_steps=1, steps=3)
 
 
-def train_tiny(name: str, folder: Path, steps: int) -> Outcome:
-    return train(
-        name,
-        out=folder / "checkpoints",
-        state=folder / "state" / name,
-        steps=steps,
-        device="cpu",
+def tiny_place(folder: Path, **settings: Any) -> Workplace:
+    return Workplace(
+        checkpoints=folder / "checkpoints",
+        state=folder / "state",
+        device=torch.device("cpu"),
         num_drawn=8,
         num_tested=4,
-        schedule=TINY,
+        **({"schedule": TINY} | settings),
     )
+
+
+def train_tiny(name: str, folder: Path, steps: int, **settings: Any) -> Outcome:
+    return train(name, tiny_place(folder, **settings), budget=Budget(steps=steps))
 
 
 @pytest.fixture(scope="module")
@@ -133,18 +138,9 @@ def test_train_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_pat
     constant = replace(TINY, final_rate=1.0)
     for folder, parts in (("whole", [4]), ("parts", [2, 4])):
         for steps in parts:
-            train(
-                "vae",
-                out=tmp_path / folder,
-                state=tmp_path / "state" / folder,
-                steps=steps,
-                device="cpu",
-                num_drawn=8,
-                num_tested=4,
-                schedule=constant,
-            )
+            train_tiny("vae", tmp_path / folder, steps, schedule=constant)
     whole, parts = (
-        AutoencoderKL.from_pretrained(tmp_path / folder / "vae").state_dict()
+        AutoencoderKL.from_pretrained(tmp_path / folder / "checkpoints" / "vae").state_dict()
         for folder in ("whole", "parts")
     )
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
@@ -153,21 +149,11 @@ def test_train_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_pat
 def test_train_start_begins_with_the_weights_of_a_checkpoint(tmp_path: Path) -> None:
     train_tiny("vae", tmp_path, steps=3)
     before = AutoencoderKL.from_pretrained(tmp_path / "checkpoints" / "vae")
-    train(
-        "vae",
-        out=tmp_path / "further",
-        state=tmp_path / "state" / "further",
-        start=tmp_path / "checkpoints",
-        freeze=["vae.encoder", "vae.quant_conv"],
-        steps=2,
-        device="cpu",
-        num_drawn=8,
-        num_tested=4,
-        schedule=TINY,
-    )
-    after = AutoencoderKL.from_pretrained(tmp_path / "further" / "vae")
+    place = tiny_place(tmp_path / "further", start=tmp_path / "checkpoints")
+    train("vae", place, budget=Budget(steps=2), freeze=["vae.encoder", "vae.quant_conv"])
+    after = AutoencoderKL.from_pretrained(place.checkpoints / "vae")
     assert after.config["scaling_factor"] == before.config["scaling_factor"]
-    assert [training.steps for training in read_history(tmp_path / "further" / "vae")] == [3, 2]
+    assert [training.steps for training in read_history(place.checkpoints / "vae")] == [3, 2]
     pairs = [
         (name, torch.equal(weights, after.state_dict()[name]))
         for name, weights in before.state_dict().items()
@@ -178,23 +164,30 @@ def test_train_start_begins_with_the_weights_of_a_checkpoint(tmp_path: Path) -> 
 
 def test_train_freeze_without_such_a_parameter_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'vae\.encodr'"):
-        train(
-            "vae",
-            out=tmp_path,
-            state=tmp_path / "vae",
-            freeze=["vae.encodr"],
-            steps=1,
-            device="cpu",
-            num_drawn=8,
-            num_tested=4,
-        )
+        train("vae", tiny_place(tmp_path), budget=Budget(steps=1), freeze=["vae.encodr"])
 
 
 def test_train_unknown_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must be one of vae, clip"):
-        train("vea", out=tmp_path)
+        train("vea", tiny_place(tmp_path))
 
 
 def test_train_without_the_checkpoint_it_builds_on_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="train clip first"):
         train_tiny("clipseg", tmp_path, steps=1)
+
+
+@pytest.mark.parametrize(
+    ("option", "error"),
+    [
+        (["--minutes", "0"], "minutes is 0.0; it must be above 0"),
+        (["--steps", "-1"], "steps is -1; it must be above 0"),
+        (["--device", "gpu"], "device is 'gpu'; it must be auto, cpu or cuda"),
+    ],
+)
+def test_train_wrong_option_is_refused_before_anything_is_drawn(
+    tmp_path: Path, option: list[str], error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "vae", "--state", str(tmp_path), *option]) == 2
+    assert error in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
