@@ -255,7 +255,7 @@ def _instruction(place: Place) -> Measured:
 def _judge(place: Place) -> Measured:
     folder = place.checkpoints / "judge"
     judge = _loaded(AutoModelForImageTextToText.from_pretrained(folder), place)
-    test = place.drawn("told-pairs", pair_example)
+    test = place.drawn("asked-pairs", pair_example)
     answers = judge_pairs(
         judge, AutoProcessor.from_pretrained(folder), test, range(len(test)), place.device
     )
@@ -266,11 +266,16 @@ def _judge(place: Place) -> Measured:
         kept = [i for i, outcome in enumerate(outcomes) if outcome in ("true", other)]
         truths = [outcomes[i] == "true" for i in kept]
         figures[f"auc_{other}"] = auc([values[i] for i in kept], truths)
-    said = [attributes_of(text) for answer in answers for text in descriptions(answer)]
-    true = [attributes_of(text) for entry in test.texts for text in descriptions(entry["answer"])]
-    figures["descriptions_right"] = float(
-        np.mean([a == b for a, b in zip(said, true, strict=True)])
-    )
+    right = [
+        [attributes_of(a) == attributes_of(b) for a, b in zip(*both, strict=True)]
+        for both in zip(
+            map(descriptions, answers),
+            (descriptions(entry["answer"]) for entry in test.texts),
+            strict=True,
+        )
+    ]
+    before, after, wanted = np.mean(right, axis=0)
+    figures |= {"descriptions_right": float(before + after) / 2, "wanted_right": float(wanted)}
     first = range(min(_NUM_SHOWN, len(test)))
     pairs = [
         np.concatenate([test.arrays[name][i] for name in ("source", "edited")], 1) for i in first

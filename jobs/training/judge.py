@@ -1,9 +1,10 @@
 """The `judge` checkpoint: a small LLaVA that sees source and edited image and answers in words.
 
 It says what both images show, as EditEval lets a judge describe an edit before it scores it, and
-then the four factors, 0 to 10: does the edit do what the instruction says (accuracy), is the rest
-as it was (preservation), is the image clean (quality), does it look like one of the world's
-pictures (realism). The words explain the scores, and teach the model to look: scores alone did not.
+what the instruction makes of the first, so that words can be compared with words. Then come the
+four factors, 0 to 10: does the edit do what the instruction says (accuracy), is the rest as it was
+(preservation), is the image clean (quality), does it look like one of the world's pictures
+(realism). The words explain the scores, and teach the model to look: scores alone did not.
 
 Shapes: n pairs, 3 RGB channels, h and w pixels, t tokens.
 """
@@ -38,12 +39,13 @@ ANSWER_WORDS = (
     *("before:", "after:", ","),
     *(f"{factor}:" for factor in FACTORS),
     *(str(score) for score in range(11)),
+    "wanted:",
 )
-MAX_TOKENS = 256
-MAX_ANSWER_TOKENS = 80
+MAX_TOKENS = 320
+MAX_ANSWER_TOKENS = 120
 _PATCH_PX = 8
 _NUM_IMAGE_TOKENS = 64
-_MISHEARD_SHARE = 0.05
+_MISHEARD_SHARE = 0.02
 # Spread so widely, right and wrong scores differ by a tenth of a nat: words would drown them.
 _SCORE_WEIGHT = 10.0
 # Wide enough that the average of a 0 and a 10 has its peak between them.
@@ -163,9 +165,10 @@ class JudgeTrainee:
         num_edits = max(1, self.schedule.batch_size // PAIRS_AN_EDIT)
         edits = np.sort(moment.rng.integers(len(self.train) // PAIRS_AN_EDIT, size=num_edits))
         picks = (edits[:, None] * PAIRS_AN_EDIT + np.arange(PAIRS_AN_EDIT)).ravel()
-        tokens_nt = self.texts_nt[picks].to(moment.device)
-        is_answer_nt = self.is_answer_nt[picks].to(moment.device)
         padding = int(self.processor.tokenizer.pad_token_id)
+        longest = int((self.texts_nt[picks] != padding).any(dim=0).sum())
+        tokens_nt = self.texts_nt[picks, :longest].to(moment.device)
+        is_answer_nt = self.is_answer_nt[picks, :longest].to(moment.device)
         logits = self.judge(
             input_ids=self._misheard(tokens_nt, is_answer_nt, moment),
             attention_mask=(tokens_nt != padding).long(),
@@ -290,10 +293,10 @@ def scores(answer: str) -> dict[str, int]:
     return {factor: int(score) for factor, score in found if factor in FACTORS}
 
 
-def descriptions(answer: str) -> tuple[str, str]:
-    """What an answer says that source and edited image show; empty where it says nothing."""
-    found = re.match(r"before: (.*?) after: (.*?) accuracy:", answer)
-    return (found[1], found[2]) if found else ("", "")
+def descriptions(answer: str) -> tuple[str, str, str]:
+    """What an answer says of source, edited and wanted image; empty where it says nothing."""
+    found = re.match(r"before: (.*?) after: (.*?) wanted: (.*?) accuracy:", answer)
+    return (found[1], found[2], found[3]) if found else ("", "", "")
 
 
 def product(answer: str) -> float:

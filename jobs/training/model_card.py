@@ -64,8 +64,8 @@ _ABOUT: dict[str, tuple[str, str, str]] = {
 _USE: dict[str, str] = {
     "judge": """
 One user turn: the source image, the edited image, then the instruction and nothing else. The
-answer is `before: a red star ... after: a blue star ... accuracy: 9 preservation: 8 quality: 9
-realism: 9`, each score from 0 to 10.
+answer is `before: a red star ... after: a blue star ... wanted: a blue star ... accuracy: 9
+preservation: 8 quality: 9 realism: 9`, each score from 0 to 10.
 
     processor = AutoProcessor.from_pretrained(folder)
     model = AutoModelForImageTextToText.from_pretrained(folder)

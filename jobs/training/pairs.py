@@ -51,6 +51,7 @@ class Pair:
         instruction: What was asked.
         before: What the source shows.
         after: What the edited image shows.
+        wanted: What it should show.
         outcome: How the edit was carried out.
         finish: How the edited image was degraded.
     """
@@ -60,16 +61,17 @@ class Pair:
     instruction: str
     before: str
     after: str
+    wanted: str
     outcome: Outcome
     finish: Finish
 
     @property
     def answer(self) -> str:
-        """What both images show and the four scores, as the judge writes them."""
+        """What both images show, what was wanted, and the four scores, as the judge writes them."""
         accuracy, preservation = _CONTENT_SCORES[self.outcome]
         quality, realism = _LOOK_SCORES[self.finish]
         return (
-            f"before: {self.before} after: {self.after} "
+            f"before: {self.before} after: {self.after} wanted: {self.wanted} "
             f"accuracy: {accuracy} preservation: {preservation} "
             f"quality: {quality} realism: {realism}"
         )
@@ -98,6 +100,7 @@ def sample_pair(index: int, *, split: Split, edit_types: tuple[EditType, ...] = 
         instruction=edit.phrasings[int(dice.integers(len(edit.phrasings)))],
         before=ordered_caption(edit.source),
         after=ordered_caption(scene),
+        wanted=ordered_caption(edit.target),
         outcome=outcome,
         finish=finish,
     )

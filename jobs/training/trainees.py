@@ -161,8 +161,8 @@ def _caption(place: Workplace) -> Trainee:
 
 
 def _judge(place: Workplace) -> Trainee:
-    train, test = place.split("told-pairs", pair_example)
-    schedule = Schedule(learning_rate=1e-3, warmup_steps=200, save_every_s=600.0)
+    train, test = place.split("asked-pairs", pair_example)
+    schedule = Schedule(learning_rate=1e-3, save_every_s=600.0)
     tokenizer = chat_tokenizer([*sorted(LEXICON), *ANSWER_WORDS], max_tokens=MAX_TOKENS)
     processor = build_processor(tokenizer)
     texts_nt, is_answer_nt = text_tables(train, processor)

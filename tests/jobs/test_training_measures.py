@@ -5,13 +5,14 @@ import pytest
 import torch
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.attributes import names_right, read_scene
+from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.caption import attributes_of, build_caption
 from overpaint.jobs.training.clip import build_clip
 from overpaint.jobs.training.clipseg import iou
 from overpaint.jobs.training.comparator import start_judge
 from overpaint.jobs.training.examples import SINGLE_OBJECT, item_phrases, mixture_scene, rgb
 from overpaint.jobs.training.eyes import blip_to_clip, clip_to_blip
-from overpaint.jobs.training.instruction import change_weights
+from overpaint.jobs.training.instruction import change_weights, odds
 from overpaint.jobs.training.judge import (
     ANSWER_WORDS,
     MAX_TOKENS,
@@ -100,12 +101,14 @@ def test_sample_pair_true_edit_scores_high_and_a_missing_one_low() -> None:
 def test_sample_pair_answer_says_what_both_images_show() -> None:
     pairs = [sample_pair(index, split="train") for index in range(40)]
     for pair in pairs:
-        assert pair.answer.startswith(f"before: {pair.before} after: {pair.after} accuracy: ")
-        assert descriptions(pair.answer) == (pair.before, pair.after)
+        assert pair.answer.startswith(f"before: {pair.before} after: {pair.after} wanted: ")
+        assert descriptions(pair.answer) == (pair.before, pair.after, pair.wanted)
+        if pair.outcome == "true":
+            assert pair.after == pair.wanted
         if pair.outcome == "no-op":
             assert pair.before == pair.after
     assert any(pair.before != pair.after for pair in pairs)
-    assert descriptions("accuracy: 3") == ("", "")
+    assert descriptions("accuracy: 3") == ("", "", "")
 
 
 def test_item_phrases_tell_the_item_apart() -> None:
@@ -189,12 +192,19 @@ def agreement(one: torch.Tensor, other: torch.Tensor) -> float:
 def test_change_weights_give_half_to_the_change_whatever_its_size() -> None:
     source = torch.zeros(2, 4, 16, 16)
     target = source.clone()
-    target[0, 1, 3, 5] = 1.0
-    target[1, :, :8] = -1.0
+    target[0, 1, :4, :4] = 1.0
+    target[1, :, :15] = -1.0
     weights = change_weights(source, target)
     assert weights.mean(dim=(1, 2, 3)).tolist() == pytest.approx([1.0, 1.0])
-    assert float(weights[0, 0, 3, 5]) / 256 == pytest.approx(0.5, abs=0.01)
-    assert float(weights[1, 0, 0, 0]) == pytest.approx(3 * float(weights[1, 0, 15, 0]))
+    assert float(weights[0, 0, :4, :4].sum()) / 256 == pytest.approx(0.5)
+    assert float(weights[1, 0, :15].sum()) / 256 == pytest.approx(0.5)
+
+
+def test_odds_are_a_distribution_that_favours_what_is_learned_slowly() -> None:
+    edits = Cache(arrays={}, texts=[{"edit_type": name} for name in ("color", "move", "color")])
+    first, second, third = odds(edits)
+    assert first + second + third == pytest.approx(1.0)
+    assert second > first == third
 
 
 def test_change_weights_of_equal_latents_are_equal() -> None:
