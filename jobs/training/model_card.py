@@ -36,14 +36,15 @@ _ABOUT: dict[str, tuple[str, str, str]] = {
         "guidance_scale 2, image_guidance_scale 1.5 and 20 steps.",
         "Starts from text_to_image, with 4 more input channels for the source; velocity prediction "
         "on the true targets of the 12 edit types, on a noise schedule of zero terminal SNR, half "
-        "of the loss where the edit changes something. Instruction, source or both are left out "
-        "5 % of the time each.",
+        "of the loss where the edit changes something, half where it shall not. Types that are "
+        "learned slowly are picked up to four times more often. Instruction, source or both are "
+        "left out 5 % of the time each.",
     ),
     "sam": (
         "SamModel",
         "Cuts out what a box or points select.",
-        "Cross-entropy and Dice loss on the masks of objects and backgrounds; boxes in half of the "
-        "steps, one point in a quarter, two or three in the rest.",
+        "Cross-entropy and Dice loss on the masks of objects and backgrounds, each image selected "
+        "by a box (0.4 of the loss), by one point (0.4) and by three (0.2).",
     ),
     "caption": (
         "BlipForConditionalGeneration",
@@ -52,8 +53,9 @@ _ABOUT: dict[str, tuple[str, str, str]] = {
     ),
     "judge": (
         "LlavaForConditionalGeneration",
-        "Sees source and edited image and the instruction, says what both show, and scores the "
-        "edit.",
+        "Sees source and edited image and the instruction, says what both show and what was "
+        "wanted, and scores the edit. What it says was wanted leans on the edited image still; "
+        "its scores rank better than that.",
         "Starts from caption's vision transformer and with heads that compare the two images. "
         "Next-word loss on the answer, scores near the true one counted as partly right, so that "
         "doubt reads as a middling score; true, failed, no-op, over-edited and unrelated edits of "
