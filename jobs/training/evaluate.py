@@ -266,15 +266,13 @@ def _judge(place: Place) -> Measured:
         kept = [i for i, outcome in enumerate(outcomes) if outcome in ("true", other)]
         truths = [outcomes[i] == "true" for i in kept]
         figures[f"auc_{other}"] = auc([values[i] for i in kept], truths)
-    right = [
-        [attributes_of(a) == attributes_of(b) for a, b in zip(*both, strict=True)]
-        for both in zip(
-            map(descriptions, answers),
-            (descriptions(entry["answer"]) for entry in test.texts),
-            strict=True,
-        )
-    ]
-    before, after, wanted = np.mean(right, axis=0)
+    before, after, wanted = np.mean(
+        [
+            _same_attributes(answer, entry["answer"])
+            for answer, entry in zip(answers, test.texts, strict=True)
+        ],
+        axis=0,
+    )
     figures |= {"descriptions_right": float(before + after) / 2, "wanted_right": float(wanted)}
     first = range(min(_NUM_SHOWN, len(test)))
     pairs = [
@@ -282,6 +280,12 @@ def _judge(place: Place) -> Measured:
     ]
     notes = [f"{outcomes[i]}. {test.texts[i]['instruction']}: {answers[i]}" for i in first]
     return Measured(figures, pictures.captioned(np.stack(pairs), notes))
+
+
+def _same_attributes(answer: str, true: str) -> list[bool]:
+    """For each description in a judge's answer, whether the true answer's names the same."""
+    both = zip(descriptions(answer), descriptions(true), strict=True)
+    return [attributes_of(one) == attributes_of(other) for one, other in both]
 
 
 def _loaded(model: Any, place: Place) -> Any:

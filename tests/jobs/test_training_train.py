@@ -191,3 +191,8 @@ def test_train_wrong_option_is_refused_before_anything_is_drawn(
     assert main(["train", "vae", "--state", str(tmp_path), *option]) == 2
     assert error in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
+
+
+def test_budget_without_an_end_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs steps or minutes"):
+        Budget()
