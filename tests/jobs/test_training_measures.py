@@ -10,7 +10,13 @@ from overpaint.jobs.training.caption import attributes_of, build_caption
 from overpaint.jobs.training.clip import build_clip
 from overpaint.jobs.training.clipseg import iou
 from overpaint.jobs.training.comparator import start_judge
-from overpaint.jobs.training.examples import SINGLE_OBJECT, item_phrases, mixture_scene, rgb
+from overpaint.jobs.training.examples import (
+    SINGLE_OBJECT,
+    item_phrases,
+    mask_example,
+    mixture_scene,
+    rgb,
+)
 from overpaint.jobs.training.eyes import blip_to_clip, clip_to_blip
 from overpaint.jobs.training.instruction import change_weights, odds
 from overpaint.jobs.training.judge import (
@@ -24,8 +30,10 @@ from overpaint.jobs.training.judge import (
     score_tokens,
     scores,
 )
+from overpaint.jobs.training.loop import Moment, Schedule
 from overpaint.jobs.training.pairs import sample_pair
 from overpaint.jobs.training.pictures import psnr
+from overpaint.jobs.training.sam import SamTrainee, build_sam, usable_masks
 from overpaint.jobs.training.vocabulary import (
     bert_tokenizer,
     byte_pairs,
@@ -210,6 +218,24 @@ def test_odds_are_a_distribution_that_favours_what_is_learned_slowly() -> None:
 def test_change_weights_of_equal_latents_are_equal() -> None:
     latents = torch.ones(1, 4, 16, 16)
     assert (change_weights(latents, latents) == 1.0).all()
+
+
+def test_sam_learns_from_a_box_and_from_points_inside_and_outside_in_every_step() -> None:
+    scenes = [mask_example(index, split="train") for index in range(8)]
+    arrays = {
+        name: np.stack([scene.arrays[name] for scene in scenes]) for name in ("image", "mask")
+    }
+    drawn = Cache(arrays=arrays, texts=[{} for _ in scenes])
+    torch.manual_seed(0)
+    trainee = SamTrainee(
+        sam=build_sam(), train=drawn, test=drawn, usable=usable_masks(drawn), schedule=Schedule()
+    )
+    generator = torch.Generator().manual_seed(0)
+    moment = Moment(0, 0.0, np.random.default_rng(0), generator, torch.device("cpu"))
+    trainee.loss(moment).backward()
+    # The first two stand for points outside and inside, the others for the corners of a box.
+    learned = [part.weight.grad for part in trainee.sam.prompt_encoder.point_embed]
+    assert [bool(gradient.abs().sum() > 0) for gradient in learned] == [True] * 4
 
 
 def test_auc_counts_ties_as_half() -> None:

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 from overpaint.operators.papercut.draw import draw, footprint, num_items, thing_mask
+from overpaint.operators.papercut.palette import COLOUR_RGB, HAIR_RGB, SKIN_RGB, is_near
 from overpaint.operators.papercut.sample import content_of, sample_scene, split_of
 from overpaint.operators.papercut.scene import (
     COLOURS,
@@ -96,6 +97,17 @@ def test_sample_scene_keeps_to_its_split():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sample_scene_gives_the_family_asked_for(family):
     assert {sample_scene(seed, families=[family]).family for seed in range(20)} == {family}
+
+
+def test_sample_scene_neighbouring_parts_can_be_told_apart():
+    for seed in range(300):
+        face, figure, house = (
+            sample_scene(seed, families=[family]).subject for family in ("face", "figure", "house")
+        )
+        assert not is_near(HAIR_RGB[face.hair_colour], SKIN_RGB[face.skin])
+        assert not is_near(COLOUR_RGB[figure.shirt], COLOUR_RGB[figure.trousers])
+        assert not is_near(COLOUR_RGB[figure.shirt], SKIN_RGB[figure.skin])
+        assert not is_near(COLOUR_RGB[house.wall], COLOUR_RGB[house.roof])
 
 
 def test_sample_scene_mixture_is_two_thirds_flat_objects():
