@@ -9,14 +9,12 @@ import sys
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
-from overpaint.jobs import (
-    bench_commands,
-    look_commands,
-    papercut_commands,
-    run_commands,
-    submit_commands,
-    verify_commands,
-)
+from overpaint.jobs.commands import bench as bench_commands
+from overpaint.jobs.commands import inspect as look_commands
+from overpaint.jobs.commands import papercut as papercut_commands
+from overpaint.jobs.commands import run as run_commands
+from overpaint.jobs.commands import submit as submit_commands
+from overpaint.jobs.commands import verify as verify_commands
 from overpaint.jobs.signals import stop_on_signals
 from overpaint.pipeline.errors import BudgetError, OverpaintError, UsageError
 from rich.console import Console

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from overpaint.operators import checkpoints
-from overpaint.pipeline.storage import Storage
-from overpaint.pipeline.uris import normalise
+from overpaint.operators.models import weights as checkpoints
+from overpaint.pipeline.storage.store import Storage
+from overpaint.pipeline.storage.uris import normalise
 
 _PACKAGES = ("ray", "torch", "diffusers", "transformers", "pyarrow", "pillow", "s3fs")
 _PAPERCUT = ("text_to_image", "instruction", "clip", "clipseg", "sam", "caption", "judge")

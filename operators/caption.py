@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from overpaint.operators import checkpoints, device, loading
+from overpaint.operators.models import device
+from overpaint.operators.models import pretrained as loading
+from overpaint.operators.models import weights as checkpoints
 from overpaint.operators.padding import once_each
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row

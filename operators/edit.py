@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from overpaint.operators.device import DtypeName, threads
-from overpaint.operators.diffusion import place
-from overpaint.operators.diffusion.checkpoint import Checkpoint
-from overpaint.operators.diffusion.frame import Fit, Frame, paste, view, view_mask
 from overpaint.operators.diffusion.method import Editor, Job, Method
+from overpaint.operators.framing import region as place
+from overpaint.operators.framing.frame import Fit, Frame, paste, view, view_mask
 from overpaint.operators.invert import Invert
 from overpaint.operators.methods import find_method
+from overpaint.operators.models.checkpoint import Checkpoint
+from overpaint.operators.models.device import DtypeName, threads
 from overpaint.operators.padding import once_each
 from overpaint.pipeline.columns import (
     CHECKPOINT,

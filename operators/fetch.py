@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
-from overpaint.operators.sources import MAX_BYTES, OBJECT_STORES, Access, Reader
-from overpaint.operators.web import Limits
+from overpaint.operators.sources.access import MAX_BYTES, OBJECT_STORES, Access, Reader
+from overpaint.operators.sources.web import Limits
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.errors import RowError

@@ -7,12 +7,12 @@ The whole path is kept, so that an edit can hold what it must not change exactly
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from overpaint.operators.device import DtypeName, threads
-from overpaint.operators.diffusion import place
-from overpaint.operators.diffusion.checkpoint import Checkpoint
-from overpaint.operators.diffusion.frame import UNET_SHAPES, Fit, Frame, view
 from overpaint.operators.diffusion.inversion import Inversion
 from overpaint.operators.diffusion.method import TEXT_TO_IMAGE
+from overpaint.operators.framing import region as place
+from overpaint.operators.framing.frame import UNET_SHAPES, Fit, Frame, view
+from overpaint.operators.models.checkpoint import Checkpoint
+from overpaint.operators.models.device import DtypeName, threads
 from overpaint.operators.padding import once_each
 from overpaint.pipeline.columns import (
     CAPTION,
@@ -29,7 +29,7 @@ from overpaint.pipeline.operator import Kind, NewColumns, Operator, Rejected
 from pydantic import Field
 
 if TYPE_CHECKING:
-    from overpaint.operators.diffusion.weights import LatentModel
+    from overpaint.operators.diffusion.latent_model import LatentModel
 
 
 class Invert(Operator[Any]):
@@ -93,13 +93,13 @@ class Invert(Operator[Any]):
 
     def load(self) -> "LatentModel":
         """The model, shared with an `edit` that uses the same checkpoint."""
-        from overpaint.operators.diffusion.weights import load_latent_model
+        from overpaint.operators.diffusion.latent_model import load_latent_model
 
         return load_latent_model(self._weights)
 
     def relieve(self, model: Any, *, exact: bool) -> str | None:
         """Offloads the model's parts, or slices its VAE."""
-        from overpaint.operators.diffusion.weights import relieve
+        from overpaint.operators.diffusion.latent_model import relieve
 
         return relieve(model, exact=exact)
 
@@ -109,8 +109,9 @@ class Invert(Operator[Any]):
         Raises:
             RowError: `nan_in_result`, or the source cannot be decoded.
         """
-        from overpaint.operators.diffusion import autoencode, text
-        from overpaint.operators.diffusion.loop import invert
+        from overpaint.operators.diffusion import latents as autoencode
+        from overpaint.operators.diffusion import prompts as text
+        from overpaint.operators.diffusion.sampling import invert
         from overpaint.operators.diffusion.schedule import make_schedule
 
         threads(self.num_threads)

@@ -12,11 +12,12 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import pyarrow as pa
-from overpaint.operators import chat_endpoint, chat_model, checkpoints, device
-from overpaint.operators.chat_endpoint import Endpoint, Reply
-from overpaint.operators.chat_model import ChatModel, Question
+from overpaint.operators.measures.verdicts import PROMPT, is_refusal, read_verdict
+from overpaint.operators.models import chat_endpoint, chat_model, device
+from overpaint.operators.models import weights as checkpoints
+from overpaint.operators.models.chat_endpoint import Endpoint, Reply
+from overpaint.operators.models.chat_model import ChatModel, Question
 from overpaint.operators.padding import once_each
-from overpaint.operators.verdicts import PROMPT, is_refusal, read_verdict
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.errors import RowError

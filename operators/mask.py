@@ -10,10 +10,13 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-from overpaint.operators import checkpoints, clipseg, device, phrases, regions, sam
+from overpaint.operators.framing import regions
+from overpaint.operators.framing.regions import Box, Heat, Region
+from overpaint.operators.measures import phrases
+from overpaint.operators.models import clipseg, device, sam
+from overpaint.operators.models import weights as checkpoints
+from overpaint.operators.models.sam import Point, Selection
 from overpaint.operators.padding import once_each
-from overpaint.operators.regions import Box, Heat, Region
-from overpaint.operators.sam import Point, Selection
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.errors import RowError

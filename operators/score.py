@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
-from overpaint.operators import checkpoints, clip, device, preservation
-from overpaint.operators.clip import Clip, Embedding, similarity
+from overpaint.operators.measures import preservation
+from overpaint.operators.models import clip, device
+from overpaint.operators.models import weights as checkpoints
+from overpaint.operators.models.clip import Clip, Embedding, similarity
 from overpaint.operators.padding import once_each
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row

@@ -11,8 +11,8 @@ from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.identity import sha256
 from overpaint.pipeline.operator import SPEED_ONLY, Kind, NewColumns, Operator, Rejected
-from overpaint.pipeline.run_folder import image_path, mask_path
-from overpaint.pipeline.storage import Storage
+from overpaint.pipeline.runs.folder import image_path, mask_path
+from overpaint.pipeline.storage.store import Storage
 from pydantic import Field
 
 MASK_SHA256 = Column("mask_sha256", pa.string(), "of the stored mask")

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-from overpaint.operators import checkpoints
-from overpaint.operators.device import threads
-from overpaint.operators.diffusion.checkpoint import Checkpoint
-from overpaint.operators.sources import Access, read_source
+from overpaint.operators.models import weights as checkpoints
+from overpaint.operators.models.checkpoint import Checkpoint
+from overpaint.operators.models.device import threads
+from overpaint.operators.sources.access import Access, read_source
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row, score
 from overpaint.pipeline.errors import RowError
@@ -76,7 +76,7 @@ class Truth(Operator[Any]):
 
     def load(self) -> Any:
         """Loads the editor's model, or finds it loaded."""
-        from overpaint.operators.diffusion.weights import load_latent_model
+        from overpaint.operators.diffusion.latent_model import load_latent_model
 
         return load_latent_model(Checkpoint(name=self.checkpoint, revision=self.revision))
 
@@ -126,7 +126,7 @@ def _read_target(row: Row) -> Pixels | None:
 
 def _oracle(target: Pixels, model: Any) -> Pixels:
     """The VAE's round trip of a target."""
-    from overpaint.operators.diffusion import autoencode
+    from overpaint.operators.diffusion import latents as autoencode
 
     latents = autoencode.encode(model, autoencode.to_tensor([target], model.device))
     (picture,) = autoencode.decode(model, latents)

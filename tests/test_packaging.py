@@ -86,8 +86,8 @@ def test_wheel_has_recipes_templates_checkpoints_and_the_licence(wheel):
         path
         for pattern in (
             "jobs/recipes/*.toml",
-            "jobs/templates/*",
-            "operators/papercut/checkpoints/**/*",
+            "jobs/report/templates/*",
+            "operators/models/papercut/**/*",
             "*/py.typed",
         )
         for path in ROOT.glob(pattern)
@@ -112,7 +112,7 @@ def run_python(code):
     [
         ("overpaint.pipeline.recipe", ["torch", "ray", "diffusers", "transformers"]),
         ("overpaint.operators", ["torch", "diffusers", "transformers"]),
-        ("overpaint.cluster.local", ["torch", "ray"]),
+        ("overpaint.cluster.worker.in_process", ["torch", "ray"]),
         ("overpaint.jobs.cli", ["torch", "diffusers", "transformers"]),
     ],
 )

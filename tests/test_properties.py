@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from overpaint.jobs.accept import read_policy
 from overpaint.jobs.recipes import load_plan
+from overpaint.jobs.runs.accept import read_policy
 from overpaint.pipeline.errors import UsageError
-from overpaint.pipeline.inputs import read_input
-from overpaint.pipeline.planning import plan_parts
 from overpaint.pipeline.recipe import apply_settings, plan_from_tables, read_toml
+from overpaint.pipeline.runs.inputs import read_input
+from overpaint.pipeline.runs.planning import plan_parts
 from toy_runs import toy_plan
 
 WORDS = st.sampled_from(

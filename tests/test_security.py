@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from overpaint.jobs.cli import main
-from overpaint.operators.papercut.dataset import write_dataset
-from overpaint.pipeline.storage import Storage
+from overpaint.jobs.papercut.dataset import write_dataset
+from overpaint.pipeline.storage.store import Storage
 
 NEGATIVE = """
 [[stage]]
-operator = "overpaint.jobs.bench_overhead:Negative"
+operator = "overpaint.jobs.bench.overhead:Negative"
 name = "negative"
 batch_ms = 0
 """

@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from overpaint.jobs.faults.operator import Call
-from overpaint.pipeline.run_folder import RunFolder
-from overpaint.pipeline.storage import Storage
+from overpaint.pipeline.runs.folder import RunFolder
+from overpaint.pipeline.storage.store import Storage
 
 Bytes = dict[str, bytes]
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from overpaint.jobs.faults.operator import Call, Trouble, calls
 from overpaint.jobs.faults.proxy import Proxy
-from overpaint.operators.papercut.dataset import write_dataset
-from overpaint.pipeline.inputs import read_input
-from overpaint.pipeline.storage import Storage
-from overpaint.pipeline.uris import join
+from overpaint.jobs.papercut.dataset import write_dataset
+from overpaint.pipeline.runs.inputs import read_input
+from overpaint.pipeline.storage.store import Storage
+from overpaint.pipeline.storage.uris import join
 
 ACTORS, TASK_ROWS, TASKS_IN_FLIGHT = 2, 4, 2
 BOUND = ACTORS * TASKS_IN_FLIGHT * TASK_ROWS

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from overpaint.operators.papercut.draw import draw, thing_mask
-from overpaint.operators.papercut.scene import (
+from overpaint.jobs.papercut.draw import draw, thing_mask
+from overpaint.jobs.papercut.scene import (
     COLOURS,
     KINDS,
     LANDSCAPES,

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from overpaint.jobs.papercut.scene import SIZES
+from overpaint.jobs.papercut.words import PLACES
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.loop import Moment, Schedule
 from overpaint.jobs.training.weights import save_half
-from overpaint.operators.papercut.scene import SIZES
-from overpaint.operators.papercut.words import PLACES
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from overpaint.jobs.papercut.dataset import ROWS_FILE, write_dataset
 from overpaint.jobs.training.instruction import Guidance
 from overpaint.operators.edit import Edit
-from overpaint.operators.papercut.dataset import ROWS_FILE, write_dataset
 from overpaint.operators.truth import Truth
 from overpaint.pipeline.columns import GIVEN_MASK_URI
 from overpaint.pipeline.images import decode

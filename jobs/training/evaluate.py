@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+from overpaint.jobs.papercut.draw import draw
+from overpaint.jobs.papercut.words import captions
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.attributes import names_right, read_scene
 from overpaint.jobs.training.cache import Cache, Example, open_cache
@@ -34,9 +36,7 @@ from overpaint.jobs.training.pairs import pair_example
 from overpaint.jobs.training.sam import boxes_of, centres_of, cut_out
 from overpaint.jobs.training.text_to_image import generate
 from overpaint.jobs.training.vae import reconstruct
-from overpaint.operators import sam as sam_operator
-from overpaint.operators.papercut.draw import draw
-from overpaint.operators.papercut.words import captions
+from overpaint.operators.models import sam as sam_operator
 from PIL import Image
 from transformers import (
     AutoModelForImageTextToText,

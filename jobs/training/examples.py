@@ -8,12 +8,12 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from overpaint.jobs.papercut import words
+from overpaint.jobs.papercut.draw import coverage, draw, num_items, thing_mask
+from overpaint.jobs.papercut.edits import EDIT_TYPES, sample_edit
+from overpaint.jobs.papercut.sample import sample_scene
+from overpaint.jobs.papercut.scene import COLOURS, KINDS, Family, Scene, Style
 from overpaint.jobs.training.cache import Example
-from overpaint.operators.papercut import words
-from overpaint.operators.papercut.draw import coverage, draw, num_items, thing_mask
-from overpaint.operators.papercut.edits import EDIT_TYPES, sample_edit
-from overpaint.operators.papercut.sample import sample_scene
-from overpaint.operators.papercut.scene import COLOURS, KINDS, Family, Scene, Style
 from PIL import Image
 
 Split = Literal["train", "test"]

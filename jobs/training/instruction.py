@@ -25,6 +25,7 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_instruct_pix
 )
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from numpy.typing import NDArray
+from overpaint.jobs.papercut.edits import EditType
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.cache import Cache, Example
 from overpaint.jobs.training.latent_pipelines import build_pipeline, save_pipeline
@@ -32,7 +33,6 @@ from overpaint.jobs.training.loop import Moment, Schedule
 from overpaint.jobs.training.text_to_image import add_noise, build_scheduler
 from overpaint.jobs.training.vae import encode
 from overpaint.jobs.training.vocabulary import token_table
-from overpaint.operators.papercut.edits import EditType
 from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer

@@ -10,11 +10,11 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from overpaint.jobs.papercut.draw import draw
+from overpaint.jobs.papercut.edits import EDIT_TYPES, Edit, EditType, sample_edit
+from overpaint.jobs.papercut.scene import COLOURS, KINDS, Scene
 from overpaint.jobs.training.cache import Example
 from overpaint.jobs.training.examples import Split, ordered_caption, rgb
-from overpaint.operators.papercut.draw import draw
-from overpaint.operators.papercut.edits import EDIT_TYPES, Edit, EditType, sample_edit
-from overpaint.operators.papercut.scene import COLOURS, KINDS, Scene
 from PIL import Image, ImageFilter
 
 Outcome = Literal["true", "no-op", "failed", "other", "over-edited", "unrelated"]

@@ -16,8 +16,8 @@ from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.clipseg import as_images, iou
 from overpaint.jobs.training.loop import Moment, Schedule
 from overpaint.jobs.training.weights import save_half
-from overpaint.operators import regions
-from overpaint.operators.sam import Point, Sam, Selection, select
+from overpaint.operators.framing import regions
+from overpaint.operators.models.sam import Point, Sam, Selection, select
 from PIL import Image
 from scipy import ndimage
 from torch import Tensor, nn

@@ -11,7 +11,7 @@ from overpaint.jobs.training.history import read_history
 from overpaint.jobs.training.loop import Budget, Outcome, Trainee, run_training
 from overpaint.jobs.training.trainees import CHECKPOINTS
 from overpaint.jobs.training.workplace import Workplace
-from overpaint.operators.loading import quietly
+from overpaint.operators.models.pretrained import quietly
 from torch import nn
 
 __all__ = ["CHECKPOINTS", "train"]

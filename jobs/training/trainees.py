@@ -10,6 +10,7 @@ from typing import Any
 
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from overpaint.jobs.papercut.words import LEXICON
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.caption import (
     CaptionTrainee,
@@ -52,7 +53,6 @@ from overpaint.jobs.training.text_to_image import (
 from overpaint.jobs.training.vae import VaeTrainee, build_vae
 from overpaint.jobs.training.vocabulary import bert_tokenizer, chat_tokenizer, clip_tokenizer
 from overpaint.jobs.training.workplace import Workplace, existing
-from overpaint.operators.papercut.words import LEXICON
 from transformers import (
     BlipForConditionalGeneration,
     CLIPModel,

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from overpaint.operators.diffusion.checkpoint import Checkpoint
-from overpaint.operators.diffusion.frame import Frame
+from overpaint.operators.framing.frame import Frame
+from overpaint.operators.models.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor

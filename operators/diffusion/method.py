@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from overpaint.operators.diffusion.checkpoint import Checkpoint
-from overpaint.operators.diffusion.frame import UNET_SHAPES, Shapes
 from overpaint.operators.diffusion.inversion import Inversion
+from overpaint.operators.framing.frame import UNET_SHAPES, Shapes
+from overpaint.operators.models.checkpoint import Checkpoint
 from overpaint.pipeline.columns import TARGET_PROMPT, Column
 from overpaint.pipeline.images import Pixels
 
@@ -64,7 +64,7 @@ class Job:
 
 def relieve_latent_model(model: Any, exact: bool) -> str | None:
     """What models of the Stable Diffusion shape do when their device runs out of memory."""
-    from overpaint.operators.diffusion.weights import relieve
+    from overpaint.operators.diffusion.latent_model import relieve
 
     return relieve(model, exact=exact)
 

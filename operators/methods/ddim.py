@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 
 from numpy import float32
 from numpy.typing import NDArray
-from overpaint.operators.diffusion.checkpoint import Checkpoint
 from overpaint.operators.diffusion.inversion import Inversion
 from overpaint.operators.diffusion.method import TEXT_TO_IMAGE, Job, Method
+from overpaint.operators.models.checkpoint import Checkpoint
 from overpaint.pipeline.columns import INVERSION
 from overpaint.pipeline.errors import RowError
 
 if TYPE_CHECKING:
     from overpaint.operators.diffusion.attention import AttentionEdits
-    from overpaint.operators.diffusion.loop import Branch
-    from overpaint.operators.diffusion.weights import LatentModel
+    from overpaint.operators.diffusion.latent_model import LatentModel
+    from overpaint.operators.diffusion.sampling import Branch
     from torch import Tensor
 
 
@@ -46,7 +46,7 @@ def evaluations(fields: Fields, num_inference_steps: int) -> int:
 
 def load(checkpoint: Checkpoint) -> "LatentModel":
     """The model that `invert` uses too."""
-    from overpaint.operators.diffusion.weights import load_latent_model
+    from overpaint.operators.diffusion.latent_model import load_latent_model
 
     return load_latent_model(checkpoint)
 
@@ -54,11 +54,12 @@ def load(checkpoint: Checkpoint) -> "LatentModel":
 def edit(jobs: Sequence[Job], model: "LatentModel", fields: Fields) -> list[NDArray[float32]]:
     """Walks back from the noise at `strength`, towards the target prompt."""
     import torch
-    from overpaint.operators.diffusion import autoencode, compose
+    from overpaint.operators.controls import batch as compose
+    from overpaint.operators.controls.guidance import ClassifierFree
+    from overpaint.operators.controls.masking import KeepOutside
+    from overpaint.operators.diffusion import latents as autoencode
     from overpaint.operators.diffusion.attention import NO_EDITS
-    from overpaint.operators.diffusion.blend import KeepOutside
-    from overpaint.operators.diffusion.guidance import ClassifierFree
-    from overpaint.operators.diffusion.loop import Controls, denoise
+    from overpaint.operators.diffusion.sampling import Controls, denoise
     from overpaint.operators.diffusion.schedule import make_schedule
 
     inversions = [_inversion(job, model) for job in jobs]
@@ -90,8 +91,8 @@ def _source(
     model: "LatentModel", inversions: Sequence[Inversion], path_sbcyx: "Tensor", steps: range
 ) -> "Branch":
     """The source's prompt, asked at the source's own latents."""
-    from overpaint.operators.diffusion import text
-    from overpaint.operators.diffusion.loop import Branch
+    from overpaint.operators.diffusion import prompts as text
+    from overpaint.operators.diffusion.sampling import Branch
 
     return Branch(
         condition=text.embed(model, [inversion.prompt for inversion in inversions]),
@@ -104,9 +105,9 @@ def _words(
     model: "LatentModel", jobs: Sequence[Job], inversions: Sequence[Inversion], steps: range
 ) -> "AttentionEdits":
     import torch
-    from overpaint.operators.diffusion import text
+    from overpaint.operators.controls.prompt_to_prompt import SwapWords, align
+    from overpaint.operators.diffusion import prompts as text
     from overpaint.operators.diffusion.attention import AttentionEdits
-    from overpaint.operators.diffusion.prompt_to_prompt import SwapWords, align
 
     words = [
         align(

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from overpaint.operators.diffusion.checkpoint import Checkpoint
-from overpaint.operators.diffusion.frame import Fit
 from overpaint.operators.diffusion.method import TEXT_TO_IMAGE, Job, Method
+from overpaint.operators.framing.frame import Fit
+from overpaint.operators.models.checkpoint import Checkpoint
 from overpaint.pipeline.columns import MASK_IMAGE
 from overpaint.pipeline.errors import RowError
 
 if TYPE_CHECKING:
-    from overpaint.operators.diffusion.weights import LatentModel
+    from overpaint.operators.diffusion.latent_model import LatentModel
     from torch import Tensor
 
 NUM_INPAINTING_CHANNELS = 9
@@ -47,17 +47,18 @@ def evaluations(fields: Fields, num_inference_steps: int) -> int:
 
 def load(checkpoint: Checkpoint) -> "LatentModel":
     """An inpainting or a text-to-image model."""
-    from overpaint.operators.diffusion.weights import load_latent_model
+    from overpaint.operators.diffusion.latent_model import load_latent_model
 
     return load_latent_model(checkpoint)
 
 
 def edit(jobs: Sequence[Job], model: "LatentModel", fields: Fields) -> list[NDArray[np.float32]]:
     """Denoises from noise (at `strength` 1) or from the noised source."""
-    from overpaint.operators.diffusion import autoencode, compose
-    from overpaint.operators.diffusion.blend import KeepOutside
-    from overpaint.operators.diffusion.guidance import ClassifierFree
-    from overpaint.operators.diffusion.loop import Controls, denoise
+    from overpaint.operators.controls import batch as compose
+    from overpaint.operators.controls.guidance import ClassifierFree
+    from overpaint.operators.controls.masking import KeepOutside
+    from overpaint.operators.diffusion import latents as autoencode
+    from overpaint.operators.diffusion.sampling import Controls, denoise
     from overpaint.operators.diffusion.schedule import make_schedule
 
     if any(job.mask is None for job in jobs):
@@ -83,7 +84,7 @@ def edit(jobs: Sequence[Job], model: "LatentModel", fields: Fields) -> list[NDAr
 def _channels(jobs: Sequence[Job], model: "LatentModel", mask_b1yx: "Tensor") -> "Tensor":
     """Mask and masked source, 5 channels, as StableDiffusionInpaintPipeline prepares them."""
     import torch
-    from overpaint.operators.diffusion import autoencode
+    from overpaint.operators.diffusion import latents as autoencode
 
     masks = np.stack([np.zeros(1) if job.mask is None else job.mask for job in jobs])
     pictures = autoencode.to_tensor([job.picture for job in jobs], model.device)

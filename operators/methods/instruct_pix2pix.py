@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from overpaint.operators.diffusion.checkpoint import Checkpoint
-from overpaint.operators.diffusion.frame import Fit
 from overpaint.operators.diffusion.method import Job, Method
+from overpaint.operators.framing.frame import Fit
+from overpaint.operators.models.checkpoint import Checkpoint
 from overpaint.pipeline.columns import INSTRUCTION
 
 if TYPE_CHECKING:
-    from overpaint.operators.diffusion.loop import Branch
-    from overpaint.operators.diffusion.weights import LatentModel
+    from overpaint.operators.diffusion.latent_model import LatentModel
+    from overpaint.operators.diffusion.sampling import Branch
     from torch import Tensor
 
 
@@ -41,16 +41,17 @@ def evaluations(fields: Fields, num_inference_steps: int) -> int:
 
 def load(checkpoint: Checkpoint) -> "LatentModel":
     """An instruction model."""
-    from overpaint.operators.diffusion.weights import load_latent_model
+    from overpaint.operators.diffusion.latent_model import load_latent_model
 
     return load_latent_model(checkpoint)
 
 
 def edit(jobs: Sequence[Job], model: "LatentModel", fields: Fields) -> list[NDArray[np.float32]]:
     """Denoises from noise, seeing the source throughout."""
-    from overpaint.operators.diffusion import autoencode, compose
-    from overpaint.operators.diffusion.guidance import ImageAndText
-    from overpaint.operators.diffusion.loop import Controls, denoise
+    from overpaint.operators.controls import batch as compose
+    from overpaint.operators.controls.guidance import ImageAndText
+    from overpaint.operators.diffusion import latents as autoencode
+    from overpaint.operators.diffusion.sampling import Controls, denoise
     from overpaint.operators.diffusion.schedule import make_schedule
 
     schedule = make_schedule(model.scheduler_config, fields.num_inference_steps)
@@ -75,8 +76,8 @@ def _branches(
     jobs: Sequence[Job], model: "LatentModel", fields: Fields, shown_bcyx: "Tensor"
 ) -> dict[str, "Branch"]:
     import torch
-    from overpaint.operators.diffusion import text
-    from overpaint.operators.diffusion.loop import Branch
+    from overpaint.operators.diffusion import prompts as text
+    from overpaint.operators.diffusion.sampling import Branch
 
     instruction = text.embed(model, [job.prompt for job in jobs])
     negative = text.embed_negative(model, fields.negative_prompt, len(jobs))

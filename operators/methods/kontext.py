@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from overpaint.operators.diffusion.checkpoint import Checkpoint
-from overpaint.operators.diffusion.frame import Fit, Shapes, Size
 from overpaint.operators.diffusion.method import Job, Method
+from overpaint.operators.framing.frame import Fit, Shapes, Size
+from overpaint.operators.models.checkpoint import Checkpoint
 from overpaint.pipeline.columns import INSTRUCTION
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ def evaluations(fields: Fields, num_inference_steps: int) -> int:
 def load(checkpoint: Checkpoint) -> KontextModel:
     """The pipeline on its device."""
     from diffusers.pipelines.flux.pipeline_flux_kontext import FluxKontextPipeline
-    from overpaint.operators import checkpoints
-    from overpaint.operators.device import device, torch_dtype
+    from overpaint.operators.models import weights as checkpoints
+    from overpaint.operators.models.device import device, torch_dtype
 
     pipeline: Any = FluxKontextPipeline.from_pretrained(
         checkpoint.path,
@@ -122,7 +122,7 @@ def relieve(model: KontextModel, exact: bool) -> str | None:
 def edit(jobs: Sequence[Job], model: KontextModel, fields: Fields) -> list[NDArray[np.float32]]:
     """Denoises from noise, with the source's latents beside it."""
     import torch
-    from overpaint.operators.diffusion import autoencode
+    from overpaint.operators.diffusion import latents as autoencode
 
     pipeline = model.pipeline
     height_px, width_px = jobs[0].picture.shape[:2]

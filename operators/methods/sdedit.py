@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from overpaint.operators.diffusion.checkpoint import Checkpoint
-from overpaint.operators.diffusion.frame import Fit
 from overpaint.operators.diffusion.method import TEXT_TO_IMAGE, Job, Method
+from overpaint.operators.framing.frame import Fit
+from overpaint.operators.models.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
-    from overpaint.operators.diffusion.weights import LatentModel
+    from overpaint.operators.diffusion.latent_model import LatentModel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,17 +40,18 @@ def evaluations(fields: Fields, num_inference_steps: int) -> int:
 
 def load(checkpoint: Checkpoint) -> "LatentModel":
     """A text-to-image model."""
-    from overpaint.operators.diffusion.weights import load_latent_model
+    from overpaint.operators.diffusion.latent_model import load_latent_model
 
     return load_latent_model(checkpoint)
 
 
 def edit(jobs: Sequence[Job], model: "LatentModel", fields: Fields) -> list[NDArray[np.float32]]:
     """Denoises the noised sources."""
-    from overpaint.operators.diffusion import autoencode, compose
-    from overpaint.operators.diffusion.blend import KeepOutside
-    from overpaint.operators.diffusion.guidance import ClassifierFree
-    from overpaint.operators.diffusion.loop import Controls, denoise
+    from overpaint.operators.controls import batch as compose
+    from overpaint.operators.controls.guidance import ClassifierFree
+    from overpaint.operators.controls.masking import KeepOutside
+    from overpaint.operators.diffusion import latents as autoencode
+    from overpaint.operators.diffusion.sampling import Controls, denoise
     from overpaint.operators.diffusion.schedule import make_schedule
 
     schedule = make_schedule(model.scheduler_config, fields.num_inference_steps)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from overpaint.cluster.local import run_local
-from overpaint.pipeline.tasks import remaining
+from overpaint.cluster.worker.in_process import run_local
+from overpaint.pipeline.runs.tasks import remaining
 from toy_runs import finish, outputs, planned_run, table_of, toy_plan, write_sources
 
 TROUBLE = {3: "raise", 8: "exit", 11: "reject", 14: "lie", 17: "mistype", 20: "unsized"}

@@ -1,9 +1,9 @@
 """What counts against a row: an attempt that ended its process, and no other."""
 
 import pytest
-from overpaint.cluster.attempts import Attempts
+from overpaint.cluster.worker.attempts import Attempts
 from overpaint.pipeline.errors import StoppedError
-from overpaint.pipeline.storage import Storage
+from overpaint.pipeline.storage.store import Storage
 
 
 def test_attempt_that_raised_does_not_count_against_its_row(tmp_path):

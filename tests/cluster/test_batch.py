@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from overpaint.cluster.batch import Failed, run_batch, run_stages
-from overpaint.cluster.loaded import Loaded
+from overpaint.cluster.worker.batch import Failed, run_batch, run_stages
+from overpaint.cluster.worker.memory import Loaded
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column
 from overpaint.pipeline.errors import RowError, StoppedError

@@ -2,11 +2,11 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
-from overpaint.cluster.group import SUMMARY, GroupWorker
-from overpaint.cluster.local import run_local
-from overpaint.pipeline.manifest import Ledger, result_name
-from overpaint.pipeline.run_folder import image_path
-from overpaint.pipeline.tasks import Task, remaining
+from overpaint.cluster.worker.group import SUMMARY, GroupWorker
+from overpaint.cluster.worker.in_process import run_local
+from overpaint.pipeline.runs.folder import image_path
+from overpaint.pipeline.runs.manifest import Ledger, result_name
+from overpaint.pipeline.runs.tasks import Task, remaining
 from toy_runs import (
     TWO_GROUPS,
     finish,

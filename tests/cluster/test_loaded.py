@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pytest
 import torch
-from overpaint.cluster.batch import Failed, run_batch
-from overpaint.cluster.loaded import Loaded
+from overpaint.cluster.worker.batch import Failed, run_batch
+from overpaint.cluster.worker.memory import Loaded
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column
 from overpaint.pipeline.operator import Operator

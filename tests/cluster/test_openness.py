@@ -12,7 +12,7 @@ from ray_head import ray_head
 pytestmark = pytest.mark.ray
 
 RECIPE = (
-    '[[stage]]\noperator = "overpaint.jobs.bench_overhead:Negative"\nname = "n"\nbatch_ms = 0\n'
+    '[[stage]]\noperator = "overpaint.jobs.bench.overhead:Negative"\nname = "n"\nbatch_ms = 0\n'
 )
 
 
@@ -38,7 +38,7 @@ def open_head(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
-    from overpaint.operators.papercut.dataset import write_dataset
+    from overpaint.jobs.papercut.dataset import write_dataset
 
     folder = tmp_path_factory.mktemp("given")
     write_dataset(folder / "input", rows=2, seed=1)

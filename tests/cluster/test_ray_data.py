@@ -7,11 +7,11 @@ import subprocess
 import sys
 
 import pytest
-from overpaint.cluster.local import run_local
-from overpaint.cluster.ray_data import run_on_ray
+from overpaint.cluster.ray.stream import run_on_ray
+from overpaint.cluster.worker.in_process import run_local
 from overpaint.pipeline.errors import StoppedError
 from overpaint.pipeline.plan import Stage
-from overpaint.pipeline.tasks import remaining
+from overpaint.pipeline.runs.tasks import remaining
 from toy_operators import ToyAbsent
 from toy_runs import (
     ONE_GROUP,
@@ -74,7 +74,7 @@ def test_ray_with_nothing_to_do_starts_nothing(troubled, tmp_path):
 
 KILLED_DRIVER = """
 import os, signal, sys, pickle
-from overpaint.cluster.local import run_local
+from overpaint.cluster.worker.in_process import run_local
 from overpaint.pipeline.tasks import remaining
 
 run = pickle.load(sys.stdin.buffer)

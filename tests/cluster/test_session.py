@@ -1,7 +1,7 @@
 import socket
 
 import pytest
-from overpaint.cluster.session import Session, check_fits, connected
+from overpaint.cluster.ray.session import Session, check_fits, connected
 from overpaint.pipeline.errors import UsageError
 from toy_runs import TWO_GROUPS, toy_plan
 

@@ -9,13 +9,13 @@ import time
 import pytest
 from overpaint.jobs.faults.faults import FAULTS
 from overpaint.jobs.faults.matrix import measure, place, undisturbed
-from overpaint.operators.papercut.dataset import write_dataset
+from overpaint.jobs.papercut.dataset import write_dataset
 
 pytestmark = pytest.mark.ray
 
 RECIPE = """
 [[stage]]
-operator = "overpaint.jobs.bench_overhead:Negative"
+operator = "overpaint.jobs.bench.overhead:Negative"
 name = "negative"
 batch_size = 2
 batch_ms = 1000

@@ -7,11 +7,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from overpaint.jobs.cli import main
-from overpaint.jobs.opening import existing_run
-from overpaint.jobs.redrive import reopen
-from overpaint.pipeline.lease import Timing, held
-from overpaint.pipeline.run_folder import RunFolder
-from overpaint.pipeline.storage import Storage
+from overpaint.jobs.runs.open import existing_run
+from overpaint.jobs.runs.redrive import reopen
+from overpaint.pipeline.runs.folder import RunFolder
+from overpaint.pipeline.runs.lease import Timing, held
+from overpaint.pipeline.storage.store import Storage
 from toy_runs import outputs, write_sources
 
 RECIPE = """
@@ -216,7 +216,7 @@ def test_report_that_cannot_be_written_holds_no_run_back(place, monkeypatch, cap
         raise ZeroDivisionError(folder)
 
     with monkeypatch.context() as patch:
-        patch.setattr("overpaint.jobs.run.write_report", fail)
+        patch.setattr("overpaint.jobs.runs.execute.write_report", fail)
         with pytest.raises(ZeroDivisionError):
             _run(place, output="run[a]")
     assert (place / "run[a]" / "_SUCCESS.json").is_file()

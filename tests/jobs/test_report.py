@@ -8,10 +8,10 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 import pytest
-from overpaint.jobs.report import write_report
-from overpaint.jobs.truth import success
-from overpaint.pipeline.run_folder import REPORT, RunFolder
-from overpaint.pipeline.storage import Storage
+from overpaint.jobs.report.report import write_report
+from overpaint.jobs.report.truth import success
+from overpaint.pipeline.runs.folder import REPORT, RunFolder
+from overpaint.pipeline.storage.store import Storage
 from PIL import Image
 from report_runs import HOSTILE, SCHEMA, Page, declined, failed, planned_row, write_run
 

@@ -4,8 +4,8 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from overpaint.jobs.report import write_report
-from overpaint.pipeline.run_folder import REPORT
+from overpaint.jobs.report.report import write_report
+from overpaint.pipeline.runs.folder import REPORT
 from report_runs import HOSTILE, declined, failed, planned_row, write_run
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.action_chains import ActionChains

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from overpaint.jobs.report_charts import BOTTOM, LEFT, RIGHT, TOP, chart
-from overpaint.jobs.report_rows import Picker, shared_columns, shown_columns
-from overpaint.jobs.report_scores import Histograms, Scores, ticks
+from overpaint.jobs.report.charts import BOTTOM, LEFT, RIGHT, TOP, chart
+from overpaint.jobs.report.rows import Picker, shared_columns, shown_columns
+from overpaint.jobs.report.scores import Histograms, Scores, ticks
 from overpaint.pipeline.policy import Bounds, Policy
 from report_runs import SCHEMA, declined, failed, planned_row
 

@@ -5,11 +5,11 @@ from base64 import b64decode
 
 import numpy as np
 import pytest
-from overpaint.jobs.report import write_report
-from overpaint.jobs.thumbnails import Pictures, contact_sheet, small_image, thumbnail
+from overpaint.jobs.report.report import write_report
+from overpaint.jobs.report.thumbnails import Pictures, contact_sheet, small_image, thumbnail
 from overpaint.pipeline.errors import RowError
-from overpaint.pipeline.run_folder import RunFolder
-from overpaint.pipeline.storage import Storage
+from overpaint.pipeline.runs.folder import RunFolder
+from overpaint.pipeline.storage.store import Storage
 from PIL import Image
 from report_runs import Page, failed, planned_row, write_run
 

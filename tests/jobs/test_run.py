@@ -14,12 +14,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from overpaint.jobs.cli import main
-from overpaint.operators.papercut.dataset import write_dataset
+from overpaint.jobs.papercut.dataset import write_dataset
 
 RECIPE = """
 name = "negative"
 [[stage]]
-operator = "overpaint.jobs.bench_overhead:Negative"
+operator = "overpaint.jobs.bench.overhead:Negative"
 name = "negative"
 batch_size = 4
 batch_ms = {batch_ms}
@@ -144,7 +144,7 @@ def test_shuffled_input_gives_the_same_keys_and_pixels(undisturbed, drawn, recip
 @pytest.mark.ray
 @pytest.mark.s3
 def test_run_to_s3_gives_the_same_bytes(undisturbed, drawn, recipe, s3, tmp_path):
-    from overpaint.pipeline.storage import Storage
+    from overpaint.pipeline.storage.store import Storage
 
     given = ["--input", str(drawn), "--output", f"{s3}/run", "--num-cpus", "4"]
     assert main(["run", recipe, *given]) == 0

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 from overpaint.jobs.cli import main
-from overpaint.operators.papercut.dataset import write_dataset
+from overpaint.jobs.papercut.dataset import write_dataset
 from ray_head import free_port, ray_head
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 RECIPE = (
-    '[[stage]]\noperator = "overpaint.jobs.bench_overhead:Negative"\nname = "n"\nbatch_ms = 0\n'
+    '[[stage]]\noperator = "overpaint.jobs.bench.overhead:Negative"\nname = "n"\nbatch_ms = 0\n'
 )
 
 pytestmark = pytest.mark.ray

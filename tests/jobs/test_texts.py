@@ -1,6 +1,6 @@
 import tracemalloc
 
-from overpaint.jobs.texts import Texts
+from overpaint.jobs.verify.digest_set import Texts
 
 
 def test_texts_know_what_was_added_and_take_sixteen_bytes_each():

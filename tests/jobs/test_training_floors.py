@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from overpaint.jobs.training.bench import measure_checkpoints, write_cards
+from overpaint.jobs.bench.checkpoints import measure_checkpoints, write_cards
 from overpaint.jobs.training.evaluate import MEASURES
 from overpaint.jobs.training.history import read_history
-from overpaint.operators import checkpoints
+from overpaint.operators.models import weights as checkpoints
 
 FLOORS: dict[str, tuple[int, dict[str, float]]] = {
     "vae": (64, {"psnr_db_mean": 30.5, "psnr_db_p5": 23.0}),

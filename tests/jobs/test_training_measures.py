@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from overpaint.jobs.papercut.draw import draw
+from overpaint.jobs.papercut.scene import Background, Scene
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.attributes import names_right, read_scene
 from overpaint.jobs.training.cache import Cache
@@ -40,8 +42,6 @@ from overpaint.jobs.training.vocabulary import (
     chat_tokenizer,
     clip_tokenizer,
 )
-from overpaint.operators.papercut.draw import draw
-from overpaint.operators.papercut.scene import Background, Scene
 from PIL import Image, ImageFilter
 from torch import nn
 from torch.nn import functional

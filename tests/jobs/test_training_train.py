@@ -18,8 +18,8 @@ from overpaint.jobs.training.history import read_history
 from overpaint.jobs.training.loop import Budget, Outcome, Schedule
 from overpaint.jobs.training.train import CHECKPOINTS, train
 from overpaint.jobs.training.workplace import Workplace
-from overpaint.operators import sam
-from overpaint.operators.regions import Box
+from overpaint.operators.framing.regions import Box
+from overpaint.operators.models import sam
 from PIL import Image
 from transformers import (
     AutoModelForImageTextToText,
@@ -116,7 +116,7 @@ def test_train_judge_chat_template_takes_two_images_and_an_instruction(trained: 
 
 
 def test_train_tokenizer_makes_every_lexicon_word_one_token(trained: Path) -> None:
-    from overpaint.operators.papercut.words import LEXICON
+    from overpaint.jobs.papercut.words import LEXICON
 
     for tokenizer in (
         CLIPTokenizer.from_pretrained(trained / "clip"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from overpaint.jobs.cli import main
-from overpaint.pipeline.storage import Storage
+from overpaint.pipeline.storage.store import Storage
 from toy_operators import ToyEdit
 from toy_runs import outputs, write_sources
 

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from overpaint.jobs.cli import main
-from overpaint.jobs.verify import verify
-from overpaint.operators.papercut.dataset import write_dataset
-from overpaint.pipeline import planning
+from overpaint.jobs.papercut.dataset import write_dataset
+from overpaint.jobs.verify.verify import verify
 from overpaint.pipeline.identity import sha256
-from overpaint.pipeline.run_folder import RunFolder
-from overpaint.pipeline.storage import Storage
+from overpaint.pipeline.runs import planning
+from overpaint.pipeline.runs.folder import RunFolder
+from overpaint.pipeline.storage.store import Storage
 
 RECIPE = """
 name = "negative"
@@ -23,7 +23,7 @@ operator = "fetch"
 read_mask = true
 group = "all"
 [[stage]]
-operator = "overpaint.jobs.bench_overhead:Negative"
+operator = "overpaint.jobs.bench.overhead:Negative"
 name = "negative"
 group = "all"
 batch_ms = 0
@@ -285,8 +285,8 @@ def test_repair_touches_no_file_outside_the_run(output, tmp_path):
 RUNNER = """
 import sys
 from overpaint.pipeline.lease import Timing, held
-from overpaint.pipeline.run_folder import RunFolder
-from overpaint.pipeline.storage import Storage
+from overpaint.pipeline.runs.folder import RunFolder
+from overpaint.pipeline.storage.store import Storage
 
 with held(RunFolder(Storage(sys.argv[1])), Timing(heartbeat_s=0.2)):
     print("at work", flush=True)

@@ -2,9 +2,9 @@
 
 import pytest
 from overpaint.jobs.cli import main
-from overpaint.operators.papercut.dataset import write_dataset
+from overpaint.jobs.papercut.dataset import write_dataset
 
-NEGATIVE = '[[stage]]\noperator = "overpaint.jobs.bench_overhead:Negative"\nname = "negative"\n'
+NEGATIVE = '[[stage]]\noperator = "overpaint.jobs.bench.overhead:Negative"\nname = "negative"\n'
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from overpaint.operators import checkpoints
+from overpaint.operators.models import weights as checkpoints
 
 
 def folder(path: Path, weights: bytes = b"weights") -> Path:

@@ -216,7 +216,7 @@ def test_fetch_reads_the_inputs_own_store_and_others_that_are_allowed(noise):
 
 @pytest.mark.s3
 def test_fetch_reads_an_object_store(s3, noise):
-    from overpaint.pipeline.storage import Storage
+    from overpaint.pipeline.storage.store import Storage
 
     Storage(s3).write("a.png", noise(1))
     Storage(s3).write("empty.png", b"")

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from fetching import failure, fetch
-from overpaint.operators import addresses
+from overpaint.operators.sources import addresses
 
 
 class Server:

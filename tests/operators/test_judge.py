@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from overpaint.operators.judge import Judge
-from overpaint.operators.verdicts import PROMPT, Verdict, read_verdict
+from overpaint.operators.measures.verdicts import PROMPT, Verdict, read_verdict
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.identity import sha256
 from PIL import Image

@@ -2,9 +2,9 @@ import io
 
 import numpy as np
 import pytest
-from overpaint.operators import regions
+from overpaint.operators.framing import regions
 from overpaint.operators.mask import Mask
-from overpaint.operators.phrases import changed_thing
+from overpaint.operators.measures.phrases import changed_thing
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import decode_mask
 from overpaint.pipeline.operator import Rejected

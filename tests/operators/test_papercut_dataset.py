@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from overpaint.operators.papercut.dataset import parse_edit_types, write_dataset
-from overpaint.operators.papercut.edits import EDIT_TYPES
+from overpaint.jobs.papercut.dataset import parse_edit_types, write_dataset
+from overpaint.jobs.papercut.edits import EDIT_TYPES
 from PIL import Image
 
 COLUMNS = {

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from overpaint.operators.papercut.draw import draw
-from overpaint.operators.papercut.edits import EDIT_TYPES, sample_edit
-from overpaint.operators.papercut.sample import split_of
-from overpaint.operators.papercut.thing_edits import centre_of, resized_px
-from overpaint.operators.papercut.views import layout_boxes
-from overpaint.operators.papercut.words import LEXICON, captions
+from overpaint.jobs.papercut.draw import draw
+from overpaint.jobs.papercut.edits import EDIT_TYPES, sample_edit
+from overpaint.jobs.papercut.sample import split_of
+from overpaint.jobs.papercut.thing_edits import centre_of, resized_px
+from overpaint.jobs.papercut.views import layout_boxes
+from overpaint.jobs.papercut.words import LEXICON, captions
 
 SEEDS = range(40)
 

@@ -1,9 +1,9 @@
 """What captions say is what scenes show, in few words from a closed list."""
 
 import pytest
-from overpaint.operators.papercut.sample import sample_scene
-from overpaint.operators.papercut.scene import Background, Scene, Thing
-from overpaint.operators.papercut.words import (
+from overpaint.jobs.papercut.sample import sample_scene
+from overpaint.jobs.papercut.scene import Background, Scene, Thing
+from overpaint.jobs.papercut.words import (
     LEXICON,
     MAX_WORDS,
     attributes,

@@ -5,18 +5,11 @@ import time
 
 import numpy as np
 import pytest
-from overpaint.operators.papercut.draw import draw, footprint, num_items, thing_mask
-from overpaint.operators.papercut.palette import COLOUR_RGB, HAIR_RGB, SKIN_RGB, is_near
-from overpaint.operators.papercut.sample import content_of, sample_scene, split_of
-from overpaint.operators.papercut.scene import (
-    COLOURS,
-    FAMILIES,
-    KINDS,
-    Background,
-    Scene,
-    Thing,
-)
-from overpaint.operators.papercut.views import (
+from overpaint.jobs.papercut.draw import draw, footprint, num_items, thing_mask
+from overpaint.jobs.papercut.palette import COLOUR_RGB, HAIR_RGB, SKIN_RGB, is_near
+from overpaint.jobs.papercut.sample import content_of, sample_scene, split_of
+from overpaint.jobs.papercut.scene import COLOURS, FAMILIES, KINDS, Background, Scene, Thing
+from overpaint.jobs.papercut.views import (
     CLASSES,
     depth_order,
     layout_boxes,

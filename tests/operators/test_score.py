@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from overpaint.operators import preservation
-from overpaint.operators.clip import similarity
-from overpaint.operators.preservation import measure
+from overpaint.operators.measures import preservation
+from overpaint.operators.measures.preservation import measure
+from overpaint.operators.models.clip import similarity
 from overpaint.operators.score import Score
 from overpaint.pipeline import images
 from overpaint.pipeline.errors import RowError

@@ -69,7 +69,7 @@ def test_store_key_that_is_no_key_writes_nothing(tmp_path, noise, key):
 
 @pytest.mark.s3
 def test_store_writes_to_an_object_store(s3, noise):
-    from overpaint.pipeline.storage import Storage
+    from overpaint.pipeline.storage.store import Storage
 
     (answer,) = stored([row(s3, 1, noise(1))])
     assert Storage(s3).read(answer["edited_uri"]) == noise(1)

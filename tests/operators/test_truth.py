@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from overpaint.operators.papercut.dataset import write_dataset
+from overpaint.jobs.papercut.dataset import write_dataset
 from overpaint.operators.truth import Truth
 
 

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from overpaint.pipeline.errors import UsageError
-from overpaint.pipeline.inputs import jsonl_bytes, read_input
-from overpaint.pipeline.storage import Storage
+from overpaint.pipeline.runs.inputs import jsonl_bytes, read_input
+from overpaint.pipeline.storage.store import Storage
 from toy_runs import (
     finish,
     manifest_rows,
@@ -86,8 +86,8 @@ def test_input_folder_with_rows_file_is_that_table(tmp_path):
 
 
 def test_input_of_another_run_is_its_accepted_images(tmp_path):
-    from overpaint.cluster.local import run_local
-    from overpaint.pipeline.tasks import remaining
+    from overpaint.cluster.worker.in_process import run_local
+    from overpaint.pipeline.runs.tasks import remaining
 
     sources = write_sources(tmp_path / "in", 3)
     rows = [{"source_uri": name, "instruction": "x"} for name in sources]

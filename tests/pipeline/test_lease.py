@@ -8,10 +8,10 @@ import time
 
 import pytest
 from overpaint.pipeline.errors import UsageError
-from overpaint.pipeline.lease import LEASE, Timing, has_conditional_writes, held
-from overpaint.pipeline.run_folder import RunFolder
-from overpaint.pipeline.storage import Storage
-from overpaint.pipeline.uris import local_path
+from overpaint.pipeline.runs.folder import RunFolder
+from overpaint.pipeline.runs.lease import LEASE, Timing, has_conditional_writes, held
+from overpaint.pipeline.storage.store import Storage
+from overpaint.pipeline.storage.uris import local_path
 
 QUICK = Timing(heartbeat_s=0.05, expiry_s=0.5, settle_s=0.05)
 

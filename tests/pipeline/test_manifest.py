@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from overpaint.pipeline import columns as c
-from overpaint.pipeline.manifest import (
+from overpaint.pipeline.plan import Budget
+from overpaint.pipeline.policy import Bounds, Policy
+from overpaint.pipeline.runs.manifest import (
     Ledger,
     assemble,
     count,
@@ -15,9 +17,7 @@ from overpaint.pipeline.manifest import (
     result_name,
     result_schema,
 )
-from overpaint.pipeline.plan import Budget
-from overpaint.pipeline.planning import plan_parts
-from overpaint.pipeline.policy import Bounds, Policy
+from overpaint.pipeline.runs.planning import plan_parts
 from pydantic import ValidationError
 from toy_runs import manifest_rows, plan_rows, planned_run, table_of, toy_plan
 

@@ -10,9 +10,9 @@ from typing import ClassVar
 
 import pytest
 from overpaint.pipeline.errors import StoppedError
-from overpaint.pipeline.patience import is_transient
-from overpaint.pipeline.storage import Storage, read_uri
-from overpaint.pipeline.uris import join, normalise
+from overpaint.pipeline.storage.retries import is_transient
+from overpaint.pipeline.storage.store import Storage, read_uri
+from overpaint.pipeline.storage.uris import join, normalise
 
 
 @pytest.fixture(params=["local", "memory", "juicefs", "moto"])
@@ -113,7 +113,7 @@ def test_storage_that_may_not_be_written_stops_the_run(s3, monkeypatch):
 
 KILLED_WRITER = """
 import os, signal, sys
-from overpaint.pipeline.storage import Storage
+from overpaint.pipeline.storage.store import Storage
 
 def die(source, target):
     os.kill(os.getpid(), signal.SIGKILL)

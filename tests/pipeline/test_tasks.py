@@ -3,8 +3,8 @@ from itertools import pairwise
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
-from overpaint.pipeline.manifest import Ledger, finish_part, result_name, result_schema
-from overpaint.pipeline.tasks import Task, cut, remaining
+from overpaint.pipeline.runs.manifest import Ledger, finish_part, result_name, result_schema
+from overpaint.pipeline.runs.tasks import Task, cut, remaining
 from toy_runs import plan_rows, planned_run, table_of, toy_plan
 
 

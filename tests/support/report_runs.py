@@ -10,10 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 from overpaint.pipeline import columns as c
-from overpaint.pipeline.manifest import judged
 from overpaint.pipeline.policy import Policy
-from overpaint.pipeline.run_folder import RECIPE, REPORT, STATS, RunFolder
-from overpaint.pipeline.storage import Storage
+from overpaint.pipeline.runs.folder import RECIPE, REPORT, STATS, RunFolder
+from overpaint.pipeline.runs.manifest import judged
+from overpaint.pipeline.storage.store import Storage
 from PIL import Image, ImageDraw
 
 POLICY = {"background_psnr_db": {"min": 25}, "clip_sim_dir": {"min": 0.1, "max": 0.9}}

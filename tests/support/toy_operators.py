@@ -18,8 +18,8 @@ from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.identity import sha256
 from overpaint.pipeline.images import Picture, decode, encode
 from overpaint.pipeline.operator import SPEED_ONLY, Kind, NewColumns, Operator, Rejected
-from overpaint.pipeline.storage import Storage, read_uri
-from overpaint.pipeline.uris import join
+from overpaint.pipeline.storage.store import Storage, read_uri
+from overpaint.pipeline.storage.uris import join
 from pydantic import Field
 
 BRIGHTNESS = c.score("brightness", "the mean of the edited pixels, 0 to 1")

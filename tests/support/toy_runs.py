@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from overpaint.cluster.group import Run
+from overpaint.cluster.worker.group import Run
 from overpaint.pipeline.images import Picture, encode
-from overpaint.pipeline.inputs import Input
-from overpaint.pipeline.manifest import finish_part
 from overpaint.pipeline.plan import Plan, Stage
-from overpaint.pipeline.planning import write_plan
-from overpaint.pipeline.run_folder import RunFolder
-from overpaint.pipeline.storage import Storage
+from overpaint.pipeline.runs.folder import RunFolder
+from overpaint.pipeline.runs.inputs import Input
+from overpaint.pipeline.runs.manifest import finish_part
+from overpaint.pipeline.runs.planning import write_plan
+from overpaint.pipeline.storage.store import Storage
 from toy_operators import ToyCaption, ToyEdit, ToyFetch, ToyInvert, ToyScore, ToyStore
 
 ONE_GROUP = ("all", "all", "all", "all", "all", "all")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from overpaint.operators.diffusion.frame import (
+from overpaint.operators.framing.frame import (
     UNET_SHAPES,
     Size,
     frame_crop,
@@ -13,7 +13,7 @@ from overpaint.operators.diffusion.frame import (
     view,
     view_mask,
 )
-from overpaint.operators.diffusion.mask import feather, grow
+from overpaint.operators.framing.masks import feather, grow
 from PIL import Image
 
 SIDES = st.integers(1, 90)

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from overpaint.operators.controls.guidance import ClassifierFree
+from overpaint.operators.controls.prompt_to_prompt import SwapWords, align
+from overpaint.operators.controls.self_attention import ShareSelfAttention
 from overpaint.operators.diffusion.attention import AttentionEdits, Heads
-from overpaint.operators.diffusion.checkpoint import Checkpoint
-from overpaint.operators.diffusion.guidance import ClassifierFree
-from overpaint.operators.diffusion.loop import Branch, Controls, denoise
-from overpaint.operators.diffusion.prompt_to_prompt import SwapWords, align
+from overpaint.operators.diffusion.latent_model import load_latent_model
+from overpaint.operators.diffusion.prompts import embed, embed_negative
+from overpaint.operators.diffusion.sampling import Branch, Controls, denoise
 from overpaint.operators.diffusion.schedule import Step, make_schedule
-from overpaint.operators.diffusion.self_attention import ShareSelfAttention
-from overpaint.operators.diffusion.text import embed, embed_negative
-from overpaint.operators.diffusion.weights import load_latent_model
+from overpaint.operators.models.checkpoint import Checkpoint
 
 PROMPTS = ["a b c", "d e"]
 STEPS = 4

@@ -292,7 +292,7 @@ def test_edit_that_was_relieved_inexactly_says_so(case, checkpoint_of, row):
 
 @pytest.mark.parametrize("case", [case for case in CASES if case != "kontext"])
 def test_edit_with_offloaded_parts_gives_the_same_bytes(case, checkpoint_of, row):
-    from overpaint.operators.diffusion import weights
+    from overpaint.operators.diffusion import latent_model as weights
 
     operator = make(case, checkpoint_of)
     rows = inverted(operator, [row(number) for number in range(BATCH)])

@@ -59,9 +59,9 @@ def test_invert_prompt_is_the_source_prompt_else_the_caption(checkpoint_of, row)
 
 
 def test_invert_with_fixed_points_reproduces_the_source(checkpoint_of, row):
-    from overpaint.operators.diffusion import text
-    from overpaint.operators.diffusion.guidance import ClassifierFree
-    from overpaint.operators.diffusion.loop import Branch, Controls, denoise
+    from overpaint.operators.controls.guidance import ClassifierFree
+    from overpaint.operators.diffusion import prompts as text
+    from overpaint.operators.diffusion.sampling import Branch, Controls, denoise
     from overpaint.operators.diffusion.schedule import make_schedule
 
     errors = []

@@ -1,0 +1,1 @@
+"""An actor's work on a task; no Ray."""

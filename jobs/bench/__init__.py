@@ -1,0 +1,1 @@
+"""Benchmarks that print how they measure."""

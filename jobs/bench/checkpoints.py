@@ -1,0 +1,71 @@
+"""`overpaint bench checkpoints`: every figure of every checkpoint, beside what it is to reach."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from diffusers.utils.logging import disable_progress_bar
+from overpaint.jobs.training.evaluate import BARS, MEASURES, Place, measure
+from overpaint.jobs.training.model_card import write_model_card
+from overpaint.operators.models.pretrained import quietly
+
+log = logging.getLogger(__name__)
+
+
+def measure_checkpoints(
+    checkpoints: Path, names: Sequence[str], *, num_scenes: int, sheets: Path | None
+) -> list[dict[str, Any]]:
+    """Measure checkpoints and return a row for each figure.
+
+    Args:
+        checkpoints: Folder with one folder a checkpoint.
+        names: Which; none stands for all of `MEASURES`.
+        num_scenes: Unseen scenes each.
+        sheets: Folder for a sample sheet of each, `<name>.png`; None for none.
+
+    Raises:
+        ValueError: No checkpoint of such a name is measured, or there are no scenes.
+    """
+    if num_scenes < 1:
+        raise ValueError(f"scenes is {num_scenes}; it must be at least 1")
+    for name in names:
+        if name not in MEASURES:
+            raise ValueError(f"only has {name!r}; known are {', '.join(MEASURES)}")
+    disable_progress_bar()
+    with quietly(), TemporaryDirectory() as caches:
+        place = Place(checkpoints, Path(caches), num_scenes)
+        return [row for name in names or MEASURES for row in _rows(name, place, sheets)]
+
+
+def write_cards(checkpoints: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write what was measured into the model card of each checkpoint that was.
+
+    Args:
+        checkpoints: Folder with one folder a checkpoint.
+        rows: As `measure_checkpoints` returns them.
+    """
+    for name in dict.fromkeys(row["checkpoint"] for row in rows):
+        figures = [row for row in rows if row["checkpoint"] == name]
+        write_model_card(checkpoints / name, figures)
+
+
+def _rows(name: str, place: Place, sheets: Path | None) -> list[dict[str, Any]]:
+    began = time.monotonic()
+    figures, sheet = measure(name, place)
+    log.info("%s: measured in %.0f s", name, time.monotonic() - began)
+    if sheets is not None:
+        sheets.mkdir(parents=True, exist_ok=True)
+        sheet.save(sheets / f"{name}.png")
+    return [
+        {
+            "checkpoint": name,
+            "figure": figure.name,
+            "value": figure.value,
+            "bar": BARS.get((name, figure.name)),
+            "scenes": figure.num_scenes,
+        }
+        for figure in figures
+    ]

@@ -1,0 +1,193 @@
+"""How planning, running and resuming grow with the number of rows."""
+
+import math
+import os
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+from overpaint.cluster.ray.session import Session, connected
+from overpaint.cluster.ray.stream import run_on_ray
+from overpaint.jobs.bench.overhead import Negative, Silent
+from overpaint.jobs.papercut.dataset import write_dataset
+from overpaint.jobs.runs.execute import execute
+from overpaint.jobs.runs.open import Asked, open_run
+from overpaint.pipeline.plan import Plan, Stage
+from overpaint.pipeline.runs.folder import RunFolder
+from overpaint.pipeline.runs.inputs import Input, read_input
+from overpaint.pipeline.runs.manifest import assemble, manifest_ledger, result_schema
+from overpaint.pipeline.runs.planning import write_plan
+from overpaint.pipeline.runs.tasks import remaining
+from overpaint.pipeline.storage.store import Storage
+
+HOW_PLANNING = """\
+A Parquet table of source_uri, instruction and target_prompt is read and planned into a local
+folder, keys, seeds and groups included; in this process, whose peak memory is given."""
+HOW_GROWTH = """\
+A pipeline with a null model (fetch, edit, store, manifest, ledger, report) over as many rows, each
+count on a local Ray of its own that is up before the clock starts; the rows are links to a few
+images. Memory is the private memory of this process and all its children (USS), Ray's own among
+them, sampled twice a second: its peak, and its mean in the second and in the last quarter of the
+run. The slope is that of seconds over rows between two counts, both as logarithms: 1 is linear."""
+HOW_RESUME = """\
+A plan of as many rows whose manifest lacks only its last part, on a local folder: how long it takes
+to count the manifest and to derive what remains; in this process, whose peak memory is given."""
+
+_SAMPLE_S = 0.5
+_NUM_IMAGES = 256
+
+
+def measure_planning(rows: int) -> dict[str, Any]:
+    """Plans that many rows.
+
+    Returns:
+        `rows`, `seconds`, `cpu_seconds`, `peak_mib`.
+    """
+    with tempfile.TemporaryDirectory() as folder, _sampled() as memory:
+        table = Path(folder) / "rows.parquet"
+        pq.write_table(_table(rows), table)
+        start, cpu = time.perf_counter(), time.process_time()
+        given = read_input(str(table))
+        write_plan(_plan(), given, RunFolder(Storage(f"{folder}/run")))
+        seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
+    return {"rows": rows, "seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mib": max(memory)}
+
+
+def _table(rows: int) -> pa.Table:
+    return pa.table(
+        {
+            "source_uri": [f"images/{index:09d}.jpg" for index in range(rows)],
+            "instruction": [f"make thing {index % 997} blue" for index in range(rows)],
+            "target_prompt": [f"a blue thing {index % 997}" for index in range(rows)],
+        }
+    )
+
+
+def _plan() -> Plan:
+    return Plan(name="growth", stages=(Stage(operator=Negative(batch_ms=0), group="all"),))
+
+
+def measure_growth(counts: Sequence[int]) -> list[dict[str, Any]]:
+    """Runs each number of rows with a null model.
+
+    Returns:
+        For each `rows`, `seconds`, `rows_per_s`, `peak_mib`, `second_quarter_mib`,
+        `last_quarter_mib`, `slope` (from the count before).
+    """
+    found: list[dict[str, Any]] = []
+    for rows in counts:
+        figures = _run(rows)
+        slope = _slope(found[-1], figures) if found else None
+        found.append({**figures, "slope": slope})
+    return found
+
+
+def _slope(fewer: dict[str, Any], more: dict[str, Any]) -> float:
+    return math.log(more["seconds"] / fewer["seconds"]) / math.log(more["rows"] / fewer["rows"])
+
+
+def _run(rows: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        given = Path(folder) / "input"
+        write_dataset(given, rows=_NUM_IMAGES, seed=0)
+        table = _linked(given, rows)
+        with connected(Session(num_cpus=4, object_store_bytes=256 * 2**20)), _sampled() as memory:
+            start = time.perf_counter()
+            asked = Asked(str(table))
+            run = open_run(_plan(), asked, RunFolder(Storage(f"{folder}/run")), asked.read)
+            ledger = execute(run, run_on_ray, Silent())
+            seconds = time.perf_counter() - start
+    assert ledger.accepted == rows
+    quarter = max(1, len(memory) // 4)
+    return {
+        "rows": rows,
+        "seconds": seconds,
+        "rows_per_s": rows / seconds,
+        "peak_mib": max(memory),
+        "second_quarter_mib": statistics.mean(memory[quarter : 2 * quarter] or memory),
+        "last_quarter_mib": statistics.mean(memory[-quarter:]),
+    }
+
+
+def measure_resume(rows: int) -> dict[str, Any]:
+    """Derives what remains of a run of that many rows that lacks its last part.
+
+    Returns:
+        `rows`, `count_s`, `resume_s`, `peak_mib`.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        plan, folder = _plan(), RunFolder(Storage(f"{place}/run"))
+        write_plan(plan, Input(_table(rows), place), folder)
+        parts = folder.parts("plan")
+        for part in parts[:-1]:
+            _finish(plan, folder, part)
+        with _sampled() as memory:
+            start = time.perf_counter()
+            manifest_ledger(folder, folder.parts("manifest"))
+            counted = time.perf_counter()
+            left = remaining(folder, plan.task_rows)
+            resumed = time.perf_counter()
+    assert left.ledger.planned == rows
+    assert left.tasks
+    figures = {"rows": rows, "count_s": counted - start, "resume_s": resumed - counted}
+    return {**figures, "peak_mib": max(memory)}
+
+
+def _finish(plan: Plan, folder: RunFolder, part: int) -> None:
+    """Writes a part of the manifest as if all of its rows had been accepted."""
+    planned = folder.read_part("plan", part)
+    schema = result_schema(plan)
+    rows = [{"key": key, "status": "accepted"} for key in planned["key"].to_pylist()]
+    results = pa.Table.from_pylist(rows, schema)
+    folder.write_part("manifest", part, assemble(plan, planned, [results]))
+
+
+def _linked(given: Path, rows: int) -> Path:
+    """A table of that many sources, links to a few images: equal ones would share their edit."""
+    images = sorted((given / "images").iterdir())
+    links = given / "links"
+    sources = [f"links/{index // 1000:04d}/{index:07d}.png" for index in range(rows)]
+    for index, source in enumerate(sources):
+        if index % 1000 == 0:
+            (links / f"{index // 1000:04d}").mkdir(parents=True)
+        (given / source).hardlink_to(images[index % len(images)])
+    table = given / "rows.parquet"
+    pq.write_table(pa.table({"source_uri": sources}), table)
+    return table
+
+
+@contextmanager
+def _sampled() -> Generator[list[float]]:
+    """Yields a list that fills with the private memory of the process tree, in MiB."""
+    samples, done = [_private_mib()], threading.Event()
+
+    def sample() -> None:
+        while not done.wait(_SAMPLE_S):
+            samples.append(_private_mib())
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        done.set()
+        thread.join()
+
+
+def _private_mib() -> float:
+    me = psutil.Process(os.getpid())
+    total = 0
+    for process in (me, *me.children(recursive=True)):
+        try:
+            total += process.memory_full_info().uss
+        except psutil.Error:
+            continue
+    return total / 2**20

@@ -1,0 +1,136 @@
+"""What the pipeline costs beside a bare loop that does the same work with the same functions."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from overpaint.cluster.ray.session import Session, connected
+from overpaint.cluster.ray.stream import run_on_ray
+from overpaint.jobs.papercut.dataset import write_dataset
+from overpaint.jobs.runs.execute import execute
+from overpaint.jobs.runs.open import Asked, open_run
+from overpaint.pipeline import columns as c
+from overpaint.pipeline.columns import Column, Row
+from overpaint.pipeline.images import Picture, decode, encode
+from overpaint.pipeline.operator import Kind, NewColumns, Operator, Rejected
+from overpaint.pipeline.plan import Plan, Stage
+from overpaint.pipeline.runs.folder import RunFolder
+from overpaint.pipeline.runs.inputs import read_input
+from overpaint.pipeline.runs.manifest import Ledger
+from overpaint.pipeline.storage.store import Storage
+from pydantic import Field
+
+HOW = """\
+The model sleeps (a GPU at work uses no CPU) and inverts the colours; batches of 8 rows of 64 px.
+Bare loop: one process that reads, decodes, calls the model, encodes PNG and writes. Pipeline: one
+actor on a local Ray, images, results, manifest and report included. Both on the same two CPUs.
+Seconds a row are a slope between two row counts, both beyond the 600 rows that a report shows, so
+that neither start-up nor the report's pictures count; medians of the repeats."""
+
+_BATCH = 8
+
+
+class Negative(Operator[None]):
+    """Stands in for an editor: takes a fixed time a batch and inverts the colours."""
+
+    kind: ClassVar[Kind] = "edit"
+
+    batch_size: int = _BATCH
+    """Rows in one call."""
+    batch_ms: float = Field(default=50.0, ge=0)
+    """How long a call takes, in milliseconds."""
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        """The source."""
+        return (c.SOURCE_IMAGE,)
+
+    @property
+    def outputs(self) -> tuple[Column, ...]:
+        """The negative."""
+        return (c.EDITED_IMAGE,)
+
+    def load(self) -> None:
+        """Loads nothing."""
+
+    def run(self, rows: Sequence[Row], model: None) -> list[NewColumns | Rejected]:
+        """Sleeps, then inverts each row."""
+        edited = self.edit([row["source_image"] for row in rows])
+        return [{c.EDITED_IMAGE.name: data} for data in edited]
+
+    def edit(self, images: Sequence[bytes]) -> list[bytes]:
+        """The negatives of encoded images, as PNG."""
+        pictures = [decode(data) for data in images]
+        time.sleep(self.batch_ms / 1000)
+        return [encode(Picture(255 - picture.rgb)) for picture in pictures]
+
+
+def measure_overhead(batch_ms: float, rows: tuple[int, int], repeats: int) -> dict[str, Any]:
+    """Times both at two row counts.
+
+    Args:
+        batch_ms: what the model takes for a batch.
+        rows: the two row counts.
+        repeats: runs of each.
+
+    Returns:
+        `batch_ms`, seconds a row of each, and `ratio`: bare loop over pipeline; 1 is no overhead.
+    """
+    model = Negative(batch_ms=batch_ms)
+    with tempfile.TemporaryDirectory() as folder, connected(Session(num_cpus=4)):
+        given = Path(folder) / "input"
+        write_dataset(given, rows=max(rows), seed=0)
+        bare = _slope(lambda count, out: _bare_loop(model, given, count, out), rows, repeats)
+        piped = _slope(lambda count, out: _pipeline(model, given, count, out), rows, repeats)
+    return {
+        "batch_ms": batch_ms,
+        "bare_s_per_row": bare,
+        "pipeline_s_per_row": piped,
+        "ratio": bare / piped,
+    }
+
+
+def _slope(work: Callable[[int, Path], None], rows: tuple[int, int], repeats: int) -> float:
+    medians = {count: statistics.median(_times(work, count, repeats)) for count in rows}
+    few, many = rows
+    return (medians[many] - medians[few]) / (many - few)
+
+
+def _times(work: Callable[[int, Path], None], count: int, repeats: int) -> list[float]:
+    taken: list[float] = []
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as out:
+            start = time.perf_counter()
+            work(count, Path(out))
+            taken.append(time.perf_counter() - start)
+    return taken
+
+
+def _bare_loop(model: Negative, given: Path, count: int, out: Path) -> None:
+    table = read_input(str(given), limit=count).table
+    sources: list[Any] = table["source_uri"].to_pylist()
+    for start in range(0, count, _BATCH):
+        batch = sources[start : start + _BATCH]
+        edited = model.edit([(given / name).read_bytes() for name in batch])
+        for name, data in zip(batch, edited, strict=True):
+            (out / Path(name).name).write_bytes(data)
+
+
+def _pipeline(model: Negative, given: Path, count: int, out: Path) -> None:
+    plan = Plan(name="overhead", stages=(Stage(operator=model, group="all"),), task_rows=64)
+    asked = Asked(str(given), limit=count)
+    run = open_run(plan, asked, RunFolder(Storage(str(out))), asked.read)
+    execute(run, run_on_ray, Silent())
+
+
+class Silent:
+    """A display that shows nothing."""
+
+    def started(self, ledger: Ledger) -> None:
+        """Says nothing."""
+
+    def advanced(self, ledger: Ledger, seconds: dict[str, float]) -> None:
+        """Says nothing."""

@@ -1,0 +1,126 @@
+"""Other views of a scene, for editors that are steered by more than text.
+
+A segmentation map, a sketch, layout boxes, pose points, the depth order and a reference crop.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from overpaint.jobs.papercut.draw import draw_flat, num_items, placed, thing_mask
+from overpaint.jobs.papercut.palette import COLOUR_RGB
+from overpaint.jobs.papercut.people import JOINTS, POSE_POINTS
+from overpaint.jobs.papercut.scene import COLOURS, KINDS, SIZE_PX, Figure, Scene
+from overpaint.jobs.papercut.styles import outline_of
+from overpaint.jobs.papercut.words import phrase
+from PIL import Image, ImageChops
+
+# Class numbers of the segmentation map: 0 background, then the kinds, then the other families.
+CLASSES: tuple[str, ...] = ("background", *KINDS, "face", "figure", "house", "car")
+
+
+class Box(NamedTuple):
+    """A labelled rectangle in pixels; right and bottom are one past the last pixel."""
+
+    left_px: int
+    top_px: int
+    right_px: int
+    bottom_px: int
+    label: str
+
+
+class PosePoint(NamedTuple):
+    """One joint of a figure in pixels."""
+
+    joint: str
+    x_px: int
+    y_px: int
+
+
+def segmentation(scene: Scene) -> NDArray[np.uint8]:
+    """Which of CLASSES each pixel shows, uint8 HW."""
+    labels = np.zeros((SIZE_PX, SIZE_PX), np.uint8)
+    for index in range(num_items(scene)):
+        name = scene.family if scene.subject is not None else scene.things[index].kind
+        labels[thing_mask(scene, index) > 0] = CLASSES.index(name)
+    return labels
+
+
+def segmentation_image(scene: Scene) -> Image.Image:
+    """The segmentation map as a picture, RGB 64x64, one colour a class."""
+    palette = np.array([_class_rgb(index) for index in range(len(CLASSES))], np.uint8)
+    return Image.fromarray(palette[segmentation(scene)])
+
+
+def sketch(scene: Scene) -> Image.Image:
+    """The outlines of a scene, L 64x64, dark lines on white."""
+    return ImageChops.invert(outline_of(draw_flat(scene)))
+
+
+def layout_boxes(scene: Scene) -> tuple[Box, ...]:
+    """The bounding box of every item, labelled with the words that name it."""
+    return tuple(
+        box_of(thing_mask(scene, index), phrase(scene, index)) for index in range(num_items(scene))
+    )
+
+
+def box_of(mask: NDArray[np.uint8], label: str) -> Box:
+    """The bounding box of the set pixels of a mask.
+
+    Args:
+        mask: uint8 HW with at least one set pixel.
+        label: What the box shows.
+    """
+    rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
+    return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1, label)
+
+
+def pose_points(scene: Scene) -> tuple[PosePoint, ...]:
+    """The joints of the scene's figure; empty when it has none."""
+    figure = scene.subject
+    if not isinstance(figure, Figure):
+        return ()
+    return tuple(
+        PosePoint(
+            name,
+            figure.x_px + (x * figure.radius_px + 50) // 100,
+            figure.y_px + (y * figure.radius_px + 50) // 100,
+        )
+        for name, (x, y) in zip(JOINTS, POSE_POINTS[figure.pose], strict=True)
+    )
+
+
+def depth_order(scene: Scene) -> tuple[int, ...]:
+    """The indices of the items from the farthest to the nearest."""
+    return tuple(range(num_items(scene)))
+
+
+def reference_crop(scene: Scene, index: int, size_px: int = SIZE_PX) -> Image.Image:
+    """One item alone on white paper, cropped to a square around it, RGB.
+
+    Args:
+        scene: Any scene.
+        index: Which item, from the back.
+        size_px: Side of the result.
+    """
+    alone = Image.new("RGB", (SIZE_PX, SIZE_PX), (255, 255, 255))
+    item = placed(scene)[index]
+    shape = Image.new("L", alone.size)
+    shape.paste(item.cutout.silhouette, item.corner)
+    alone.paste(draw_flat(scene), None, shape)
+    left, top, right, bottom, _ = box_of(thing_mask(scene, index), "")
+    half = (max(right - left, bottom - top) + 5) // 2
+    x, y = (left + right) // 2, (top + bottom) // 2
+    square = Image.new("RGB", (2 * half, 2 * half), (255, 255, 255))
+    square.paste(alone, (half - x, half - y))
+    return square.resize((size_px, size_px), Image.Resampling.BICUBIC)
+
+
+def _class_rgb(index: int) -> tuple[int, int, int]:
+    if index == 0:
+        return (0, 0, 0)
+    if index <= len(COLOURS):
+        return COLOUR_RGB[COLOURS[index - 1]]
+    return (60 + index * 37 % 180, 60 + index * 71 % 180, 60 + index * 113 % 180)

@@ -1,0 +1,1 @@
+"""What is done to a run: opened, executed, updated, redriven, replayed, accepted."""

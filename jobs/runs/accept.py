@@ -1,0 +1,56 @@
+"""Applying another policy to a finished run: stored scores are judged anew, nothing is edited."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from overpaint.jobs.report.report import write_report
+from overpaint.pipeline.errors import UsageError
+from overpaint.pipeline.policy import Policy
+from overpaint.pipeline.recipe import plan_from_tables
+from overpaint.pipeline.runs.folder import RECIPE, SUCCESS, RunFolder
+from overpaint.pipeline.runs.manifest import Ledger, judged, manifest_ledger
+from pydantic import ValidationError
+
+
+def read_policy(file: str) -> Policy:
+    """The policy in a TOML file: its `[policy]` table, or the whole file.
+
+    Raises:
+        UsageError: no such file, not TOML, or not bounds.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise UsageError(f"{file}: no such policy file")
+    try:
+        tables = tomllib.loads(path.read_text())
+        return Policy.model_validate(tables.get("policy", tables))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise UsageError(
+            f"{file}: not a policy ({reason}); write score = {{ min = 0.2 }}"
+        ) from error
+
+
+def accept(folder: RunFolder, policy: Policy) -> Ledger:
+    """Rewrites the manifest's acceptance, its report and its ledger; the caller holds the lease.
+
+    Raises:
+        UsageError: the run is not finished, or has no such score.
+    """
+    recipe: dict[str, Any] | None = folder.read_json(RECIPE)
+    if recipe is None or folder.read_json(SUCCESS) is None:
+        raise UsageError(f"{folder.storage.uri}: no finished run there; finish it first")
+    recipe["recipe"]["policy"] = policy.model_dump(mode="json", exclude_none=True)
+    plan_from_tables(recipe["recipe"], folder.storage.at(RECIPE))  # refuses what no stage writes
+    parts = folder.parts("manifest")
+    for part in parts:
+        table = folder.read_part("manifest", part)
+        rows = [judged(row, policy) for row in table.to_pylist()]
+        folder.write_part("manifest", part, pa.Table.from_pylist(rows, table.schema))
+    folder.write_json(RECIPE, recipe)
+    ledger = manifest_ledger(folder, parts)
+    folder.write_json(SUCCESS, {**(folder.read_json(SUCCESS) or {}), **ledger.as_json()})
+    write_report(folder)
+    return ledger

@@ -1,0 +1,80 @@
+"""Doing one row of a run again, here, and comparing the bytes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from overpaint.cluster.worker.batch import run_stages
+from overpaint.cluster.worker.memory import Loaded
+from overpaint.jobs.runs.open import existing_run
+from overpaint.pipeline.errors import UsageError
+from overpaint.pipeline.identity import sha256
+from overpaint.pipeline.runs.folder import RunFolder
+from overpaint.pipeline.storage.store import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """How a row came out the second time.
+
+    Args:
+        row: every value the stages gave it; images as bytes.
+        sha256: of the edited image; None where there is none.
+        recorded_sha256: what the manifest says; None where the row has no image.
+    """
+
+    row: dict[str, Any]
+    sha256: str | None
+    recorded_sha256: str | None
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether the bytes are those of the run."""
+        return self.sha256 == self.recorded_sha256
+
+
+def replay(folder: RunFolder, key: str) -> Replayed:
+    """Takes one row through every stage but `store`, in this process.
+
+    Args:
+        folder: of the run.
+        key: of the row, or enough of its first digits.
+
+    Raises:
+        UsageError: no run, or not exactly one such row.
+    """
+    run = existing_run(folder)
+    part, planned = _planned(folder, key)
+    stages = [stage for stage in run.plan.stages if stage.operator.kind != "store"]
+    loaded = {stage.name: Loaded(stage.operator, stage.operator.load()) for stage in stages}
+    (row,), _ = run_stages(stages, loaded, [{**planned, **run.constants}])
+    edited = row.get("edited_image")
+    return Replayed(row, sha256(edited) if edited else None, _recorded(folder, part, planned))
+
+
+def _planned(folder: RunFolder, key: str) -> tuple[int, dict[str, Any]]:
+    found = [
+        (part, row)
+        for part in folder.parts("plan")
+        for row in folder.read_part("plan", part).to_pylist()
+        if row["key"].startswith(key)
+    ]
+    if len(found) != 1:
+        raise UsageError(f"{folder.storage.uri}: {len(found)} planned rows have a key like {key!r}")
+    return found[0]
+
+
+def _recorded(folder: RunFolder, part: int, planned: dict[str, Any]) -> str | None:
+    if part not in folder.parts("manifest"):
+        return None
+    table = folder.read_part("manifest", part, ["key", "edited_sha256"])
+    hashes = {row["key"]: row["edited_sha256"] for row in table.to_pylist()}
+    return hashes[planned["key"]]
+
+
+def write_images(replayed: Replayed, destination: str) -> list[str]:
+    """Writes the row's images into a folder; returns their names."""
+    images = {name: value for name, value in replayed.row.items() if isinstance(value, bytes)}
+    storage = Storage(destination)
+    for name, data in images.items():
+        storage.write(f"{name}.png", data)
+    return sorted(f"{name}.png" for name in images)

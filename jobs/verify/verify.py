@@ -1,0 +1,229 @@
+"""Proving a run from storage alone: every planned row once, every object with its hash.
+
+One part of the run is in memory at a time; of the whole run only keys and paths are, 16 bytes each.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+from overpaint.jobs.verify.digest_set import Texts
+from overpaint.jobs.verify.findings import Findings, Problem
+from overpaint.pipeline import columns as c
+from overpaint.pipeline.errors import UsageError
+from overpaint.pipeline.identity import sha256
+from overpaint.pipeline.runs.folder import (
+    RECIPE,
+    SUCCESS,
+    WORK,
+    RunFolder,
+    image_path,
+    mask_path,
+    part_path,
+)
+from overpaint.pipeline.runs.lease import LEASE
+from overpaint.pipeline.runs.manifest import Ledger, count
+
+_COLUMNS = ("key", "status", "edited_uri", "edited_sha256", "mask_uri", "mask_sha256")
+_OBJECTS = {"edited_uri": "edited_sha256", "mask_uri": "mask_sha256"}
+_OBJECT = re.compile(r"(?:images|masks)/([0-9a-f]{2})/(\1[0-9a-f]{30})\.(?:png|jpg|webp)")
+_FOLDERS = ("images", "masks")
+_FIXED = pa.schema([pa.field(column.name, column.type) for column in c.MANIFEST])
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one part of the plan became.
+
+    Args:
+        number: of the part.
+        problems: of its rows and of their objects.
+        ledger: of its rows in the manifest.
+    """
+
+    number: int
+    problems: list[Problem]
+    ledger: Ledger
+
+
+@dataclass
+class Scan:
+    """One look at a whole run: the plan, then part by part, then what belongs to none.
+
+    Raises:
+        UsageError: the folder holds no run.
+    """
+
+    folder: RunFolder
+    ledger: Ledger = field(default_factory=Ledger)
+
+    def __post_init__(self) -> None:
+        recipe = self.folder.read_json(RECIPE)
+        if recipe is None:
+            raise UsageError(f"{self.folder.storage.uri}: no run there (no {RECIPE})")
+        self._format: str = recipe["recipe"]["output"]["format"]
+        self._success: dict[str, Any] | None = self.folder.read_json(SUCCESS)
+        self._planned = self.folder.parts("plan")
+        self._manifest = self.folder.parts("manifest")
+        self._wanted, self._schema = Texts(), None
+
+    def plan(self) -> Iterator[Problem]:
+        """Whether the plan is whole: its parts, their rows, and each row once."""
+        keys, num_rows = Texts(), 0
+        broken = set(range(max(self._planned, default=0))) - set(self._planned)
+        for part in self._planned:
+            found = self._planned_keys(part)
+            if found is None:
+                broken.add(part)
+            else:
+                keys.add(found)
+                num_rows += len(found)
+        yield from (Problem("bad_plan", "", part_path("plan", part)) for part in sorted(broken))
+        is_whole = self._success is None or self._success.get("planned") == num_rows
+        if keys.num_repeated() or not (broken or is_whole):
+            yield Problem("bad_plan", "", "plan")
+
+    def parts(self) -> Iterator[Part]:
+        """Each part of the plan against its part of the manifest and the objects of its rows."""
+        for number in self._planned:
+            part = self._part(number)
+            self.ledger = self.ledger.plus(part.ledger)
+            yield part
+
+    def rest(self) -> Iterator[Problem]:
+        """What belongs to no row, and what the end of the run says; after all `parts`."""
+        for number in sorted(set(self._manifest) - set(self._planned)):
+            yield Problem("unplanned_part", "", part_path("manifest", number))
+        yield from self._orphans()
+        if self._success is None:
+            return
+        yield from (Problem("leftover", "", path) for path in leftovers(self.folder))
+        counted = {name: self._success.get(name) for name in self.ledger.as_json()}
+        if counted != self.ledger.as_json():
+            yield Problem("wrong_success", "", SUCCESS)
+
+    def _part(self, number: int) -> Part:
+        keys, path = self._planned_keys(number), part_path("manifest", number)
+        if keys is None:
+            return Part(number, [], Ledger())
+        if number not in self._manifest:
+            problems = [Problem("missing_part", "", path)] if self._success else []
+            return self._without_rows(number, keys, problems)
+        try:
+            table = self.folder.read_part("manifest", number)
+        except (pa.ArrowException, OSError):
+            return self._without_rows(number, keys, [Problem("unreadable_part", "", path)])
+        if not self._fits(table.schema):
+            return self._without_rows(number, keys, [Problem("wrong_schema", "", path)])
+        names = [name for name in _COLUMNS if name in table.column_names]
+        rows, known = table.select(names).to_pylist(), set(keys)
+        objects = self._object_problems([row for row in rows if row["key"] in known])
+        problems = [*_row_problems(keys, rows, path), *objects]
+        return Part(number, problems, count((row["status"] for row in rows), len(keys)))
+
+    def _planned_keys(self, number: int) -> list[str] | None:
+        """The keys of a part of the plan; None where it cannot be read."""
+        try:
+            table = self.folder.read_part("plan", number, ["key"])
+        except (pa.ArrowException, OSError):
+            return None
+        return [key or "" for key in table["key"].to_pylist()]
+
+    def _without_rows(self, number: int, keys: list[str], problems: list[Problem]) -> Part:
+        """A part whose rows are still to end: what they have stored is no orphan."""
+        self._wanted.add(image_path(key, self._format) for key in keys)
+        self._wanted.add(mask_path(key) for key in keys)
+        return Part(number, problems, Ledger(len(keys)))
+
+    def _fits(self, schema: pa.Schema) -> bool:
+        """Whether a part has the manifest's columns, and all others of the parts before it."""
+        if pa.schema(list(schema)[: len(_FIXED)]) != _FIXED:
+            return False
+        self._schema = self._schema or schema
+        return schema.equals(self._schema)
+
+    def _object_problems(self, rows: list[dict[str, Any]]) -> Iterator[Problem]:
+        """Looks at the objects that rows name, several at a time."""
+        wanted: dict[str, tuple[str, str | None]] = {}
+        for row in rows:
+            for uri, digest in _OBJECTS.items():
+                if (path := row.get(uri)) is None:
+                    continue
+                if not _is_own(row["key"], path):
+                    yield Problem("bad_uri", row["key"] or "", path)
+                else:
+                    wanted[path] = (row["key"], row.get(digest))
+        self._wanted.add(wanted)
+        found = self.folder.storage.map(self._digest, wanted)
+        for (path, (key, recorded)), digest in zip(wanted.items(), found, strict=True):
+            if digest is None:
+                yield Problem("missing_object", key, path)
+            elif recorded is not None and digest != recorded:
+                yield Problem("wrong_hash", key, path)
+
+    def _digest(self, path: str) -> str | None:
+        try:
+            return sha256(self.folder.storage.read(path))
+        except FileNotFoundError:
+            return None
+
+    def _orphans(self) -> Iterator[Problem]:
+        for folder in _FOLDERS:
+            for paths in self.folder.storage.walk(folder):
+                known = self._wanted.has(paths)
+                for path, is_wanted in zip(paths, known, strict=True):
+                    if not is_wanted:
+                        yield Problem("orphan", "", path)
+
+
+def verify(folder: RunFolder) -> tuple[Ledger, Findings]:
+    """Holds the manifest against the plan and the objects.
+
+    Returns:
+        The counts of the manifest, and all that is wrong.
+
+    Raises:
+        UsageError: the folder holds no run.
+    """
+    scan, findings = Scan(folder), Findings()
+    for problem in scan.plan():
+        findings.add(problem)
+    for part in scan.parts():
+        for problem in part.problems:
+            findings.add(problem)
+    for problem in scan.rest():
+        findings.add(problem)
+    return scan.ledger, findings
+
+
+def leftovers(folder: RunFolder) -> list[str]:
+    """What killed processes left in a run that is done; nobody may be at work on it."""
+    storage = folder.storage
+    halves = [path for name in (*_FOLDERS, "plan", "manifest") for path in storage.leftovers(name)]
+    return [*(path for path in storage.list(WORK) if path != LEASE), *halves]
+
+
+def _row_problems(
+    planned: list[str], rows: Sequence[Mapping[str, Any]], path: str
+) -> Iterator[Problem]:
+    """Holds the rows of a part against the plan's."""
+    found = [row["key"] or "" for row in rows]
+    times, known = Counter(found), set(planned)
+    yield from (Problem("missing_row", key, path) for key in planned if key not in times)
+    yield from (Problem("unplanned_row", key, path) for key in times if key not in known)
+    yield from (Problem("duplicate_row", key, path) for key, n in times.items() if n > 1)
+    yield from (
+        Problem("unended_row", row["key"] or "", path)
+        for row in rows
+        if row["status"] not in ("accepted", "rejected", "failed")
+    )
+    if found != planned and times == Counter(planned):
+        yield Problem("wrong_order", "", path)
+
+
+def _is_own(key: str | None, path: str) -> bool:
+    match = _OBJECT.fullmatch(path)
+    return match is not None and match[2] == key

@@ -1,0 +1,1 @@
+"""What editing methods share: guidance, masking and attention edits."""

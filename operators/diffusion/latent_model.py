@@ -1,0 +1,172 @@
+"""Loads a checkpoint of the Stable Diffusion shape once for all operators of an actor."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import torch
+from overpaint.operators.diffusion.attention import AttentionSwitch, install_switch
+from overpaint.operators.models import weights as checkpoints
+from overpaint.operators.models.checkpoint import Checkpoint
+from overpaint.operators.models.device import device, torch_dtype
+from overpaint.operators.models.pretrained import quietly
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, kw_only=True, slots=True)
+class LatentModel:
+    """A loaded latent diffusion model.
+
+    Attributes:
+        checkpoint: what it was loaded from.
+        identity: the exact weights.
+        unet: a UNet2DConditionModel.
+        vae: an AutoencoderKL.
+        text: tokenizer and text encoder; two pairs where the checkpoint is an SDXL.
+        scheduler_config: of the scheduler that the checkpoint names.
+        switch: turns attention edits on and off.
+        device: where it computes.
+        num_evaluations: rows that the UNet has seen, for counting costs.
+        relieved: what was done for lack of memory that can change the last digit.
+        unet_hook: of accelerate, where the parts take turns on the device.
+    """
+
+    checkpoint: Checkpoint
+    identity: str
+    unet: Any
+    vae: Any
+    text: tuple[tuple[Any, Any], ...]
+    scheduler_config: Mapping[str, Any]
+    empty_is_zero: bool
+    switch: AttentionSwitch
+    device: torch.device
+    num_evaluations: int = 0
+    relieved: tuple[str, ...] = ()
+    prompts: dict[str, Any] = field(default_factory=dict[str, Any])
+    is_offloaded: bool = False
+    unet_hook: Any = None
+
+    def make_room(self) -> None:
+        """Takes the UNet off the device before the VAE computes, where parts take turns on it."""
+        if self.unet_hook is not None:
+            self.unet_hook.offload()
+
+    @property
+    def factor_px(self) -> int:
+        """Pixels along a latent pixel's side."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def multiple_px(self) -> int:
+        """Sides of a picture are multiples of this."""
+        return self.factor_px * 2 ** (len(self.unet.config.block_out_channels) - 1)
+
+    @property
+    def resolution_px(self) -> int:
+        """The side that it was trained on."""
+        return int(self.unet.config.sample_size) * self.factor_px
+
+
+@lru_cache(maxsize=4)
+def load_latent_model(checkpoint: Checkpoint) -> LatentModel:
+    """The model of a checkpoint; a second call returns the one already loaded.
+
+    Raises:
+        ValueError: it is not of the Stable Diffusion shape.
+    """
+    pipeline = _read_pipeline(checkpoint)
+    parts: Mapping[str, Any] = pipeline.components
+    for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
+        if parts.get(name) is None:
+            raise ValueError(
+                f"checkpoint = {checkpoint.name!r} has no {name}: this method needs a checkpoint "
+                "of the Stable Diffusion shape"
+            )
+    if parts.get("text_encoder_2") is not None and parts["vae"].config.get("force_upcast"):
+        parts["vae"].to(torch.float32)  # SDXL's own VAE overflows in half precision
+    model = LatentModel(
+        checkpoint=checkpoint,
+        identity=checkpoint.identity(),
+        unet=parts["unet"].eval().requires_grad_(False),
+        vae=parts["vae"].eval().requires_grad_(False),
+        text=_text_parts(parts),
+        scheduler_config=parts["scheduler"].config,
+        empty_is_zero=bool(pipeline.config.get("force_zeros_for_empty_prompt", False)),
+        switch=install_switch(parts["unet"]),
+        device=device(),
+    )
+    log.info("loaded %s on %s", checkpoint.name, model.device)
+    return model
+
+
+def relieve(model: LatentModel, *, exact: bool) -> str | None:
+    """Makes a model need less memory on its device.
+
+    Args:
+        model: changed in place, for all operators that share it.
+        exact: True only moves weights: each part is on the device while it computes, and in the
+            machine's memory else. False also lets the VAE take one image of a batch at a time,
+            which can change the last digit; such edits say so in `params_json`.
+
+    Returns:
+        What was done; None where nothing is left.
+    """
+    if exact and model.device.type != "cpu" and not model.is_offloaded:
+        _offload(model)
+        return "offload"
+    if not exact and not model.relieved:
+        model.vae.enable_slicing()
+        model.relieved = ("vae_slicing",)
+        return "vae_slicing"
+    return None
+
+
+def _offload(model: LatentModel) -> None:
+    """Each part goes to the device when it is called, and the one before it leaves.
+
+    Nothing comes after the UNet, so it leaves when `make_room` is called.
+    """
+    from accelerate import cpu_offload_with_hook
+
+    hook: Any = None
+    for part in (*(encoder for _, encoder in model.text), model.vae, model.unet):
+        _, hook = cpu_offload_with_hook(part, model.device, prev_module_hook=hook)
+    model.unet_hook = hook
+    model.is_offloaded = True
+
+
+def _read_pipeline(checkpoint: Checkpoint) -> Any:
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+    from diffusers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    path = checkpoint.path
+    index: Any = DiffusionPipeline.load_config(
+        path, **checkpoints.source_options(checkpoint.name, checkpoint.revision)
+    )
+    unused: dict[str, Any] = {
+        name: None
+        for name in ("safety_checker", "feature_extractor", "image_encoder")
+        if name in index
+    }
+    if "requires_safety_checker" in index:
+        unused["requires_safety_checker"] = False
+    with quietly():
+        pipeline: Any = DiffusionPipeline.from_pretrained(
+            path,
+            dtype=torch_dtype(checkpoint.dtype),
+            variant=checkpoint.found_variant(),
+            **unused,
+            **checkpoints.weight_options(checkpoint.name, checkpoint.revision),
+        )
+    return pipeline.to(device())
+
+
+def _text_parts(parts: Mapping[str, Any]) -> tuple[tuple[Any, Any], ...]:
+    pairs = [(parts["tokenizer"], parts["text_encoder"].eval())]
+    if parts.get("text_encoder_2") is not None:
+        pairs.append((parts["tokenizer_2"], parts["text_encoder_2"].eval()))
+    return tuple(pairs)

@@ -1,0 +1,1 @@
+"""What a model sees of a source, and how its picture comes back."""

@@ -1,0 +1,1 @@
+"""Figures and words that compare pictures and texts; no models."""

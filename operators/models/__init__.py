@@ -1,0 +1,1 @@
+"""Pretrained models: which weights, how they are loaded, what each one computes."""

@@ -1,0 +1,148 @@
+"""Asking a hosted model with OpenAI's chat-completions interface about some pictures."""
+
+import base64
+import io
+import json
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from overpaint.operators.models.chat_model import Question
+from overpaint.pipeline.errors import RowError
+from PIL import Image
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+ReplyStatus = Literal["ok", "refused", "timeout", "unreachable", "bad_request"]
+
+_MAX_REPLY_BYTES = 4 * 2**20
+_NEVER = (401, 403, 404)
+_TRANSIENT = (408, 409, 425, 429)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back: a text where the status is `ok` or `refused`."""
+
+    status: ReplyStatus
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to ask, and how.
+
+    Attributes:
+        url: of the interface, up to `/v1`.
+        api_key: sent as a bearer token; null sends none.
+        request: further members of the request, such as `model` and `temperature`.
+        timeout_s: how long one attempt may take between two bytes.
+        attempts: how often what may pass by itself is tried.
+    """
+
+    url: str
+    api_key: str | None
+    request: dict[str, Any]
+    timeout_s: float
+    attempts: int
+
+
+class _TransientError(Exception):
+    def __init__(self, status: ReplyStatus) -> None:
+        super().__init__(status)
+        self.status: ReplyStatus = status
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows nothing: the key and the pictures are for this address alone."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        """No request follows."""
+        del args, kwargs
+
+
+def ask(endpoint: Endpoint, question: Question) -> Reply:
+    """Asks one question, several times where the trouble may pass.
+
+    Raises:
+        RowError: `judge_forbidden`: no question would be answered.
+    """
+    body = json.dumps({**endpoint.request, "messages": [_message(question)]}).encode()
+    retrying = Retrying(
+        retry=retry_if_exception_type(_TransientError),
+        wait=wait_random_exponential(multiplier=0.3, max=20),
+        stop=stop_after_attempt(endpoint.attempts),
+        reraise=True,
+    )
+    try:
+        return retrying(_post, endpoint, body)
+    except _TransientError as error:
+        return Reply(error.status)
+
+
+def _post(endpoint: Endpoint, body: bytes) -> Reply:
+    headers = {"Content-Type": "application/json"}
+    if endpoint.api_key is not None:
+        headers["Authorization"] = f"Bearer {endpoint.api_key}"
+    url = f"{endpoint.url.rstrip('/')}/chat/completions"
+    request = urllib.request.Request(url, body, headers, method="POST")
+    opener = urllib.request.build_opener(_NoRedirects)
+    try:
+        with opener.open(request, timeout=endpoint.timeout_s) as response:
+            return _read(response.read(_MAX_REPLY_BYTES))
+    except urllib.error.HTTPError as error:
+        with error:
+            return _failed(error.code, error.read(_MAX_REPLY_BYTES))
+    except TimeoutError as error:
+        raise _TransientError("timeout") from error
+    except OSError as error:
+        is_late = isinstance(getattr(error, "reason", None), TimeoutError)
+        raise _TransientError("timeout" if is_late else "unreachable") from error
+
+
+def _failed(code: int, body: bytes) -> Reply:
+    if code in _TRANSIENT or code >= 500:
+        raise _TransientError("unreachable")
+    if code in _NEVER:
+        raise RowError(
+            "judge_forbidden",
+            f"the judge's endpoint answers {code}: look at its URL, model and key",
+        )
+    if b"content_filter" in body or b"content_policy" in body:
+        return Reply("refused")
+    return Reply("bad_request")
+
+
+def _read(body: bytes) -> Reply:
+    try:
+        choice = json.loads(body)["choices"][0]
+        message = choice["message"]
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise _TransientError("unreachable") from error
+    if message.get("refusal"):
+        return Reply("refused", str(message["refusal"]))
+    text = message.get("content")
+    if choice.get("finish_reason") == "content_filter":
+        return Reply("refused", text)
+    return Reply("ok", _plain(text))
+
+
+def _plain(content: Any) -> str:
+    """The text of a message, which is a string or a list of parts."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return str(content or "")
+
+
+def _message(question: Question) -> dict[str, Any]:
+    pictures = [
+        {"type": "image_url", "image_url": {"url": _data_url(picture)}}
+        for picture in question.pictures
+    ]
+    return {"role": "user", "content": [*pictures, {"type": "text", "text": question.text}]}
+
+
+def _data_url(picture: Image.Image) -> str:
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"

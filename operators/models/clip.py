@@ -1,0 +1,98 @@
+"""CLIP: images and texts as directions in one space.
+
+As in InstructPix2Pix's measures an image is squeezed to a square, bicubic, and not cropped.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from overpaint.operators.models import device
+from overpaint.operators.models import pretrained as loading
+from overpaint.pipeline.errors import RowError
+from PIL import Image
+
+PART = "clip"
+
+Embedding = np.ndarray[Any, np.dtype[np.float64]]
+"""float64 D, of length 1."""
+
+_NO_DIRECTION = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A loaded CLIP."""
+
+    processor: Any
+    model: Any
+
+
+def load(checkpoint: str, revision: str | None, dtype: device.DtypeName) -> Clip:
+    """Loads a CLIPModel checkpoint."""
+    from transformers import CLIPModel
+
+    return Clip(
+        loading.load_processor(checkpoint, PART, revision),
+        loading.load_model(CLIPModel, checkpoint, PART, revision, dtype),
+    )
+
+
+def embed_images(clip: Clip, images: Sequence[Image.Image]) -> list[Embedding]:
+    """The direction of each RGB image.
+
+    Raises:
+        RowError: `clip_not_finite`.
+    """
+    import torch
+
+    model: Any = clip.model
+    squares = [square(clip, image) for image in images]
+    pixels = clip.processor.image_processor(
+        images=squares, do_resize=False, do_center_crop=False, return_tensors="pt"
+    )["pixel_values"]
+    with torch.inference_mode():
+        found = model.get_image_features(pixel_values=pixels.to(model.device, model.dtype))
+    return _directions(found.pooler_output)
+
+
+def square(clip: Clip, image: Image.Image) -> Image.Image:
+    """An image as the model sees it; one that is so already stays as it is."""
+    side_px: int = clip.model.config.vision_config.image_size
+    return image.resize((side_px, side_px), Image.Resampling.BICUBIC)
+
+
+def embed_texts(clip: Clip, texts: Sequence[str]) -> list[Embedding]:
+    """The direction of each text; what is beyond the model's longest text is cut off.
+
+    Raises:
+        RowError: `clip_not_finite`.
+    """
+    import torch
+
+    model: Any = clip.model
+    # Padded to the longest that the model takes: neighbours with more words must change nothing.
+    tokens = clip.processor.tokenizer(
+        list(texts), padding="max_length", truncation=True, return_tensors="pt"
+    ).to(model.device)
+    with torch.inference_mode():
+        found = model.get_text_features(
+            input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+        )
+    return _directions(found.pooler_output)
+
+
+def similarity(one: Embedding, other: Embedding) -> float | None:
+    """The cosine between two vectors; null where one of them has no direction."""
+    lengths = float(np.linalg.norm(one)), float(np.linalg.norm(other))
+    if min(lengths) < _NO_DIRECTION:
+        return None
+    return float(one @ other) / (lengths[0] * lengths[1])
+
+
+def _directions(found: Any) -> list[Embedding]:
+    vectors = found.float().cpu().numpy().astype(np.float64)
+    if not np.isfinite(vectors).all():
+        raise RowError("clip_not_finite", "CLIP's answer holds no numbers: try dtype float32")
+    return list(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))

@@ -1,0 +1,52 @@
+"""CLIPSeg: how surely each place of an image shows what a phrase names."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from overpaint.operators.framing.regions import Heat
+from overpaint.operators.models import device
+from overpaint.operators.models import pretrained as loading
+from PIL import Image
+
+PART = "clipseg"
+
+
+@dataclass(frozen=True, slots=True)
+class Clipseg:
+    """A loaded CLIPSeg."""
+
+    processor: Any
+    model: Any
+
+
+def load(checkpoint: str, revision: str | None, dtype: device.DtypeName) -> Clipseg:
+    """Loads a CLIPSegForImageSegmentation checkpoint."""
+    from transformers import CLIPSegForImageSegmentation
+
+    return Clipseg(
+        loading.load_processor(checkpoint, PART, revision),
+        loading.load_model(CLIPSegForImageSegmentation, checkpoint, PART, revision, dtype),
+    )
+
+
+def find(clipseg: Clipseg, images: Sequence[Image.Image], phrases: Sequence[str]) -> list[Heat]:
+    """Where each image shows its phrase, at the model's resolution; the whole image is squeezed."""
+    import torch
+
+    model: Any = clipseg.model
+    # Padded to the longest that the model takes: neighbours with more words must change nothing.
+    text = clipseg.processor.tokenizer(
+        list(phrases), padding="max_length", truncation=True, return_tensors="pt"
+    )
+    pixels = clipseg.processor.image_processor(images=list(images), return_tensors="pt")
+    with torch.inference_mode():
+        logits = model(
+            input_ids=text["input_ids"].to(model.device),
+            attention_mask=text["attention_mask"].to(model.device),
+            pixel_values=pixels["pixel_values"].to(model.device, model.dtype),
+        ).logits
+    height, width = pixels["pixel_values"].shape[-2:]
+    heats = logits.float().sigmoid().reshape(len(images), height, width).cpu().numpy()
+    return [np.ascontiguousarray(heat) for heat in heats]

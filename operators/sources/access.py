@@ -1,0 +1,150 @@
+"""Reading what the URIs of a table name: which may be read, and how many bytes.
+
+Allowed without asking is what lies inside the input's own folder or prefix, and what an object
+store of a known scheme holds. Links in a folder are followed: its owner made them, not the table.
+"""
+
+import errno
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from overpaint.operators.sources import web
+from overpaint.operators.sources.web import Limits
+from overpaint.pipeline.errors import RowError
+from overpaint.pipeline.storage.store import read_uri, size_bytes
+from overpaint.pipeline.storage.uris import is_local, join, local_path
+
+OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
+"""The schemes, as fsspec spells them, that a table may name without asking."""
+MAX_BYTES = 256 * 2**20
+
+_WEB = ("http", "https")
+_NUM_THREADS = 16
+_NO_FILE = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What the URIs of a table may name.
+
+    Attributes:
+        schemes: of the object stores that may be read.
+        web: limits of http and https; null forbids both.
+        local_files: whether files outside the input's folder may be read.
+        max_bytes: the largest object.
+    """
+
+    schemes: tuple[str, ...] = OBJECT_STORES
+    web: Limits | None = None
+    local_files: bool = False
+    max_bytes: int = MAX_BYTES
+
+
+class Reader:
+    """Reads the URIs of one batch after another, several at a time.
+
+    It keeps the answers for the latest batch: when one row of it fails, the runner asks again for
+    the others.
+
+    Args:
+        access: what may be read.
+    """
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._latest: dict[str, bytes | RowError] = {}
+        self._pool = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="fetch")
+
+    def read(self, base_uri: str, uris: Sequence[str]) -> list[bytes | RowError]:
+        """What lies at each URI, or why it is not to be had.
+
+        Args:
+            base_uri: what relative URIs are relative to.
+            uris: as the table gives them.
+        """
+        places = {uri: f"{base_uri}\0{uri}" for uri in dict.fromkeys(uris)}
+        asked = [uri for uri, place in places.items() if place not in self._latest]
+        found = {place: self._latest.get(place) for place in places.values()}
+        if asked:
+            answers = self._pool.map(partial(self._answer, base_uri), asked)
+            found.update(zip((places[uri] for uri in asked), answers, strict=True))
+        self._latest = {place: answer for place, answer in found.items() if answer is not None}
+        return [self._latest[places[uri]] for uri in uris]
+
+    def _answer(self, base_uri: str, uri: str) -> bytes | RowError:
+        try:
+            return read_source(base_uri, uri, self._access)
+        except RowError as error:
+            return error
+
+
+def read_source(base_uri: str, uri: str, access: Access) -> bytes:
+    """The bytes that a table's URI names.
+
+    Raises:
+        RowError: `source_missing`, `source_forbidden`, `source_too_large`; of the web also
+            `source_timeout` and `source_unreachable`.
+    """
+    place = join(base_uri, uri)
+    scheme = _scheme(place)
+    if scheme in _WEB:
+        if access.web is None:
+            raise RowError("source_forbidden", "an http URL, and allow_http is false")
+        return web.download(place, access.web)
+    if scheme is None:
+        place = os.path.normpath(local_path(place))
+        _check_file(place, base_uri, access)
+    else:
+        _check_object(place, scheme, base_uri, access)
+    return _read(place, access.max_bytes)
+
+
+def _scheme(place: str) -> str | None:
+    """The scheme of a URI; null for a file of this machine."""
+    return None if is_local(place) else place.split("://", 1)[0].lower()
+
+
+def _check_file(path: str, base_uri: str, access: Access) -> None:
+    if access.local_files:
+        return
+    if base_uri and is_local(base_uri):
+        root = os.path.normpath(local_path(base_uri)).rstrip(os.sep) + os.sep
+        if path.startswith(root):
+            return
+    raise RowError(
+        "source_forbidden", "a file outside the input's folder, and allow_local_files is false"
+    )
+
+
+def _check_object(place: str, scheme: str, base_uri: str, access: Access) -> None:
+    # fsspec chains filesystems at "::", and so could reach any of them.
+    if "::" in place or ".." in place.split("/"):
+        raise RowError("source_forbidden", "'::' and '..' have no place in a source's URI")
+    is_inside = bool(base_uri) and place.startswith(f"{base_uri.rstrip('/')}/")
+    if not is_inside and scheme not in access.schemes:
+        raise RowError("source_forbidden", f"the scheme {scheme!r} is not one of allow_schemes")
+
+
+def _read(place: str, max_bytes: int) -> bytes:
+    try:
+        if is_local(place) and not local_path(place).is_file():
+            raise FileNotFoundError(place)
+        size = size_bytes(place)
+        if size > max_bytes:
+            raise RowError(
+                "source_too_large", f"{size} bytes are more than max_bytes = {max_bytes}"
+            )
+        return read_uri(place)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise RowError("source_missing", "no file lies there") from error
+    except PermissionError as error:
+        raise RowError("source_forbidden", "the file may not be read") from error
+    except OSError as error:
+        if error.errno not in _NO_FILE:
+            raise
+        raise RowError("source_missing", "no file can have that name") from error
+    except ValueError as error:
+        raise RowError("source_missing", "no file can have that name") from error

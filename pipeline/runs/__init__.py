@@ -1,0 +1,1 @@
+"""A run on storage: its folder, input, plan, tasks, manifest and lease."""

@@ -1,0 +1,144 @@
+"""The manifest: what is known of every planned row at the end, in the order of the plan.
+
+Rows that ended are committed task by task as results: their key, what the stages stored, and how
+they ended. A part of the manifest is written when every row of its plan part has a result.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from overpaint.pipeline import columns as c
+from overpaint.pipeline.identity import digest
+from overpaint.pipeline.plan import Plan
+from overpaint.pipeline.policy import Policy
+from overpaint.pipeline.runs.folder import RunFolder
+
+ACCEPTED, REJECTED, FAILED = "accepted", "rejected", "failed"
+_ENDING = (c.STATUS, c.STAGE, c.ERROR_CODE, c.ERROR_MESSAGE)
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """How many rows were planned, and how those that ended did."""
+
+    planned: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    failed: int = 0
+
+    @property
+    def ended(self) -> int:
+        """Rows that have ended."""
+        return self.accepted + self.rejected + self.failed
+
+    @property
+    def pending(self) -> int:
+        """Rows that have not."""
+        return self.planned - self.ended
+
+    def plus(self, other: "Ledger") -> "Ledger":
+        """Both counts together."""
+        return Ledger(
+            self.planned + other.planned,
+            self.accepted + other.accepted,
+            self.rejected + other.rejected,
+            self.failed + other.failed,
+        )
+
+    def as_json(self) -> dict[str, int]:
+        """The counts by name, `pending` included."""
+        names = ("planned", ACCEPTED, REJECTED, FAILED, "pending")
+        return {name: getattr(self, name) for name in names}
+
+
+def count(statuses: Iterable[str | None], planned: int = 0) -> Ledger:
+    """A ledger of the given statuses."""
+    found = list(statuses)
+    return Ledger(planned, *(found.count(name) for name in (ACCEPTED, REJECTED, FAILED)))
+
+
+def result_schema(plan: Plan) -> pa.Schema:
+    """The columns of a result file."""
+    written = (column for stage in plan.stages for column in stage.operator.outputs)
+    stored = [column for column in written if column.scope == "manifest"]
+    return pa.schema([pa.field(column.name, column.type) for column in (c.KEY, *stored, *_ENDING)])
+
+
+def result_name(keys: Sequence[str]) -> str:
+    """The name of a task's result file: the same rows have the same name."""
+    return digest(sorted(keys), 24)
+
+
+def manifest_schema(plan: Plan, planned: pa.Schema) -> pa.Schema:
+    """The columns of a manifest: the fixed ones, the operators', then the rest of the input."""
+    columns = (*c.MANIFEST, *plan.stored_columns())
+    fields = [pa.field(column.name, column.type) for column in columns]
+    own = {field.name for field in fields}
+    rest = [field.with_name(_given_name(field.name)) for field in planned if field.name not in own]
+    return pa.schema([*fields, *rest])
+
+
+def _given_name(name: str) -> str:
+    return name if name.startswith("in_") else f"in_{name}"
+
+
+def assemble(plan: Plan, planned: pa.Table, results: Sequence[pa.Table]) -> pa.Table:
+    """The manifest rows of a plan part.
+
+    Args:
+        plan: the run's plan.
+        planned: the rows of the plan part.
+        results: result tables that together hold each planned key; equal keys hold equal rows.
+
+    Raises:
+        KeyError: a planned row has no result.
+    """
+    ended = {row["key"]: row for table in results for row in table.to_pylist()}
+    fingerprint = plan.fingerprint()
+    rows = [
+        _manifest_row(row, ended[row["key"]], fingerprint, plan.policy)
+        for row in planned.to_pylist()
+    ]
+    schema = manifest_schema(plan, planned.schema)
+    return pa.Table.from_pylist([_renamed(row, schema) for row in rows], schema)
+
+
+def _manifest_row(
+    planned: Mapping[str, Any], ended: Mapping[str, Any], fingerprint: str, policy: Policy
+) -> dict[str, Any]:
+    row = {**planned, **ended, "fingerprint": fingerprint, "reject_reasons": None}
+    return judged(row, policy)
+
+
+def judged(row: dict[str, Any], policy: Policy) -> dict[str, Any]:
+    """The row with the policy's word on it; one that a stage rejected or failed stays so."""
+    if row["stage"] is not None:
+        return row
+    reasons = policy.reasons(row)
+    return {**row, "status": REJECTED if reasons else ACCEPTED, "reject_reasons": reasons or None}
+
+
+def _renamed(row: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
+    return {
+        name: row[name] if name in row else row.get(name.removeprefix("in_"))
+        for name in schema.names
+    }
+
+
+def finish_part(folder: RunFolder, plan: Plan, part: int) -> Ledger:
+    """Writes a manifest part whose rows have all ended, and removes their results."""
+    table = assemble(plan, folder.read_part("plan", part), folder.read_results(part))
+    folder.write_part("manifest", part, table)
+    folder.remove_results(part)
+    return count(table["status"].to_pylist(), table.num_rows)
+
+
+def manifest_ledger(folder: RunFolder, parts: Iterable[int]) -> Ledger:
+    """The counts of finished parts."""
+    total = Ledger()
+    for part in parts:
+        statuses = folder.read_part("manifest", part, ["status"])["status"].to_pylist()
+        total = total.plus(count(statuses, len(statuses)))
+    return total

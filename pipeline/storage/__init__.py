@@ -1,0 +1,1 @@
+"""Objects below one URI: a local disk or any fsspec store."""

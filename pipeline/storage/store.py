@@ -1,0 +1,324 @@
+"""Reading and atomic writing below one URI: a local path, or any fsspec URL such as `s3://`.
+
+A write is one temporary file and one rename on a local disk, and one PUT on an object store, so
+that a reader sees the old object, the new one or none. What is transient (throttling, a reset
+connection) is tried again with jitter; what is not (missing, forbidden, disk full) rises at once.
+A store that does not come back, and one that takes no writes, stop the run: that is no row's fault.
+"""
+
+import builtins
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+from overpaint.pipeline.errors import StoppedError
+from overpaint.pipeline.storage.retries import patient
+from overpaint.pipeline.storage.uris import is_local, join, local_path
+
+T = TypeVar("T")
+
+_NO_WRITES = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+_NUM_THREADS = 16
+
+
+def filesystem(uri: str) -> Any:
+    """The fsspec filesystem of a URI, with no cache of listings: other processes write too."""
+    protocol = uri.split("://", 1)[0] if "://" in uri else "file"
+    if protocol in ("s3", "s3a"):
+        retries = {"retries": {"mode": "adaptive", "max_attempts": 5}}
+        return fsspec.filesystem("s3", use_listings_cache=False, config_kwargs=retries)
+    return fsspec.filesystem(protocol)
+
+
+def bare_path(uri: str) -> str:
+    """A remote URI as its filesystem names it in listings: without the scheme."""
+    return str(filesystem(uri)._strip_protocol(uri))
+
+
+def is_file(uri: str) -> bool:
+    """Whether an object lies at a URI; raises what the store says of anything but its absence."""
+    return local_path(uri).is_file() if is_local(uri) else _type_of(uri) == "file"
+
+
+def is_folder(uri: str) -> bool:
+    """Whether something lies below a URI; raises what the store says of anything else."""
+    return local_path(uri).is_dir() if is_local(uri) else _type_of(uri) == "directory"
+
+
+@patient
+def _type_of(uri: str) -> str | None:
+    # fsspec's own isfile and isdir answer False to a wrong secret and to a lost connection.
+    try:
+        return filesystem(uri).info(uri)["type"]
+    except FileNotFoundError:
+        return None
+
+
+@patient
+def read_uri(uri: str) -> bytes:
+    """The bytes at a URI.
+
+    Raises:
+        FileNotFoundError: nothing lies there.
+        PermissionError: it may not be read.
+    """
+    if is_local(uri):
+        return local_path(uri).read_bytes()
+    return filesystem(uri).cat_file(uri)
+
+
+@patient
+def size_bytes(uri: str) -> int:
+    """How many bytes lie at a URI.
+
+    Raises:
+        FileNotFoundError: nothing lies there.
+        PermissionError: it may not be asked.
+    """
+    if is_local(uri):
+        return local_path(uri).stat().st_size
+    return int(filesystem(uri).info(uri)["size"] or 0)
+
+
+@patient
+def file_version(uri: str) -> str | None:
+    """A word that changes with an object: its ETag, or size and time; None where it is absent."""
+    try:
+        if is_local(uri):
+            found = local_path(uri).stat()
+            return f"{found.st_size}-{found.st_mtime_ns}"
+        info: dict[str, Any] = filesystem(uri).info(uri)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    known = info.get("ETag") or f"{info.get('size')}-{info.get('LastModified')}"
+    return str(known).strip('"')
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """What lies below one URI. Paths are relative to it, with `/`."""
+
+    uri: str
+
+    def at(self, path: str) -> str:
+        """The full URI of a path."""
+        return join(self.uri, path) if path else self.uri
+
+    def read(self, path: str) -> bytes:
+        """The bytes at `path`; raises `FileNotFoundError` where there are none."""
+        return read_uri(self.at(path))
+
+    def write(self, path: str, data: bytes) -> None:
+        """Puts `data` at `path` in one step, over whatever lies there.
+
+        Raises:
+            StoppedError: the disk is full, or nothing may be written there.
+        """
+        with _writing(self.at(path)):
+            if is_local(self.uri):
+                _replace(local_path(self.at(path)), data)
+            else:
+                _put(self.at(path), data)
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Puts `data` at `path` where nothing lies; False where something does.
+
+        A store without conditional writes puts it in any case and says True.
+
+        Raises:
+            StoppedError: the disk is full, or nothing may be written there.
+        """
+        try:
+            with _writing(self.at(path)):
+                if is_local(self.uri):
+                    _link(local_path(self.at(path)), data)
+                else:
+                    _create(self.at(path), data)
+        except FileExistsError:
+            return False
+        return True
+
+    def exists(self, path: str) -> bool:
+        """Whether an object lies at `path`."""
+        return is_file(self.at(path))
+
+    def list(self, path: str = "") -> list[str]:
+        """Every object below `path`, sorted, relative to the storage; none where it is absent."""
+        return sorted(self.sizes(path))
+
+    def sizes(self, path: str = "") -> dict[str, int]:
+        """Every object below `path` with its size in bytes."""
+        if is_local(self.uri):
+            return _walk(local_path(self.uri), local_path(self.at(path)))
+        return _find(self.uri, self.at(path))
+
+    def walk(self, path: str = "") -> Iterator[builtins.list[str]]:
+        """Every object below `path`, a folder at a time: millions of names fit no memory at once.
+
+        A store's own folders are listed at the top alone; each is then one list.
+        """
+        if is_local(self.uri):
+            found = _walk_folders(local_path(self.uri), local_path(self.at(path)))
+            yield from (sorted(sizes) for sizes in found)
+            return
+        folders, objects = _top(self.uri, self.at(path))
+        yield sorted(objects)
+        yield from (self.list(folder) for folder in sorted(folders))
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Removes objects, one request each: not every store takes a bulk delete."""
+        with ThreadPoolExecutor(_NUM_THREADS) as pool:
+            list(pool.map(self._remove, paths))
+
+    def _remove(self, path: str) -> None:
+        try:
+            if is_local(self.uri):
+                local_path(self.at(path)).unlink()
+            else:
+                patient(filesystem(self.uri).rm_file)(self.at(path))
+        except FileNotFoundError:
+            return
+
+    def remove_tree(self, path: str, *, but: str | None = None) -> None:
+        """Removes every object below `path`, and on a local disk the folders too.
+
+        Args:
+            path: of a folder.
+            but: an object right below it that stays.
+        """
+        if not is_local(self.uri):
+            self.remove(found for found in self.list(path) if found != but)
+        elif local_path(self.at(path)).is_dir():
+            _remove_folder(local_path(self.at(path)), local_path(self.at(but)) if but else None)
+
+    def remove_empty_folder(self, path: str) -> None:
+        """Removes a folder of a local disk if nothing is in it; a store has no folders."""
+        if is_local(self.uri):
+            with suppress(OSError):
+                local_path(self.at(path)).rmdir()
+
+    def leftovers(self, path: str = "") -> builtins.list[str]:
+        """What killed writers left below `path` on a local disk, if nobody is writing."""
+        if not is_local(self.uri):
+            return []
+        root = local_path(self.uri)
+        found = local_path(self.at(path)).rglob(".*.tmp")
+        return sorted(file.relative_to(root).as_posix() for file in found)
+
+    def remove_leftovers(self, path: str = "") -> None:
+        """Removes what killed writers left below `path`; nobody may be writing."""
+        self.remove(self.leftovers(path))
+
+    def map(self, call: Callable[[str], T], paths: Iterable[str]) -> builtins.list[T]:
+        """`call` for each path, several at a time, answers in order."""
+        with ThreadPoolExecutor(_NUM_THREADS) as pool:
+            return list(pool.map(call, paths))
+
+
+@contextmanager
+def _writing(uri: str) -> Generator[None]:
+    """Tells what stops every write from what is wrong with this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_WRITES or isinstance(error, PermissionError):
+            raise StoppedError(f"{uri} could not be written: {error.strerror or error}") from error
+        raise
+
+
+def _replace(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)  # noqa: PTH105
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _remove_folder(folder: Path, but: Path | None) -> None:
+    if but is None:
+        shutil.rmtree(folder)
+        return
+    for child in folder.iterdir():
+        if child.is_dir():
+            shutil.rmtree(child)
+        elif child != but:
+            child.unlink(missing_ok=True)
+
+
+def _link(path: Path, data: bytes) -> None:
+    """Writes a whole file in one step, unless the path is taken."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary.write_bytes(data)
+    try:
+        path.hardlink_to(temporary)
+    finally:
+        temporary.unlink()
+
+
+@patient
+def _create(uri: str, data: bytes) -> None:
+    filesystem(uri).pipe_file(uri, data, mode="create")
+
+
+@patient
+def _put(uri: str, data: bytes) -> None:
+    filesystem(uri).pipe_file(uri, data)
+
+
+def _walk(root: Path, below: Path) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for sizes in _walk_folders(root, below):
+        found.update(sizes)
+    return found
+
+
+def _walk_folders(root: Path, below: Path) -> Iterator[dict[str, int]]:
+    for folder, _, names in os.walk(below, onerror=_unless_gone):
+        sizes: dict[str, int] = {}
+        for name in names:
+            path = Path(folder, name)
+            if not (name.startswith(".") and name.endswith(".tmp")):
+                with suppress(FileNotFoundError):
+                    sizes[path.relative_to(root).as_posix()] = path.stat().st_size
+        yield sizes
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+@patient
+def _find(root: str, below: str) -> dict[str, int]:
+    found: dict[str, dict[str, Any]] = filesystem(root).find(below, detail=True)
+    start, prefix = len(bare_path(root)) + 1, bare_path(below) + "/"
+    return {
+        path[start:]: int(info["size"]) for path, info in found.items() if path.startswith(prefix)
+    }
+
+
+@patient
+def _top(root: str, below: str) -> tuple[list[str], list[str]]:
+    """The folders and the objects right below a URI of a store, relative to its root."""
+    try:
+        entries: list[dict[str, Any]] = filesystem(root).ls(below, detail=True)
+    except FileNotFoundError:
+        return [], []
+    start, prefix = len(bare_path(root)) + 1, bare_path(below) + "/"
+    names: dict[str, list[str]] = {"directory": [], "file": []}
+    for entry in entries:
+        if entry["name"].startswith(prefix):
+            names[entry["type"]].append(entry["name"].rstrip("/")[start:])
+    return names["directory"], names["file"]
