@@ -75,7 +75,7 @@ def test_ray_with_nothing_to_do_starts_nothing(troubled, tmp_path):
 KILLED_DRIVER = """
 import os, signal, sys, pickle
 from overpaint.cluster.worker.in_process import run_local
-from overpaint.pipeline.tasks import remaining
+from overpaint.pipeline.runs.tasks import remaining
 
 run = pickle.load(sys.stdin.buffer)
 for done, _ in enumerate(run_local(run, remaining(run.folder, run.plan.task_rows).tasks), 1):
