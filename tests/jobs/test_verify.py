@@ -284,7 +284,7 @@ def test_repair_touches_no_file_outside_the_run(output, tmp_path):
 
 RUNNER = """
 import sys
-from overpaint.pipeline.lease import Timing, held
+from overpaint.pipeline.runs.lease import Timing, held
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.storage.store import Storage
 
