@@ -11,10 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-from overpaint.cluster.worker.group import GroupWorker, Run
+from overpaint.cluster.worker.group import GroupWorker
 from overpaint.pipeline.errors import StoppedError
 from overpaint.pipeline.operator import Placement
 from overpaint.pipeline.plan import Plan
+from overpaint.pipeline.runs.run import Run
 from overpaint.pipeline.runs.tasks import Task
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.data.exceptions import ExecutionTimeoutError

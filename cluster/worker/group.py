@@ -17,8 +17,7 @@ from overpaint.cluster.worker.memory import Loaded
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Row
 from overpaint.pipeline.errors import StoppedError
-from overpaint.pipeline.plan import Plan
-from overpaint.pipeline.runs.folder import KEPT, RunFolder
+from overpaint.pipeline.runs.folder import KEPT
 from overpaint.pipeline.runs.manifest import (
     ACCEPTED,
     FAILED,
@@ -28,8 +27,8 @@ from overpaint.pipeline.runs.manifest import (
     result_schema,
 )
 from overpaint.pipeline.runs.reuse import Answers, answers_by_key
+from overpaint.pipeline.runs.run import Run
 from overpaint.pipeline.runs.tasks import Task
-from overpaint.pipeline.storage.store import Storage
 
 SUMMARY = pa.schema(
     [
@@ -45,39 +44,6 @@ SUMMARY = pa.schema(
 _ENDING = (c.STATUS, c.STAGE, c.ERROR_CODE, c.ERROR_MESSAGE)
 _PART = pa.field("part", pa.int32())
 _TRACE = pa.field("trace_json", pa.string())
-
-
-@dataclass(frozen=True)
-class Run:
-    """What every actor of a run knows.
-
-    Args:
-        plan: what is done.
-        run_uri: the run folder.
-        base_uri: what relative sources are relative to.
-        kept_parts: parts of the plan of which an earlier form of the run has left answers.
-        idle: stages that no row is expected to need, so that their models are not loaded.
-    """
-
-    plan: Plan
-    run_uri: str
-    base_uri: str
-    kept_parts: frozenset[int] = frozenset()
-    idle: frozenset[str] = frozenset()
-
-    @property
-    def folder(self) -> RunFolder:
-        """Where the run lies."""
-        return RunFolder(Storage(self.run_uri))
-
-    @property
-    def constants(self) -> dict[str, Any]:
-        """The columns that are equal in every row."""
-        return {
-            "base_uri": self.base_uri,
-            "run_uri": self.run_uri,
-            "image_format": self.plan.image_format,
-        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
-from overpaint.cluster.worker.group import GroupWorker, Run
+from overpaint.cluster.worker.group import GroupWorker
+from overpaint.pipeline.runs.run import Run
 from overpaint.pipeline.runs.tasks import Task
 
 

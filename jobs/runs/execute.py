@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import pyarrow as pa
-from overpaint.cluster.worker.group import Run, Trace
+from overpaint.cluster.worker.group import Trace
 from overpaint.jobs.report.report import write_report
 from overpaint.jobs.runs.open import versions
 from overpaint.jobs.runs.update import remove_unnamed
@@ -21,6 +21,7 @@ from overpaint.pipeline.errors import BudgetError, OverpaintError
 from overpaint.pipeline.runs.folder import PLANNED, REPORT, STATS, SUCCESS, WORK, RunFolder
 from overpaint.pipeline.runs.lease import LEASE
 from overpaint.pipeline.runs.manifest import Ledger, finish_part, manifest_ledger
+from overpaint.pipeline.runs.run import Run
 from overpaint.pipeline.runs.tasks import Remaining, Task, remaining
 
 Runner = Callable[[Run, Sequence[Task]], Iterable[pa.Table]]

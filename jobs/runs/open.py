@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-from overpaint.cluster.worker.group import Run
 from overpaint.jobs.runs import update as updating
 from overpaint.jobs.runs.update import is_under_way, take_over
 from overpaint.pipeline.errors import UsageError
@@ -21,6 +20,7 @@ from overpaint.pipeline.recipe import plan_from_tables, recipe_of
 from overpaint.pipeline.runs.folder import PLANNED, RECIPE, SUCCESS, WORK, RunFolder
 from overpaint.pipeline.runs.inputs import Input, input_version, is_image_folder, read_input
 from overpaint.pipeline.runs.planning import write_plan
+from overpaint.pipeline.runs.run import Run
 from overpaint.pipeline.storage.uris import normalise
 
 _PACKAGES = ("overpaint", "ray", "torch", "diffusers", "transformers", "pyarrow", "pillow", "numpy")

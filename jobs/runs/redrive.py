@@ -1,9 +1,9 @@
 """Trying failed rows of a run again, alone: all that ended well is kept as it is."""
 
 import pyarrow as pa
-from overpaint.cluster.worker.group import Run
 from overpaint.pipeline.runs.folder import PLANNED, SUCCESS, RunFolder, part_path
 from overpaint.pipeline.runs.manifest import FAILED, result_schema
+from overpaint.pipeline.runs.run import Run
 
 _KEPT = "kept"
 

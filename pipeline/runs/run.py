@@ -1,0 +1,41 @@
+"""The value that every part of a run shares: its plan, its folder, and where its sources are."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from overpaint.pipeline.plan import Plan
+from overpaint.pipeline.runs.folder import RunFolder
+from overpaint.pipeline.storage.store import Storage
+
+
+@dataclass(frozen=True)
+class Run:
+    """A plan over the rows that a run folder holds; sent to every actor.
+
+    Attributes:
+        plan: stages to run.
+        run_uri: run folder.
+        base_uri: folder or prefix that relative sources are relative to.
+        kept_parts: plan parts for which an earlier version of the run has left cached outputs.
+        idle: names of stages that no row is expected to need, so that their models are not loaded.
+    """
+
+    plan: Plan
+    run_uri: str
+    base_uri: str
+    kept_parts: frozenset[int] = frozenset()
+    idle: frozenset[str] = frozenset()
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run folder."""
+        return RunFolder(Storage(self.run_uri))
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """The columns that are equal in every row."""
+        return {
+            "base_uri": self.base_uri,
+            "run_uri": self.run_uri,
+            "image_format": self.plan.image_format,
+        }
