@@ -8,10 +8,12 @@ from typing import Any
 from overpaint.jobs.report.data import Counts, policy_rules
 from overpaint.jobs.report.format import NOTHING, duration, moment, share, short, whole
 from overpaint.jobs.report.truth import Success
+from overpaint.pipeline.error_codes import ROW_ERRORS
 from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.runs.manifest import Ledger
 
 _MAX_LINES = 40
+_OTHER_CODE = "A code of the operator's own, or the class of an exception that it raised."
 _LEDGER_WORDS = ("accepted", "rejected", "failed", "pending")
 
 
@@ -36,6 +38,7 @@ class Line:
         width: of its bar, in per cent.
         mark: a second value on the bar, in per cent; None where there is none.
         choose: what a click looks for in the gallery, by the name of the filter.
+        meaning: what the label means, where the label does not say it.
     """
 
     label: str
@@ -44,6 +47,7 @@ class Line:
     status: str = ""
     mark: float | None = None
     choose: Mapping[str, str] | None = None
+    meaning: str = ""
 
 
 def segments(ledger: Ledger) -> list[Segment]:
@@ -122,6 +126,7 @@ def ending_lines(counts: Counts) -> list[Line]:
             width=_percent(num_rows, counts.num_rows),
             status=ending.status,
             choose={"status": ending.status, "stage": ending.stage, "reason": ending.code},
+            meaning=ROW_ERRORS.get(ending.code, _OTHER_CODE),
         )
         for ending, num_rows in endings
     ]

@@ -1,6 +1,7 @@
 """The report as a page: what it says of a run, how many rows it shows, and what it lets in."""
 
 import hashlib
+import re
 import time
 from base64 import b64encode
 from collections import Counter
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 from overpaint.jobs.report.report import write_report
 from overpaint.jobs.report.truth import success
+from overpaint.pipeline.error_codes import ROW_ERRORS
 from overpaint.pipeline.runs.folder import REPORT, RunFolder
 from overpaint.pipeline.storage.store import Storage
 from PIL import Image
@@ -54,8 +56,12 @@ def test_pending_rows_are_told(tmp_path):
 
 
 def test_endings_are_counted_by_stage_and_code(page):
-    assert "out_of_memory edit 10 10.0 %" in page.text
-    assert "mask_empty find 10 10.0 %" in page.text
+    for code, stage in (("out_of_memory", "edit"), ("mask_empty", "find")):
+        assert re.search(rf"{code} .*?\. {stage} 10 10\.0 %", page.text)
+
+
+def test_endings_say_what_their_codes_mean(page):
+    assert f"mask_empty {ROW_ERRORS['mask_empty']} find 10 10.0 %" in page.text
 
 
 def test_policy_rules_are_counted_over_the_rows_it_judged(page):

@@ -1,0 +1,45 @@
+"""Row error codes: every `error_code` that a manifest can hold, with its meaning.
+
+A row that failed or was rejected by a stage names one of these codes. An operator that is not part
+of Overpaint may answer with codes of its own. An exception that no operator foresaw becomes the
+name of its class, such as `out_of_memory_error`.
+"""
+
+ROW_ERRORS: dict[str, str] = {
+    # A source, or the image that it holds.
+    "source_missing": "No source is at this URI.",
+    "source_forbidden": "The recipe's `allow_` fields or the source's store forbid reading it.",
+    "source_too_large": "The source has more than `max_bytes` bytes.",
+    "source_timeout": "The source did not arrive within `timeout_s` seconds.",
+    "source_unreachable": "The source's web server cannot be reached, or answers with an error.",
+    "image_empty": "The image file has no bytes.",
+    "image_unreadable": "The file is not an image in a format that can be read.",
+    "image_truncated": "The image file ends or breaks before its last pixel.",
+    "image_too_large": "The image has more than `max_pixels` pixels.",
+    # A mask.
+    "mask_missing": "The row has no mask where one is needed, or no mask is at its URI.",
+    "mask_forbidden": "The recipe's `allow_` fields or the mask's store forbid reading it.",
+    "mask_too_large": "The mask file has more than `max_bytes` bytes.",
+    "mask_timeout": "The mask did not arrive within `timeout_s` seconds.",
+    "mask_unreachable": "The mask's web server cannot be reached, or answers with an error.",
+    "mask_unreadable": "The mask file is not an image that can be read.",
+    "mask_empty": "The mask marks nothing that may change, or less than the recipe asks for.",
+    "mask_phrase_missing": "Neither a `mask_phrase` nor the instruction says what to look for.",
+    "mask_prompt_missing": "The row has neither `mask_box` nor `mask_points`.",
+    "mask_prompt_invalid": "The row's `mask_box` or `mask_points` are not what they should be.",
+    # An edit.
+    "prompt_missing": "The row lacks the prompt or instruction that the editing method reads.",
+    "inversion_mismatch": "The inversion was made with other weights than the edit's.",
+    "nan_in_result": "A stage computed values that are not finite numbers.",
+    "bad_key": "The row's key is not 32 hex digits, so it cannot name files.",
+    # A score or a judgement.
+    "edited_size": "The edited image does not have its source's size.",
+    "clip_not_finite": "CLIP computed values that are not finite numbers.",
+    "judge_instruction_missing": "The row has neither an `instruction` nor a `target_prompt`.",
+    "judge_forbidden": "The judge's endpoint refuses the request: by its URL, model or key.",
+    "judge_prompt_too_long": "The judge's prompt has more than `max_prompt_tokens` tokens.",
+    # A stage or its worker.
+    "bad_answer": "The operator's answer is not the columns, types and rows that it declares.",
+    "worker_died": "The row alone crashed its worker, or hung in it, `max_attempts` times.",
+}
+"""Each code and its meaning, in one sentence."""
