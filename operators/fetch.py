@@ -52,7 +52,7 @@ class Fetch(Operator[Reader]):
     @property
     def inputs(self) -> tuple[Column, ...]:
         """Where the source lies, and its mask where that is read."""
-        return (c.SOURCE_URI, c.BASE_URI, *((c.GIVEN_MASK_URI,) if self.read_mask else ()))
+        return (c.SOURCE_URI, c.BASE_URI, *((c.INPUT_MASK_URI,) if self.read_mask else ()))
 
     @property
     def outputs(self) -> tuple[Column, ...]:
@@ -79,7 +79,7 @@ class Fetch(Operator[Reader]):
         """Reads and decodes each source."""
         base_uri: str = rows[0][c.BASE_URI.name] or ""
         uris = [row[c.SOURCE_URI.name] for row in rows]
-        masks = [row[c.GIVEN_MASK_URI.name] if self.read_mask else None for row in rows]
+        masks = [row[c.INPUT_MASK_URI.name] if self.read_mask else None for row in rows]
         found = model.read(base_uri, [*uris, *(uri for uri in masks if uri)])
         sources, mask_data = found[: len(uris)], iter(found[len(uris) :])
         return [

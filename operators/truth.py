@@ -58,7 +58,7 @@ class Truth(Operator[Any]):
     @property
     def optional(self) -> tuple[Column, ...]:
         """Where the truth lies; rows without it have no figures."""
-        return (TARGET_URI, c.GIVEN_MASK_URI)
+        return (TARGET_URI, c.INPUT_MASK_URI)
 
     @property
     def outputs(self) -> tuple[Column, ...]:
@@ -110,7 +110,7 @@ class Truth(Operator[Any]):
         return gain >= self.min_gain and psnr_db >= self.min_outside_psnr_db
 
     def _outside(self, row: Row, source: Pixels) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        uri = row[c.GIVEN_MASK_URI.name]
+        uri = row[c.INPUT_MASK_URI.name]
         if not uri:
             raise RowError("mask_missing", "a row with target_uri needs mask_uri: what may change")
         data = read_source(row["base_uri"], uri, Access())

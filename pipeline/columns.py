@@ -1,8 +1,8 @@
 """Every column a row can carry: its name, its Arrow type, and one sentence.
 
-A row is one edit on its way through: a mapping from column names to values. Columns are only ever
-added, each by one stage. Operators may declare columns of their own; those named here have a
-fixed meaning that several parts rely on.
+A row is one edit on its way through a plan: a mapping from column names to values. Columns are only
+added, each by one stage. Operators may declare columns of their own; those named here have a fixed
+meaning that several parts rely on. Pictures that steer an edit are declared in `conditions`.
 """
 
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from typing import Any, Literal
 import pyarrow as pa
 
 Scope = Literal["manifest", "stream", "group", "run"]
-"""How far a column travels.
+"""Reach of a column.
 
-- `manifest`: kept, in the manifest of the run
+- `manifest`: kept in the manifest of the run
 - `stream`: passed from stage to stage (encoded images), never kept in the manifest
 - `group`: a live object, such as the state of an inversion, that never leaves its actor
-- `run`: the same for every row of a run; given by the runner
+- `run`: the same for every row of a run; set by the runner
 """
 
 Row = Mapping[str, Any]
@@ -26,7 +26,14 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A named, typed value of a row."""
+    """A named, typed value of a row.
+
+    Attributes:
+        name: the column's name in tables and rows.
+        type: Arrow type of its values.
+        doc: one sentence for users.
+        scope: how far it travels.
+    """
 
     name: str
     type: pa.DataType
@@ -43,46 +50,82 @@ def _image(name: str, doc: str) -> Column:
 
 
 def score(name: str, doc: str) -> Column:
-    """A column for a figure that an operator measured; null where it could not be."""
+    """Returns a column for a figure that an operator measures; null where it cannot be measured.
+
+    Example:
+        >>> score("sharpness", "variance of the Laplacian").type
+        DataType(double)
+    """
     return Column(name, pa.float64(), doc)
 
 
-# Given by the runner to every row.
-BASE_URI = Column("base_uri", pa.string(), "what relative URIs of the input are relative to", "run")
+# Set by the runner in every row.
+BASE_URI = Column("base_uri", pa.string(), "folder or prefix of the input's relative URIs", "run")
 RUN_URI = Column("run_uri", pa.string(), "the run folder", "run")
 IMAGE_FORMAT = Column("image_format", pa.string(), "png, jpg or webp: how images are stored", "run")
 
-# Given by planning.
+# Set by planning.
 KEY = _text("key", "the identity of this edit: 32 hex digits")
-SOURCE_URI = _text("source_uri", "where the source image lies, as given")
+SOURCE_URI = _text("source_uri", "where the source image is, as the input says")
 GROUP_ID = _text("group_id", "equal for all edits of one source")
 CANDIDATE = Column("candidate", pa.int32(), "0, 1, ... for several tries at one edit")
 SEED = Column("seed", pa.int64(), "the seed of the row's generator, 0 to 2**63-1")
 
-# What the user asks for.
+# What the input says beside the source.
 INSTRUCTION = _text("instruction", "what to change, in words")
 SOURCE_PROMPT = _text("source_prompt", "a description of the source")
 TARGET_PROMPT = _text("target_prompt", "a description of the edited image")
 EDIT_TYPE = _text("edit_type", "one of the survey's edit types")
-GIVEN_MASK_URI = _text("in_mask_uri", "the `mask_uri` of the input: a mask that the user drew")
+INPUT_MASK_URI = _text("in_mask_uri", "the `mask_uri` of the input: a mask that the user drew")
 MASK_PHRASE = _text("mask_phrase", "what to look for in the source when a mask is made")
+SOURCE_CLASS = _text("source_class", "the word for what the edit changes, such as `calm`")
+TARGET_CLASS = _text("target_class", "the word for what it becomes, such as `happy`")
+BOXES = Column(
+    "boxes",
+    pa.list_(pa.struct([("label", pa.string()), ("box", pa.list_(pa.float64()))])),
+    "labelled boxes of the edited image: left, top, right, bottom, px of the source",
+)
+POINTS = Column(
+    "points",
+    pa.list_(pa.list_(pa.float64())),
+    "drags as [from_x, from_y, to_x, to_y], px of the source",
+)
+EDIT_CONCEPTS = Column(
+    "edit_concepts",
+    pa.list_(
+        pa.struct(
+            [
+                ("prompt", pa.string()),
+                ("reverse", pa.bool_()),
+                ("guidance_scale", pa.float64()),
+                ("threshold", pa.float64()),
+                ("weight", pa.float64()),
+                ("warmup", pa.float64()),
+                ("cooldown", pa.float64()),
+            ]
+        )
+    ),
+    "concepts to add, or to remove where `reverse`; a null part is the recipe's",
+)
+STRENGTH = Column("strength", pa.float64(), "how far towards noise; null is the recipe's")
+GUIDANCE_SCALE = Column("guidance_scale", pa.float64(), "CFG scale; null is the recipe's")
 
 # What stages add.
-SOURCE_IMAGE = _image("source_image", "the encoded source, as fetched")
-SOURCE_SHA256 = _text("source_sha256", "of the fetched bytes")
-WIDTH_PX = Column("width_px", pa.int32(), "of the upright source")
-HEIGHT_PX = Column("height_px", pa.int32(), "of the upright source")
+SOURCE_IMAGE = _image("source_image", "the source, encoded, as fetched")
+SOURCE_SHA256 = _text("source_sha256", "SHA-256 of the source's file")
+WIDTH_PX = Column("width_px", pa.int32(), "width of the upright source")
+HEIGHT_PX = Column("height_px", pa.int32(), "height of the upright source")
 CAPTION = _text("caption", "what a captioner says of the source")
 MASK_IMAGE = _image("mask_image", "one-channel PNG of the source's size: 255 may change")
 MASK_SOURCE = _text("mask_source", "how the mask was made")
-INVERSION = Column("inversion", pa.null(), "the source's path to noise, as tensors", "group")
-EDITED_IMAGE = _image("edited_image", "the encoded result, of the source's size")
+INVERSION = Column("inversion", pa.null(), "the source's trajectory to noise, as tensors", "group")
+EDITED_IMAGE = _image("edited_image", "the edited image, encoded, of the source's size")
 METHOD = _text("method", "the editing method")
 CHECKPOINT = _text("checkpoint", "the weights that edited")
-REVISION = _text("revision", "their revision or digest")
+REVISION = _text("revision", "revision or digest of those weights")
 PARAMS_JSON = _text("params_json", "the editing stages' fields, as canonical JSON")
-EDITED_URI = _text("edited_uri", "the stored result, relative to the run folder")
-EDITED_SHA256 = _text("edited_sha256", "of the stored bytes")
+EDITED_URI = _text("edited_uri", "the stored edited image, relative to the run folder")
+EDITED_SHA256 = _text("edited_sha256", "SHA-256 of the stored edited image")
 MASK_URI = _text("mask_uri", "the stored mask, relative to the run folder")
 
 # How the row ended.
@@ -91,9 +134,9 @@ STAGE = _text("stage", "the stage that rejected or failed it")
 ERROR_CODE = _text("error_code", "why it failed or was rejected by a stage, in one word")
 ERROR_MESSAGE = _text("error_message", "why, in one sentence")
 REJECT_REASONS = Column(
-    "reject_reasons", pa.list_(pa.string()), "every rule of the policy that it broke"
+    "reject_reasons", pa.list_(pa.string()), "every rule of the policy that the row broke"
 )
-FINGERPRINT = _text("fingerprint", "of the stages that made the pixels: 16 hex digits")
+FINGERPRINT = _text("fingerprint", "identity of the stages that made the pixels: 16 hex digits")
 
 MANIFEST = (
     KEY,

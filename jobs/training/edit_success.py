@@ -16,7 +16,7 @@ from overpaint.jobs.papercut.dataset import ROWS_FILE, write_dataset
 from overpaint.jobs.training.instruction import Guidance
 from overpaint.operators.edit import Edit
 from overpaint.operators.truth import Truth
-from overpaint.pipeline.columns import GIVEN_MASK_URI
+from overpaint.pipeline.columns import INPUT_MASK_URI
 from overpaint.pipeline.images import decode
 
 _BATCH_SIZE = 16
@@ -63,7 +63,7 @@ def _row(data: Path, line: Mapping[str, Any], index: int) -> dict[str, Any]:
         "base_uri": str(data),
         "seed": index,
         "image_format": "png",
-        GIVEN_MASK_URI.name: line["mask_uri"],
+        INPUT_MASK_URI.name: line["mask_uri"],
     }
 
 
