@@ -11,7 +11,10 @@ from datetime import date, time
 from decimal import Decimal
 from typing import Any
 
+from overpaint.pipeline.catalogue import OPERATORS
 from overpaint.pipeline.operator import Operator
+from overpaint.pipeline.variant import VariantOperator
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 PIXELS_VERSION = 1
@@ -40,28 +43,40 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _changes_bytes(field: FieldInfo) -> bool:
+def _excluded(model: BaseModel) -> set[str]:
+    """Returns the names of the fields that cannot change a byte."""
+    return {name for name, field in type(model).model_fields.items() if _is_excluded(field)}
+
+
+def _is_excluded(field: FieldInfo) -> bool:
     extra = field.json_schema_extra
-    return not (isinstance(extra, dict) and extra.get("identity") is False)
+    return isinstance(extra, dict) and extra.get("identity") is False
 
 
 def identity_fields(operator: Operator[Any]) -> dict[str, Any]:
-    """The fields of an operator that can change a byte, as JSON values."""
-    names = {name for name, field in type(operator).model_fields.items() if _changes_bytes(field)}
-    return operator.model_dump(mode="json", include=names)
+    """Returns the fields of an operator, and of its variant, that can change a byte, as JSON."""
+    excluded = _excluded(operator)
+    if isinstance(operator, VariantOperator):
+        excluded |= _excluded(operator.settings)
+    fields = operator.model_dump(mode="json")
+    return {name: value for name, value in fields.items() if name not in excluded}
 
 
 def operator_fingerprint(operator: Operator[Any]) -> str:
-    """Of everything that decides an operator's answers: class, version, fields, weights."""
-    kind = type(operator)
-    return digest(
-        {
-            "operator": f"{kind.__module__}:{kind.__qualname__}",
-            "pixels_version": kind.pixels_version,
-            "fields": identity_fields(operator),
-            "revisions": operator.revisions(),
-        }
-    )
+    """Returns the fingerprint of all that decides an operator's answers.
+
+    It covers the operator's name, its pixels version, its fields and its weights; of an operator
+    with variants also the variant's name, pixels version and fields, and nothing of other variants.
+    """
+    identity: dict[str, Any] = {
+        "operator": OPERATORS.name_of(type(operator)),
+        "pixels_version": operator.pixels_version,
+        "fields": identity_fields(operator),
+        "revisions": operator.revisions(),
+    }
+    if isinstance(operator, VariantOperator):
+        identity["method_pixels_version"] = operator.settings.pixels_version
+    return digest(identity)
 
 
 def plan_fingerprint(stage_fingerprints: Sequence[str], image_format: str) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 from overpaint.pipeline import columns as c
-from overpaint.pipeline.catalogue import operator_class, operator_name
+from overpaint.pipeline.catalogue import OPERATORS
 from overpaint.pipeline.errors import UsageError, near_miss
 from overpaint.pipeline.identity import operator_fingerprint, plan_fingerprint
 from overpaint.pipeline.operator import Operator, Placement
@@ -49,7 +49,7 @@ class Stage(BaseModel):
         operator = value.get("operator")
         if not isinstance(operator, Operator):
             raise ValueError(f"operator = {operator!r}: give an Operator")
-        name = value.get("name") or operator_name(operator).split(":")[-1]
+        name = value.get("name") or OPERATORS.name_of(type(operator)).split(":")[-1]
         return {**value, "name": name, "group": value.get("group") or name}
 
     @property
@@ -243,11 +243,11 @@ def _with_implied(given: Sequence[Any]) -> list[Stage]:
     stages = [stage if isinstance(stage, Stage) else Stage.model_validate(stage) for stage in given]
     kinds = [stage.operator.kind for stage in stages]
     if "fetch" not in kinds:
-        fetch = Stage(operator=operator_class("fetch")(), group=stages[0].group)
+        fetch = Stage(operator=OPERATORS.find("fetch")(), group=stages[0].group)
         stages.insert(0, fetch)
     if "store" not in kinds and "edit" in kinds:
         edits = [index for index, stage in enumerate(stages) if stage.operator.kind == "edit"]
-        store = Stage(operator=operator_class("store")(), group=stages[edits[-1]].group)
+        store = Stage(operator=OPERATORS.find("store")(), group=stages[edits[-1]].group)
         stages.insert(edits[-1] + 1, store)
     return stages
 

@@ -25,11 +25,13 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from overpaint.pipeline.catalogue import operator_class, operator_name, operator_names
+from overpaint.pipeline.catalogue import OPERATORS
 from overpaint.pipeline.errors import UsageError, near_miss
-from overpaint.pipeline.operator import Operator, Placement
+from overpaint.pipeline.operator import Placement
 from overpaint.pipeline.plan import Budget, Limits, Plan, Stage
 from overpaint.pipeline.policy import Bounds, Policy
+from overpaint.pipeline.validation import first_error
+from overpaint.pipeline.variant import VariantOperator
 from pydantic import TypeAdapter, ValidationError
 
 _TABLES = ("name", "description", "row", "stage", "group", "policy", "budget", "limits", "output")
@@ -128,7 +130,7 @@ def _plan(
             **{_OUTPUT_KEYS[key]: value for key, value in output.items()},
         )
     except ValidationError as error:
-        raise UsageError(f"{file}: {_sentence(error, Plan.model_fields)}") from error
+        raise UsageError(f"{file}: {first_error(error, Plan.model_fields)}") from error
 
 
 def _stages(tables: Mapping[str, Any], file: str) -> list[dict[str, Any]]:
@@ -154,9 +156,9 @@ def _known(table: Mapping[str, Any], known: Sequence[str] | Mapping[str, Any], w
 def _stage(given: Mapping[str, Any], where: str) -> Stage:
     name = given.get("operator")
     if not isinstance(name, str):
-        raise UsageError(f"{where}: operator is missing: {near_miss('', operator_names())}")
+        raise UsageError(f"{where}: operator is missing: {near_miss('', OPERATORS.names())}")
     try:
-        kind = operator_class(name)
+        kind = OPERATORS.find(name)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
     label = f"{where} ({given.get('name', name)!r})"
@@ -176,22 +178,9 @@ def _model(kind: Any, fields: Any, where: str) -> Any:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        fields_of = Bounds if kind is Policy else kind
-        raise UsageError(f"{where}: {_sentence(error, fields_of.model_fields)}") from error
-
-
-def _sentence(error: ValidationError, fields: Mapping[str, Any]) -> str:
-    """The first of pydantic's complaints as one sentence."""
-    first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return f"unknown field {field!r}: {near_miss(field.rsplit('.', 1)[-1], fields)}"
-    if first["type"] == "missing":
-        return f"field {field!r} is missing"
-    message = first["msg"].removeprefix("Value error, ")
-    if not field:
-        return message
-    return f"{field} = {first['input']!r}: {message[:1].lower()}{message[1:]}"
+        known = Bounds.model_fields if kind is Policy else kind.model_fields
+        renamed = getattr(kind, "renamed", None)
+        raise UsageError(f"{where}: {first_error(error, known, renamed)}") from error
 
 
 def recipe_of(plan: Plan) -> dict[str, Any]:
@@ -201,7 +190,7 @@ def recipe_of(plan: Plan) -> dict[str, Any]:
         "row": plan.row,
         "stage": [
             {
-                "operator": operator_name(stage.operator),
+                "operator": OPERATORS.name_of(type(stage.operator)),
                 "name": stage.name,
                 "group": stage.group,
                 **stage.operator.model_dump(mode="json"),
@@ -221,7 +210,7 @@ def recipe_of(plan: Plan) -> dict[str, Any]:
 
 def recipe_schema() -> dict[str, Any]:
     """The JSON Schema of a recipe over the operators that come with Overpaint."""
-    stages = [_stage_schema(name, operator_class(name)) for name in operator_names()]
+    stages = [schema for name in OPERATORS.names() for schema in _stage_schemas(name)]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Overpaint recipe",
@@ -250,16 +239,34 @@ def recipe_schema() -> dict[str, Any]:
 
 
 def _schema(kind: Any) -> dict[str, Any]:
-    return TypeAdapter(kind).json_schema()
+    return TypeAdapter(kind).json_schema(mode="validation")
 
 
-def _stage_schema(name: str, kind: type[Operator[Any]]) -> dict[str, Any]:
-    schema = _schema(kind)
-    schema["properties"] = {
+def _stage_schemas(name: str) -> list[dict[str, Any]]:
+    """Returns one schema for an operator, or one for each of its variants."""
+    kind = OPERATORS.find(name)
+    shared = _schema(kind)
+    if not issubclass(kind, VariantOperator):
+        return [_stage_schema(name, shared)]
+    shared["properties"].pop("settings")
+    schemas: list[dict[str, Any]] = []
+    for method in kind.variants.names():
+        own = _schema(kind.variants.find(method))
+        properties = {"method": {"const": method}, **shared["properties"], **own["properties"]}
+        required = [] if method == kind.default_method else ["method"]
+        definitions = {**shared.get("$defs", {}), **own.get("$defs", {})}
+        schema = {**shared, "title": f"{name}, {method}", "properties": properties}
+        schemas.append(_stage_schema(name, {**schema, "required": required, "$defs": definitions}))
+    return schemas
+
+
+def _stage_schema(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    properties = {
         "operator": {"const": name},
         "name": {"type": "string"},
         "group": {"type": "string"},
         "placement": _schema(Placement),
         **schema.get("properties", {}),
     }
-    return {**schema, "required": ["operator", *schema.get("required", [])]}
+    required = ["operator", *schema.get("required", [])]
+    return {**schema, "properties": properties, "required": required}

@@ -122,7 +122,7 @@ def test_import_loads_nothing_heavy_and_no_second_copy(module, heavy):
 
 def test_import_of_every_operator_loads_no_torch():
     run_python(
-        "from overpaint.pipeline.catalogue import operator_names\n"
-        "assert operator_names()\n"
+        "from overpaint.pipeline.catalogue import OPERATORS\n"
+        "assert OPERATORS.names()\n"
         "assert not {'torch', 'ray', 'diffusers', 'transformers'} & set(sys.modules)"
     )

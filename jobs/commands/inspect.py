@@ -9,7 +9,7 @@ from overpaint.jobs import doctor as doctoring
 from overpaint.jobs.recipes import description, read_recipe, shipped
 from overpaint.jobs.report.report import write_report
 from overpaint.jobs.runs.status import run_status
-from overpaint.pipeline.catalogue import operator_class, operator_names
+from overpaint.pipeline.catalogue import OPERATORS
 from overpaint.pipeline.recipe import recipe_schema
 from overpaint.pipeline.runs.folder import REPORT, RunFolder
 from overpaint.pipeline.storage.store import Storage
@@ -102,13 +102,13 @@ def operators(name: str | None = None) -> int:
     """
     if name is None:
         table = Table("operator", "kind", "what it does", box=None)
-        for known in operator_names():
-            kind = operator_class(known)
+        for known in OPERATORS.names():
+            kind = OPERATORS.find(known)
             table.add_row(known, kind.kind, (kind.__doc__ or "").split("\n", 1)[0])
         console.print(table)
         return 0
     table = Table("field", "default", "meaning", box=None)
-    for field, info in operator_class(name).model_fields.items():
+    for field, info in OPERATORS.find(name).model_fields.items():
         default = "required" if info.is_required() else json.dumps(info.default, default=str)
         table.add_row(field, default, " ".join((info.description or "").split()))
     console.print(table)

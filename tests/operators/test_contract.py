@@ -16,7 +16,7 @@ from overpaint.operators.fetch import Fetch
 from overpaint.operators.judge import Judge
 from overpaint.operators.mask import Mask
 from overpaint.operators.score import Score
-from overpaint.pipeline.catalogue import operator_class, operator_name, operator_names
+from overpaint.pipeline.catalogue import OPERATORS
 from overpaint.pipeline.identity import operator_fingerprint
 from overpaint.pipeline.operator import Operator
 from pydantic import ValidationError
@@ -52,12 +52,12 @@ def test_importing_every_module_loads_nothing_heavy():
 def test_module_has_at_most_one_operator_and_is_found_by_its_name(name):
     found = operators_of(importlib.import_module(name))
     assert len(found) <= 1
-    assert (name.rsplit(".", 1)[1] in operator_names()) == bool(found)
+    assert (name.rsplit(".", 1)[1] in OPERATORS.names()) == bool(found)
 
 
-@pytest.fixture(params=operator_names())
+@pytest.fixture(params=OPERATORS.names())
 def kind(request) -> type[Operator]:
-    return operator_class(request.param)
+    return OPERATORS.find(request.param)
 
 
 def ready(kind: type[Operator]) -> Operator:
@@ -94,7 +94,7 @@ def test_operator_is_a_frozen_value_that_travels(kind):
     with pytest.raises(ValidationError):
         kind(**{**operator.model_dump(), "no_such_field": 1})
     assert pickle.loads(pickle.dumps(operator)) == operator
-    assert operator_class(operator_name(operator)) is kind
+    assert OPERATORS.find(OPERATORS.name_of(type(operator))) is kind
 
 
 def test_fields_survive_a_recipe(kind):

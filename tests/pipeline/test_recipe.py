@@ -1,7 +1,7 @@
 import tomllib
 
 import pytest
-from overpaint.pipeline.catalogue import operator_names
+from overpaint.pipeline.catalogue import OPERATORS
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.operator import Placement
 from overpaint.pipeline.plan import Plan, Stage
@@ -272,7 +272,7 @@ def test_plan_column_of_a_later_stage_does_not_serve_an_earlier_one():
 def test_schema_of_recipes_describes_every_operator_and_every_field():
     schema = recipe_schema()
     stages = schema["properties"]["stage"]["items"]["anyOf"]
-    assert [stage["properties"]["operator"]["const"] for stage in stages] == operator_names()
+    assert [stage["properties"]["operator"]["const"] for stage in stages] == OPERATORS.names()
     assert all(stage["additionalProperties"] is False for stage in stages)
     assert set(schema["properties"]) >= set(tomllib.loads(GOOD))
     undescribed = [

@@ -1,0 +1,120 @@
+"""Operators with variants: one operator, many ways of doing its work.
+
+`edit` has editing methods, `invert` has inversions, `mask` has finders. A variant is a frozen value
+with its own fields, bounds and documentation; its operator keeps the fields that all variants share
+and holds one variant. In a recipe both are one flat table:
+
+    [[stage]]
+    operator = "edit"
+    method = "sdedit"      # which variant
+    checkpoint = "..."     # a field of the operator
+    strength = 0.6         # a field of the variant
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic
+
+from overpaint.pipeline.catalogue import Catalogue
+from overpaint.pipeline.errors import UsageError
+from overpaint.pipeline.operator import ModelT, Operator
+from overpaint.pipeline.validation import first_error
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+
+
+class Variant(BaseModel):
+    """Settings of one way of doing an operator's work."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+    pixels_version: ClassVar[int] = 1
+    """Raised only when equal settings and inputs give other bytes than before."""
+    papers: ClassVar[tuple[str, ...]] = ()
+    """arXiv numbers of the papers that it implements."""
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Former names of fields and their present names, for error messages."""
+
+    @classmethod
+    def summary(cls) -> str:
+        """Returns the first line of the class's documentation."""
+        return (cls.__doc__ or "").strip().split("\n", 1)[0]
+
+
+class VariantOperator(Operator[ModelT], Generic[ModelT]):
+    """Operator whose work is done by one of several variants."""
+
+    variants: ClassVar[Catalogue[Any]]
+    """Catalogue in which the field `method` is looked up."""
+    default_method: ClassVar[str]
+    """Variant of a stage that names none."""
+
+    settings: SerializeAsAny[Variant]
+    """The variant; in a recipe its fields stand beside those of the operator."""
+
+    @property
+    def method(self) -> str:
+        """Name of the variant."""
+        return self.variants.name_of(type(self.settings))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_settings(cls, data: Any) -> Any:
+        """Sorts the flat fields of a recipe into the operator's and the variant's."""
+        if not isinstance(data, Mapping) or "settings" in data:
+            return data
+        name = data.get("method", cls.default_method)
+        if not isinstance(name, str):
+            raise ValueError(f"method = {name!r}: write a name")
+        own = {key: value for key, value in data.items() if key in cls.model_fields}
+        rest = {key: value for key, value in data.items() if key not in {*own, "method"}}
+        return {**own, "settings": cls.make_settings(name, rest)}
+
+    @classmethod
+    def make_settings(cls, name: str, fields: Mapping[str, Any]) -> Variant:
+        """Returns the variant of that name with the given fields.
+
+        Raises:
+            ValueError: there is no such variant, or a field is wrong; one sentence.
+        """
+        try:
+            kind: type[Variant] = cls.variants.find(name)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        known = {*kind.model_fields, *cls.model_fields} - {"settings"}
+        for key in fields:
+            if key not in kind.model_fields and (hint := cls.explain_unused(kind, key)):
+                raise ValueError(hint)
+        try:
+            return kind.model_validate(fields)
+        except ValidationError as error:
+            raise ValueError(first_error(error, known, kind.renamed)) from error
+
+    @classmethod
+    def explain_unused(cls, kind: type[Variant], field: str) -> str | None:
+        """Explains why a variant has no such field; None where nothing better is to be said."""
+        others = [name for name in cls.variants.names() if _has(cls.variants.find(name), field)]
+        if field in kind.renamed or not others:
+            return None
+        name = cls.variants.name_of(kind)
+        return (
+            f"{field} is not a field of {cls.variants.word} {name!r}: {', '.join(others)} have it"
+        )
+
+    @model_serializer(mode="wrap")
+    def _flatten(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialize(self)
+        settings: dict[str, Any] = fields.pop("settings")
+        return {"method": self.method, **fields, **settings}
+
+
+def _has(kind: type[Variant], field: str) -> bool:
+    return field in kind.model_fields
