@@ -19,10 +19,10 @@ from overpaint.cluster.ray.stream import run_on_ray
 from overpaint.jobs.bench.overhead import Negative, Silent
 from overpaint.jobs.papercut.dataset import write_dataset
 from overpaint.jobs.runs.execute import execute
-from overpaint.jobs.runs.open import Asked, open_run
+from overpaint.jobs.runs.open import open_run
 from overpaint.pipeline.plan import Plan, Stage
 from overpaint.pipeline.runs.folder import RunFolder
-from overpaint.pipeline.runs.inputs import Input, read_input
+from overpaint.pipeline.runs.inputs import Input, InputRequest, read_input
 from overpaint.pipeline.runs.manifest import assemble, manifest_ledger, result_schema
 from overpaint.pipeline.runs.planning import write_plan
 from overpaint.pipeline.runs.tasks import remaining
@@ -101,8 +101,8 @@ def _run(rows: int) -> dict[str, Any]:
         table = _linked(given, rows)
         with connected(Session(num_cpus=4, object_store_bytes=256 * 2**20)), _sampled() as memory:
             start = time.perf_counter()
-            asked = Asked(str(table))
-            run = open_run(_plan(), asked, RunFolder(Storage(f"{folder}/run")), asked.read)
+            request = InputRequest(str(table))
+            run = open_run(_plan(), request, RunFolder(Storage(f"{folder}/run")), request.read)
             ledger = execute(run, run_on_ray, Silent())
             seconds = time.perf_counter() - start
     assert ledger.accepted == rows

@@ -11,14 +11,14 @@ from overpaint.cluster.ray.session import Session, connected
 from overpaint.cluster.ray.stream import run_on_ray
 from overpaint.jobs.papercut.dataset import write_dataset
 from overpaint.jobs.runs.execute import execute
-from overpaint.jobs.runs.open import Asked, open_run
+from overpaint.jobs.runs.open import open_run
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.images import Picture, decode, encode
 from overpaint.pipeline.operator import Kind, NewColumns, Operator, Rejected
 from overpaint.pipeline.plan import Plan, Stage
 from overpaint.pipeline.runs.folder import RunFolder
-from overpaint.pipeline.runs.inputs import read_input
+from overpaint.pipeline.runs.inputs import InputRequest, read_input
 from overpaint.pipeline.runs.manifest import Ledger
 from overpaint.pipeline.storage.store import Storage
 from pydantic import Field
@@ -121,8 +121,8 @@ def _bare_loop(model: Negative, given: Path, count: int, out: Path) -> None:
 
 def _pipeline(model: Negative, given: Path, count: int, out: Path) -> None:
     plan = Plan(name="overhead", stages=(Stage(operator=model, group="all"),), task_rows=64)
-    asked = Asked(str(given), limit=count)
-    run = open_run(plan, asked, RunFolder(Storage(str(out))), asked.read)
+    request = InputRequest(str(given), limit=count)
+    run = open_run(plan, request, RunFolder(Storage(str(out))), request.read)
     execute(run, run_on_ray, Silent())
 
 

@@ -15,21 +15,19 @@ from overpaint.jobs.runs import replay as replaying
 from overpaint.jobs.runs.display import RunDisplay
 from overpaint.jobs.runs.execute import Runner, execute
 from overpaint.jobs.runs.open import (
-    Asked,
     check_output,
-    existing_run,
-    is_planned,
     open_run,
     refuse_other_versions,
 )
 from overpaint.jobs.runs.redrive import reopen
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.plan import Plan
-from overpaint.pipeline.runs.folder import RECIPE, REPORT, RunFolder
-from overpaint.pipeline.runs.inputs import Input
+from overpaint.pipeline.runs.folder import REPORT, RunFolder
+from overpaint.pipeline.runs.inputs import Input, InputRequest
 from overpaint.pipeline.runs.lease import held
 from overpaint.pipeline.runs.manifest import Ledger
 from overpaint.pipeline.runs.planning import plan_parts
+from overpaint.pipeline.runs.record import RunRecord, existing_run
 from overpaint.pipeline.storage.store import Storage
 from overpaint.pipeline.storage.uris import normalise
 from rich.console import Console
@@ -84,18 +82,18 @@ def run(
             longer asked for are removed at the end. Without it such an output is refused.
         insecure_cluster: Join a cluster that asks for no token, where nobody else can reach it.
     """
-    asked = Asked(input_uri, limit, _names(mapping or []), base)
-    checked, read = _prepared(recipe, settings or [], asked)
+    request = InputRequest(input_uri, limit, _names(mapping or []), base)
+    checked, read = _prepared(recipe, settings or [], request)
     session = Session(address=address, num_cpus=num_cpus, allow_open=insecure_cluster)
     if ray and session.cluster_address is None:
         with _about(read_recipe(recipe)[1]):
             check_fits(checked, local_resources(session))
     folder = RunFolder(Storage(normalise(output)))
-    check_output(folder, asked)
-    if update or not is_planned(folder):
+    check_output(folder, request)
+    if update or not folder.is_planned():
         read()  # what is wrong with it is said before anything is written
     with held(folder):
-        opened = open_run(checked, asked, folder, read, update=update)
+        opened = open_run(checked, request, folder, read, update=update)
         with RunDisplay(console) as display, _runner(opened.plan, session if ray else None) as on:
             ledger = execute(opened, on, display)
     _tell(folder, ledger)
@@ -116,7 +114,9 @@ def _runner(plan: Plan, session: Session | None) -> Generator[Runner]:
         yield run_on_ray
 
 
-def _prepared(recipe: str, settings: list[str], asked: Asked) -> tuple[Plan, Callable[[], Input]]:
+def _prepared(
+    recipe: str, settings: list[str], request: InputRequest
+) -> tuple[Plan, Callable[[], Input]]:
     """Checks all that can be checked before anything is started, and how to read the input."""
     file = read_recipe(recipe)[1]
     checked = load_plan(recipe, settings)
@@ -125,7 +125,7 @@ def _prepared(recipe: str, settings: list[str], asked: Asked) -> tuple[Plan, Cal
 
     @cache
     def read() -> Input:
-        given = asked.read()
+        given = request.read()
         with _about(file):
             checked.check_input(given.table.column_names)
         return given
@@ -188,8 +188,8 @@ def plan(
         mapping: NAME=NEW renames a column of the input table; may be given several times.
         base: What relative sources are relative to; the table's folder where none is given.
     """
-    asked = Asked(input_uri, limit, _names(mapping or []), base)
-    checked, read = _prepared(recipe, settings or [], asked)
+    request = InputRequest(input_uri, limit, _names(mapping or []), base)
+    checked, read = _prepared(recipe, settings or [], request)
     given = read()
     num_rows = num_duplicates = 0
     for table, duplicates in plan_parts(checked, given):
@@ -228,8 +228,7 @@ def accept(output: str, *, policy: str) -> int:
     """
     folder = RunFolder(Storage(normalise(output)))
     bounds = accepting.read_policy(policy)
-    if folder.read_json(RECIPE) is None:
-        raise UsageError(f"{folder.storage.uri}: no run there (no {RECIPE})")
+    RunRecord.read(folder)
     with held(folder):
         ledger = accepting.accept(folder, bounds)
     _tell(folder, ledger)
@@ -260,7 +259,7 @@ def redrive(
     session = Session(address=address, num_cpus=num_cpus, allow_open=insecure_cluster)
     with held(folder):
         opened = existing_run(folder)
-        if not is_planned(folder):
+        if not folder.is_planned():
             raise UsageError(f"{folder.storage.uri}: not planned to its end; run its own command")
         with _about(folder.storage.uri):
             opened.plan.check_models()

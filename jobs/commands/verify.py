@@ -1,14 +1,15 @@
 """verify: proves a run from storage alone, and with --repair mends it."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import App, Parameter
 from overpaint.jobs.verify.findings import KINDS, Findings, Problem
 from overpaint.jobs.verify.repair import Repaired
 from overpaint.jobs.verify.repair import repair as mend
 from overpaint.jobs.verify.verify import verify as find_problems
-from overpaint.pipeline.runs.folder import RECIPE, RunFolder
+from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.runs.manifest import Ledger
+from overpaint.pipeline.runs.record import RunRecord
 from overpaint.pipeline.storage.store import Storage
 from overpaint.pipeline.storage.uris import normalise
 from rich.console import Console
@@ -76,12 +77,12 @@ def _say_what_was_done(folder: RunFolder, repaired: Repaired) -> int:
 
 def _command(folder: RunFolder) -> str:
     """The command that the run was started with, as far as its folder tells."""
-    recipe: Any = folder.read_json(RECIPE)
-    words = ["overpaint run RECIPE", "--input", recipe["input"], "--output", folder.storage.uri]
-    if recipe.get("limit") is not None:
-        words += ["--limit", str(recipe["limit"])]
-    for old, new in recipe.get("mapping", {}).items():
+    record = RunRecord.read(folder)
+    words = ["overpaint run RECIPE", "--input", record.input, "--output", folder.storage.uri]
+    if record.limit is not None:
+        words += ["--limit", str(record.limit)]
+    for old, new in record.mapping.items():
         words += ["--map", f"{old}={new}"]
-    if recipe.get("base"):
-        words += ["--base", recipe["base"]]
-    return f"{' '.join(words)}   (RECIPE: the one of {recipe['name']!r}, with the same --set)"
+    if record.base:
+        words += ["--base", record.base]
+    return f"{' '.join(words)}   (RECIPE: the one of {record.name!r}, with the same --set)"

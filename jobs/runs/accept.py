@@ -2,15 +2,14 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from overpaint.jobs.report.report import write_report
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.policy import Policy
-from overpaint.pipeline.recipe import plan_from_tables
-from overpaint.pipeline.runs.folder import RECIPE, SUCCESS, RunFolder
+from overpaint.pipeline.runs.folder import SUCCESS, RunFolder
 from overpaint.pipeline.runs.manifest import Ledger, judged, manifest_ledger
+from overpaint.pipeline.runs.record import RunRecord
 from pydantic import ValidationError
 
 
@@ -39,17 +38,16 @@ def accept(folder: RunFolder, policy: Policy) -> Ledger:
     Raises:
         UsageError: the run is not finished, or has no such score.
     """
-    recipe: dict[str, Any] | None = folder.read_json(RECIPE)
-    if recipe is None or folder.read_json(SUCCESS) is None:
-        raise UsageError(f"{folder.storage.uri}: no finished run there; finish it first")
-    recipe["recipe"]["policy"] = policy.model_dump(mode="json", exclude_none=True)
-    plan_from_tables(recipe["recipe"], folder.storage.at(RECIPE))  # refuses what no stage writes
+    record = RunRecord.read(folder).with_policy(policy)
+    if not folder.is_finished():
+        raise UsageError(f"{folder.storage.uri}: the run there is not finished; finish it first")
+    record.plan(folder)  # refuses bounds on a score that no stage writes
     parts = folder.parts("manifest")
     for part in parts:
         table = folder.read_part("manifest", part)
         rows = [judged(row, policy) for row in table.to_pylist()]
         folder.write_part("manifest", part, pa.Table.from_pylist(rows, table.schema))
-    folder.write_json(RECIPE, recipe)
+    record.write(folder)
     ledger = manifest_ledger(folder, parts)
     folder.write_json(SUCCESS, {**(folder.read_json(SUCCESS) or {}), **ledger.as_json()})
     write_report(folder)

@@ -14,13 +14,13 @@ from typing import Any, Protocol
 import pyarrow as pa
 from overpaint.cluster.worker.group import Trace
 from overpaint.jobs.report.report import write_report
-from overpaint.jobs.runs.open import versions
-from overpaint.jobs.runs.update import remove_unnamed
+from overpaint.jobs.runs.update import remove_unreferenced
 from overpaint.jobs.signals import raise_if_asked
 from overpaint.pipeline.errors import BudgetError, OverpaintError
 from overpaint.pipeline.runs.folder import PLANNED, REPORT, STATS, SUCCESS, WORK, RunFolder
 from overpaint.pipeline.runs.lease import LEASE
 from overpaint.pipeline.runs.manifest import Ledger, finish_part, manifest_ledger
+from overpaint.pipeline.runs.record import current_versions
 from overpaint.pipeline.runs.run import Run
 from overpaint.pipeline.runs.tasks import Remaining, Task, remaining
 
@@ -70,7 +70,7 @@ def execute(run: Run, runner: Runner, display: Display) -> Ledger:
         OverpaintError: the ledger does not add up, which is a fault of Overpaint.
     """
     folder = run.folder
-    if folder.read_json(SUCCESS) is None:
+    if not folder.is_finished():
         _execute(run, runner, display)
     if not folder.storage.exists(REPORT):
         write_report(folder)
@@ -133,7 +133,7 @@ def _finish(run: Run, planned: int) -> None:
             f"the ledger does not add up: {planned} planned, {ledger.as_json()}: this is a fault "
             f"of Overpaint; the run folder is kept as it is"
         )
-    remove_unnamed(folder)
+    remove_unreferenced(folder)
     folder.storage.remove([REPORT])
     folder.write_json(SUCCESS, {**ledger.as_json(), **planned_json})
 
@@ -161,7 +161,7 @@ def _write_stats(
             "num_sessions": before.get("num_sessions", 0) + 1,
             "started_at": before.get("started_at", started_at.isoformat(timespec="seconds")),
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": versions(),
+            "versions": current_versions(),
             "hosts": sorted({*before.get("hosts", []), platform.node()}),
         },
     )

@@ -5,10 +5,10 @@ from typing import Any
 
 from overpaint.cluster.worker.batch import run_stages
 from overpaint.cluster.worker.memory import Loaded
-from overpaint.jobs.runs.open import existing_run
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.identity import sha256
 from overpaint.pipeline.runs.folder import RunFolder
+from overpaint.pipeline.runs.record import existing_run
 from overpaint.pipeline.storage.store import Storage
 
 

@@ -4,9 +4,9 @@ from collections import Counter
 from typing import Any
 
 import pyarrow as pa
-from overpaint.pipeline.errors import UsageError
-from overpaint.pipeline.runs.folder import RECIPE, STATS, SUCCESS, RunFolder
+from overpaint.pipeline.runs.folder import STATS, RunFolder
 from overpaint.pipeline.runs.manifest import count
+from overpaint.pipeline.runs.record import RunRecord
 
 
 def run_status(folder: RunFolder) -> dict[str, Any]:
@@ -15,9 +15,7 @@ def run_status(folder: RunFolder) -> dict[str, Any]:
     Raises:
         UsageError: the folder holds no run.
     """
-    recipe = folder.read_json(RECIPE)
-    if recipe is None:
-        raise UsageError(f"{folder.storage.uri}: no run there (no {RECIPE})")
+    record = RunRecord.read(folder)
     columns = ["key", "status", "stage", "error_code"]
     finished = folder.parts("manifest")
     tables = [folder.read_part("manifest", part, columns) for part in finished]
@@ -30,8 +28,8 @@ def run_status(folder: RunFolder) -> dict[str, Any]:
     ledger = count((row["status"] for row in ended.values()), planned)
     return {
         **ledger.as_json(),
-        "name": recipe["name"],
-        "done": folder.read_json(SUCCESS) is not None,
+        "name": record.name,
+        "done": folder.is_finished(),
         "error_codes": dict(
             Counter(f"{r['stage']}: {r['error_code']}" for r in ended.values() if r["error_code"])
         ),

@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-from overpaint.jobs.runs.open import existing_run
 from overpaint.jobs.runs.redrive import keep_rows, unfinish
 from overpaint.jobs.verify.findings import Findings, Problem
 from overpaint.jobs.verify.verify import Part, Scan, leftovers
 from overpaint.pipeline.runs.folder import PLANNED, SUCCESS, WORK, RunFolder
 from overpaint.pipeline.runs.lease import LEASE, Timing, held
+from overpaint.pipeline.runs.record import existing_run
 from overpaint.pipeline.runs.run import Run
 
 _WHOLE_PART = {"missing_part", "unreadable_part", "wrong_schema"}

@@ -13,10 +13,8 @@ import pyarrow as pa
 from overpaint.jobs.verify.digest_set import Texts
 from overpaint.jobs.verify.findings import Findings, Problem
 from overpaint.pipeline import columns as c
-from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.identity import sha256
 from overpaint.pipeline.runs.folder import (
-    RECIPE,
     SUCCESS,
     WORK,
     RunFolder,
@@ -26,6 +24,7 @@ from overpaint.pipeline.runs.folder import (
 )
 from overpaint.pipeline.runs.lease import LEASE
 from overpaint.pipeline.runs.manifest import Ledger, count
+from overpaint.pipeline.runs.record import RunRecord
 
 _COLUMNS = ("key", "status", "edited_uri", "edited_sha256", "mask_uri", "mask_sha256")
 _OBJECTS = {"edited_uri": "edited_sha256", "mask_uri": "mask_sha256"}
@@ -61,10 +60,7 @@ class Scan:
     ledger: Ledger = field(default_factory=Ledger)
 
     def __post_init__(self) -> None:
-        recipe = self.folder.read_json(RECIPE)
-        if recipe is None:
-            raise UsageError(f"{self.folder.storage.uri}: no run there (no {RECIPE})")
-        self._format: str = recipe["recipe"]["output"]["format"]
+        self._format = RunRecord.read(self.folder).image_format
         self._success: dict[str, Any] | None = self.folder.read_json(SUCCESS)
         self._planned = self.folder.parts("plan")
         self._manifest = self.folder.parts("manifest")

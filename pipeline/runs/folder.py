@@ -50,6 +50,14 @@ class RunFolder:
         text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
         self.storage.write(path, text.encode())
 
+    def is_finished(self) -> bool:
+        """Tells whether every row of the run has ended and its manifest is complete."""
+        return self.read_json(SUCCESS) is not None
+
+    def is_planned(self) -> bool:
+        """Tells whether all rows of the run have been written down."""
+        return self.read_json(PLANNED) is not None or self.is_finished()
+
     def parts(self, folder: str) -> list[int]:
         """The numbers of the parts in `plan`, `manifest` or `KEPT`, in order."""
         names = (path.rsplit("/", 1)[-1] for path in self.storage.list(folder))

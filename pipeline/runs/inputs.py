@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -41,6 +41,44 @@ class Input:
 
     table: pa.Table
     base_uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class InputRequest:
+    """Input of a run as a user asks for it.
+
+    Attributes:
+        uri: folder or prefix of images, table with `source_uri`, or folder of another run.
+        limit: rows to take from the front; None for all.
+        mapping: new names of columns, by their names in the table.
+        base_uri: URI that relative sources are relative to; None lets the input decide.
+    """
+
+    uri: str
+    limit: int | None = None
+    mapping: Mapping[str, str] = field(default_factory=dict[str, str])
+    base_uri: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the request as JSON values, as a run's record and identity hold it."""
+        return {
+            "input": normalise(self.uri),
+            "limit": self.limit,
+            "mapping": dict(self.mapping),
+            "base": normalise(self.base_uri) if self.base_uri else None,
+        }
+
+    def version(self) -> str | None:
+        """Returns a word that changes with the content of the table; None for other inputs."""
+        return input_version(normalise(self.uri))
+
+    def read(self) -> Input:
+        """Reads the rows.
+
+        Raises:
+            UsageError: the input is missing, or has no rows or no `source_uri`.
+        """
+        return read_input(self.uri, limit=self.limit, mapping=self.mapping, base_uri=self.base_uri)
 
 
 def read_input(

@@ -7,10 +7,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from overpaint.jobs.cli import main
-from overpaint.jobs.runs.open import existing_run
 from overpaint.jobs.runs.redrive import reopen
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.runs.lease import Timing, held
+from overpaint.pipeline.runs.record import existing_run
 from overpaint.pipeline.storage.store import Storage
 from toy_runs import outputs, write_sources
 
@@ -190,7 +190,7 @@ def test_output_in_the_folder_of_images_is_refused(place, capsys):
     (place / "input" / "rows.jsonl").unlink()
     _write_recipe(place, row='[row]\ninstruction = "paint"')
     assert _run(place, output="input/edited") == 2
-    assert "lies in the input" in capsys.readouterr().err
+    assert "is in the input" in capsys.readouterr().err
     assert not (place / "input" / "edited").exists()
 
 
