@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 from overpaint.jobs.verify.findings import KINDS, Findings, Problem
-from overpaint.jobs.verify.repair import Repaired
+from overpaint.jobs.verify.repair import RepairResult
 from overpaint.jobs.verify.repair import repair as mend
 from overpaint.jobs.verify.verify import verify as find_problems
 from overpaint.pipeline.runs.folder import RunFolder
@@ -61,7 +61,7 @@ def _name(problem: Problem) -> str:
     return f"{problem.key} {problem.path}".strip()
 
 
-def _say_what_was_done(folder: RunFolder, repaired: Repaired) -> int:
+def _say_what_was_done(folder: RunFolder, repaired: RepairResult) -> int:
     _say_what_is_wrong(repaired.findings, None)
     if not repaired.findings and repaired.is_finished:
         console.print("nothing to repair")

@@ -1,1 +1,1 @@
-"""Holds a run folder against its manifest, and repairs it."""
+"""Checks a run folder against its manifest, and repairs it."""

@@ -1,4 +1,4 @@
-"""A set of texts in 16 bytes each: the keys and paths of ten million rows in 160 MB."""
+"""A set of texts that stores 16 bytes of each: ten million keys or paths in 160 MB."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -7,41 +7,50 @@ from typing import Any
 import numpy as np
 
 _Digests = np.ndarray[Any, np.dtype[np.bytes_]]
-_KIND = "S16"
+_DTYPE = "S16"
 
 
-class Texts:
-    """A set that only grows and is asked for many texts at a time."""
+class DigestSet:
+    """A growing set of texts, each stored as a 16-byte digest.
+
+    Texts are added and looked up many at a time: each lookup after an addition sorts the set anew.
+
+    Example:
+        >>> keys = DigestSet()
+        >>> keys.add(["a", "b"])
+        >>> keys.contains(["b", "c"])
+        [True, False]
+    """
 
     def __init__(self) -> None:
-        self._known: _Digests = np.array([], _KIND)
-        self._added: list[_Digests] = []
+        self._sorted: _Digests = np.array([], _DTYPE)
+        self._unsorted: list[_Digests] = []
 
     def add(self, texts: Iterable[str]) -> None:
-        """Adds texts."""
-        self._added.append(_digests(texts))
+        """Adds texts, whether or not they are in the set."""
+        self._unsorted.append(_digests(texts))
 
-    def has(self, texts: Sequence[str]) -> list[bool]:
-        """Whether each text is in the set."""
-        known = self._sorted()
-        if not len(known):
+    def contains(self, texts: Sequence[str]) -> list[bool]:
+        """Tells for each text whether it is in the set."""
+        stored = self._sort()
+        if not len(stored):
             return [False] * len(texts)
-        asked = _digests(texts)
-        places = np.minimum(np.searchsorted(known, asked), len(known) - 1)
-        return (known[places] == asked).tolist()
+        digests = _digests(texts)
+        positions = np.minimum(np.searchsorted(stored, digests), len(stored) - 1)
+        return (stored[positions] == digests).tolist()
 
-    def num_repeated(self) -> int:
-        """How many of the added texts were there already."""
-        known = self._sorted()
-        return int(np.count_nonzero(known[1:] == known[:-1]))
+    def num_duplicates(self) -> int:
+        """Counts the added texts that were in the set before."""
+        stored = self._sort()
+        return int(np.count_nonzero(stored[1:] == stored[:-1]))
 
-    def _sorted(self) -> _Digests:
-        if self._added:
-            self._known = np.sort(np.concatenate([self._known, *self._added]))
-            self._added = []
-        return self._known
+    def _sort(self) -> _Digests:
+        if self._unsorted:
+            self._sorted = np.sort(np.concatenate([self._sorted, *self._unsorted]))
+            self._unsorted = []
+        return self._sorted
 
 
 def _digests(texts: Iterable[str]) -> _Digests:
-    found = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
-    return np.array(found, _KIND)
+    digests = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
+    return np.array(digests, _DTYPE)

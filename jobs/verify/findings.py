@@ -1,4 +1,4 @@
-"""What can be wrong with a run's folder: its kinds, one problem, and their count with examples."""
+"""The kinds of problem that a run folder can have, and a count of them with examples."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -22,19 +22,19 @@ KINDS = {
     "leftover": "a file that a killed process left",
     "wrong_success": "_SUCCESS.json and the manifest count differently",
 }
-"""Every kind of problem, and what it means."""
+"""Every kind of problem, and its meaning."""
 
 _NUM_EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong.
+    """One problem of a run folder.
 
-    Args:
+    Attributes:
         kind: one of `KINDS`.
-        key: of the row; empty where it is about none.
-        path: of the file, relative to the run folder.
+        key: key of the row at fault; empty where no row is.
+        path: path of the file at fault, relative to the run folder.
     """
 
     kind: str
@@ -44,7 +44,12 @@ class Problem:
 
 @dataclass
 class Findings:
-    """All that is wrong with a run: counted, with the first few of each kind as examples."""
+    """All problems of a run folder: counted, with the first few of each kind as examples.
+
+    Attributes:
+        counts: number of problems by kind.
+        examples: first problems of each kind.
+    """
 
     counts: Counter[str] = field(default_factory=Counter[str])
     examples: dict[str, list[Problem]] = field(default_factory=dict[str, list[Problem]])
@@ -52,15 +57,16 @@ class Findings:
     def add(self, problem: Problem) -> None:
         """Counts a problem."""
         self.counts[problem.kind] += 1
-        found = self.examples.setdefault(problem.kind, [])
-        if len(found) < _NUM_EXAMPLES:
-            found.append(problem)
+        examples = self.examples.setdefault(problem.kind, [])
+        if len(examples) < _NUM_EXAMPLES:
+            examples.append(problem)
 
     def __len__(self) -> int:
+        """Counts the problems of all kinds."""
         return self.counts.total()
 
     def __iter__(self) -> Iterator[tuple[str, int, list[Problem]]]:
-        """Each kind that was found, its count and its examples, in the order of `KINDS`."""
+        """Yields each kind that occurs, its count and its examples, in the order of `KINDS`."""
         return (
             (kind, self.counts[kind], self.examples[kind]) for kind in KINDS if self.counts[kind]
         )

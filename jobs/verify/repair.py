@@ -1,7 +1,8 @@
-"""Mending what `verify` finds: what belongs to no row goes, and what is wrong is made again.
+"""Repairs what `verify` finds: removes what belongs to no row, and reopens rows at fault.
 
-Rows at fault become pending, as `redrive` makes failed ones; the run's own command then makes them
-anew. Killed at any point, a repair leaves a run that another repair or the run goes on with.
+Rows at fault become pending, as `redrive` makes failed ones pending; the run's own command then
+makes them again. A repair that is killed leaves a run that another repair or the run's own command
+goes on with.
 """
 
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 from overpaint.jobs.runs.redrive import keep_rows, unfinish
 from overpaint.jobs.verify.findings import Findings, Problem
-from overpaint.jobs.verify.verify import Part, Scan, leftovers
+from overpaint.jobs.verify.verify import PartCheck, Scan, leftovers
 from overpaint.pipeline.runs.folder import PLANNED, SUCCESS, WORK, RunFolder
 from overpaint.pipeline.runs.lease import LEASE, Timing, held
 from overpaint.pipeline.runs.record import existing_run
@@ -22,15 +23,15 @@ _REMOVED = {"orphan", "unplanned_part"}
 
 
 @dataclass
-class Repaired:
+class RepairResult:
     """What a repair did.
 
-    Args:
-        findings: what was wrong.
-        removed: files that belonged to no row, or had the wrong bytes.
-        pending: rows that are to be made again.
-        is_planned_again: whether the run's command will write the plan anew, from its input.
-        is_finished: whether nothing is left to do.
+    Attributes:
+        findings: problems that the repair found.
+        removed: number of removed files: orphans, and objects with the wrong bytes.
+        pending: number of rows that are to be made again.
+        is_planned_again: True where the run's command will write the plan again, from its input.
+        is_finished: True where nothing is left to do.
     """
 
     findings: Findings = field(default_factory=Findings)
@@ -40,54 +41,55 @@ class Repaired:
     is_finished: bool = True
 
 
-def repair(folder: RunFolder, timing: Timing | None = None) -> Repaired:
-    """Mends a run's folder as far as that goes without its models.
+def repair(folder: RunFolder, timing: Timing | None = None) -> RepairResult:
+    """Repairs a run folder as far as that is possible without the run's models.
 
     Args:
-        folder: of the run.
-        timing: of the lease that keeps runners out meanwhile.
+        folder: run folder to repair.
+        timing: timing of the lease that keeps runners out during the repair.
 
     Raises:
         UsageError: the folder holds no run, or a runner is at work on it.
     """
     scan, run = Scan(folder), existing_run(folder)
     with held(folder, timing):
-        repaired = _mended(scan, run)
-        if repaired.is_finished and folder.read_json(SUCCESS) is not None:
+        result = _repair(scan, run)
+        if result.is_finished and folder.read_json(SUCCESS) is not None:
             _remove(folder, leftovers(folder))
             folder.storage.remove_tree(WORK, but=LEASE)
-    return repaired
+    return result
 
 
-def _mended(scan: Scan, run: Run) -> Repaired:
-    repaired, folder = Repaired(), run.folder
-    if plan_problems := _noted(repaired, scan.plan()):
-        # What a wrong plan says of parts and rows is no reason to touch them.
+def _repair(scan: Scan, run: Run) -> RepairResult:
+    result, folder = RepairResult(), run.folder
+    if plan_problems := _record(result, scan.plan()):
+        # A wrong plan does not tell which parts and rows belong to the run: they stay as they are.
         folder.storage.remove([SUCCESS, PLANNED])
-        repaired.is_planned_again = True
+        result.is_planned_again = True
     for part in scan.parts():
-        if _noted(repaired, part.problems) and not plan_problems:
-            repaired.pending += _reopen(run, part)
-            repaired.removed += _remove(folder, _wrong_objects(part))
-    rest = _noted(repaired, scan.rest())
+        if _record(result, part.problems) and not plan_problems:
+            result.pending += _reopen(run, part)
+            result.removed += _remove(folder, _wrong_objects(part))
+    rest = _record(result, scan.rest())
     if not plan_problems:
         paths = (problem.path for problem in rest if problem.kind in _REMOVED)
-        repaired.removed += _remove(folder, paths)
+        result.removed += _remove(folder, paths)
         if any(problem.kind == "wrong_success" for problem in rest):
             unfinish(folder)
-    repaired.removed += repaired.findings.counts["leftover"]
-    repaired.is_finished = folder.read_json(SUCCESS) is not None
-    return repaired
+    result.removed += result.findings.counts["leftover"]
+    result.is_finished = folder.read_json(SUCCESS) is not None
+    return result
 
 
-def _noted(repaired: Repaired, problems: Iterable[Problem]) -> list[Problem]:
-    found = list(problems)
-    for problem in found:
-        repaired.findings.add(problem)
-    return found
+def _record(result: RepairResult, problems: Iterable[Problem]) -> list[Problem]:
+    """Adds problems to a result; returns them as a list."""
+    listed = list(problems)
+    for problem in listed:
+        result.findings.add(problem)
+    return listed
 
 
-def _reopen(run: Run, part: Part) -> int:
+def _reopen(run: Run, part: PartCheck) -> int:
     """Takes a part of the manifest apart; returns how many of its rows are pending again."""
     planned = run.folder.read_part("plan", part.number, ["key"])["key"].to_pylist()
     wrong = {problem.key for problem in part.problems}
@@ -101,11 +103,12 @@ def _reopen(run: Run, part: Part) -> int:
     return len(planned) - kept.num_rows
 
 
-def _wrong_objects(part: Part) -> list[str]:
+def _wrong_objects(part: PartCheck) -> list[str]:
     return [problem.path for problem in part.problems if problem.kind in _OBJECT]
 
 
 def _remove(folder: RunFolder, paths: Iterable[str]) -> int:
-    found = list(paths)
-    folder.storage.remove(found)
-    return len(found)
+    """Removes files of a run; returns how many paths were named."""
+    listed = list(paths)
+    folder.storage.remove(listed)
+    return len(listed)

@@ -1,6 +1,6 @@
-"""Proving a run from storage alone: every planned row once, every object with its hash.
+"""Checks a run from storage alone: every planned row once, every object with its hash.
 
-One part of the run is in memory at a time; of the whole run only keys and paths are, 16 bytes each.
+One part of the run is in memory at a time, beside a 16-byte digest of every key and path.
 """
 
 import re
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-from overpaint.jobs.verify.digest_set import Texts
+from overpaint.jobs.verify.digest_set import DigestSet
 from overpaint.jobs.verify.findings import Findings, Problem
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.identity import sha256
@@ -34,13 +34,13 @@ _FIXED = pa.schema([pa.field(column.name, column.type) for column in c.MANIFEST]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """What one part of the plan became.
+class PartCheck:
+    """The result of checking one part of the plan.
 
-    Args:
-        number: of the part.
-        problems: of its rows and of their objects.
-        ledger: of its rows in the manifest.
+    Attributes:
+        number: number of the part.
+        problems: problems of the part's rows and of their objects.
+        ledger: counts of the part's rows in the manifest.
     """
 
     number: int
@@ -50,7 +50,11 @@ class Part:
 
 @dataclass
 class Scan:
-    """One look at a whole run: the plan, then part by part, then what belongs to none.
+    """One check of a whole run: the plan, then part by part, then what belongs to no part.
+
+    Attributes:
+        folder: run folder to check.
+        ledger: counts of the parts that `parts` has yielded so far.
 
     Raises:
         UsageError: the folder holds no run.
@@ -64,33 +68,33 @@ class Scan:
         self._success: dict[str, Any] | None = self.folder.read_json(SUCCESS)
         self._planned = self.folder.parts("plan")
         self._manifest = self.folder.parts("manifest")
-        self._wanted, self._schema = Texts(), None
+        self._paths, self._schema = DigestSet(), None
 
     def plan(self) -> Iterator[Problem]:
-        """Whether the plan is whole: its parts, their rows, and each row once."""
-        keys, num_rows = Texts(), 0
+        """Yields the problems of the plan: missing parts, missing rows, rows planned twice."""
+        keys, num_rows = DigestSet(), 0
         broken = set(range(max(self._planned, default=0))) - set(self._planned)
         for part in self._planned:
-            found = self._planned_keys(part)
-            if found is None:
+            part_keys = self._planned_keys(part)
+            if part_keys is None:
                 broken.add(part)
             else:
-                keys.add(found)
-                num_rows += len(found)
+                keys.add(part_keys)
+                num_rows += len(part_keys)
         yield from (Problem("bad_plan", "", part_path("plan", part)) for part in sorted(broken))
         is_whole = self._success is None or self._success.get("planned") == num_rows
-        if keys.num_repeated() or not (broken or is_whole):
+        if keys.num_duplicates() or not (broken or is_whole):
             yield Problem("bad_plan", "", "plan")
 
-    def parts(self) -> Iterator[Part]:
-        """Each part of the plan against its part of the manifest and the objects of its rows."""
+    def parts(self) -> Iterator[PartCheck]:
+        """Checks each part of the plan against its part of the manifest and its rows' objects."""
         for number in self._planned:
             part = self._part(number)
             self.ledger = self.ledger.plus(part.ledger)
             yield part
 
     def rest(self) -> Iterator[Problem]:
-        """What belongs to no row, and what the end of the run says; after all `parts`."""
+        """Yields the problems that belong to no part; to be called after all `parts`."""
         for number in sorted(set(self._manifest) - set(self._planned)):
             yield Problem("unplanned_part", "", part_path("manifest", number))
         yield from self._orphans()
@@ -101,10 +105,10 @@ class Scan:
         if counted != self.ledger.as_json():
             yield Problem("wrong_success", "", SUCCESS)
 
-    def _part(self, number: int) -> Part:
+    def _part(self, number: int) -> PartCheck:
         keys, path = self._planned_keys(number), part_path("manifest", number)
         if keys is None:
-            return Part(number, [], Ledger())
+            return PartCheck(number, [], Ledger())
         if number not in self._manifest:
             problems = [Problem("missing_part", "", path)] if self._success else []
             return self._without_rows(number, keys, problems)
@@ -115,35 +119,35 @@ class Scan:
         if not self._fits(table.schema):
             return self._without_rows(number, keys, [Problem("wrong_schema", "", path)])
         names = [name for name in _COLUMNS if name in table.column_names]
-        rows, known = table.select(names).to_pylist(), set(keys)
-        objects = self._object_problems([row for row in rows if row["key"] in known])
+        rows, planned = table.select(names).to_pylist(), set(keys)
+        objects = self._object_problems([row for row in rows if row["key"] in planned])
         problems = [*_row_problems(keys, rows, path), *objects]
-        return Part(number, problems, count((row["status"] for row in rows), len(keys)))
+        return PartCheck(number, problems, count((row["status"] for row in rows), len(keys)))
 
     def _planned_keys(self, number: int) -> list[str] | None:
-        """The keys of a part of the plan; None where it cannot be read."""
+        """Reads the keys of a part of the plan; None where it cannot be read."""
         try:
             table = self.folder.read_part("plan", number, ["key"])
         except (pa.ArrowException, OSError):
             return None
         return [key or "" for key in table["key"].to_pylist()]
 
-    def _without_rows(self, number: int, keys: list[str], problems: list[Problem]) -> Part:
-        """A part whose rows are still to end: what they have stored is no orphan."""
-        self._wanted.add(image_path(key, self._format) for key in keys)
-        self._wanted.add(mask_path(key) for key in keys)
-        return Part(number, problems, Ledger(len(keys)))
+    def _without_rows(self, number: int, keys: list[str], problems: list[Problem]) -> PartCheck:
+        """Returns a part whose rows have not ended: what they have stored is not an orphan."""
+        self._paths.add(image_path(key, self._format) for key in keys)
+        self._paths.add(mask_path(key) for key in keys)
+        return PartCheck(number, problems, Ledger(len(keys)))
 
     def _fits(self, schema: pa.Schema) -> bool:
-        """Whether a part has the manifest's columns, and all others of the parts before it."""
+        """Tells whether a part has the manifest's columns, then those of the parts before it."""
         if pa.schema(list(schema)[: len(_FIXED)]) != _FIXED:
             return False
         self._schema = self._schema or schema
         return schema.equals(self._schema)
 
     def _object_problems(self, rows: list[dict[str, Any]]) -> Iterator[Problem]:
-        """Looks at the objects that rows name, several at a time."""
-        wanted: dict[str, tuple[str, str | None]] = {}
+        """Reads the objects that rows name, several at a time, and yields what is wrong."""
+        objects: dict[str, tuple[str, str | None]] = {}
         for row in rows:
             for uri, digest in _OBJECTS.items():
                 if (path := row.get(uri)) is None:
@@ -151,10 +155,10 @@ class Scan:
                 if not _is_own(row["key"], path):
                     yield Problem("bad_uri", row["key"] or "", path)
                 else:
-                    wanted[path] = (row["key"], row.get(digest))
-        self._wanted.add(wanted)
-        found = self.folder.storage.map(self._digest, wanted)
-        for (path, (key, recorded)), digest in zip(wanted.items(), found, strict=True):
+                    objects[path] = (row["key"], row.get(digest))
+        self._paths.add(objects)
+        digests = self.folder.storage.map(self._digest, objects)
+        for (path, (key, recorded)), digest in zip(objects.items(), digests, strict=True):
             if digest is None:
                 yield Problem("missing_object", key, path)
             elif recorded is not None and digest != recorded:
@@ -169,17 +173,20 @@ class Scan:
     def _orphans(self) -> Iterator[Problem]:
         for folder in _FOLDERS:
             for paths in self.folder.storage.walk(folder):
-                known = self._wanted.has(paths)
-                for path, is_wanted in zip(paths, known, strict=True):
-                    if not is_wanted:
+                belong = self._paths.contains(paths)
+                for path, belongs_to_row in zip(paths, belong, strict=True):
+                    if not belongs_to_row:
                         yield Problem("orphan", "", path)
 
 
 def verify(folder: RunFolder) -> tuple[Ledger, Findings]:
-    """Holds the manifest against the plan and the objects.
+    """Checks the manifest of a run against its plan and its objects.
+
+    Args:
+        folder: run folder to check.
 
     Returns:
-        The counts of the manifest, and all that is wrong.
+        The counts of the manifest, and all problems.
 
     Raises:
         UsageError: the folder holds no run.
@@ -196,7 +203,7 @@ def verify(folder: RunFolder) -> tuple[Ledger, Findings]:
 
 
 def leftovers(folder: RunFolder) -> list[str]:
-    """What killed processes left in a run that is done; nobody may be at work on it."""
+    """Lists what killed processes left in a finished run that nobody is at work on."""
     storage = folder.storage
     halves = [path for name in (*_FOLDERS, "plan", "manifest") for path in storage.leftovers(name)]
     return [*(path for path in storage.list(WORK) if path != LEASE), *halves]
@@ -205,18 +212,18 @@ def leftovers(folder: RunFolder) -> list[str]:
 def _row_problems(
     planned: list[str], rows: Sequence[Mapping[str, Any]], path: str
 ) -> Iterator[Problem]:
-    """Holds the rows of a part against the plan's."""
-    found = [row["key"] or "" for row in rows]
-    times, known = Counter(found), set(planned)
+    """Compares the rows of a part of the manifest with the keys of its part of the plan."""
+    keys = [row["key"] or "" for row in rows]
+    times, planned_keys = Counter(keys), set(planned)
     yield from (Problem("missing_row", key, path) for key in planned if key not in times)
-    yield from (Problem("unplanned_row", key, path) for key in times if key not in known)
+    yield from (Problem("unplanned_row", key, path) for key in times if key not in planned_keys)
     yield from (Problem("duplicate_row", key, path) for key, n in times.items() if n > 1)
     yield from (
         Problem("unended_row", row["key"] or "", path)
         for row in rows
         if row["status"] not in ("accepted", "rejected", "failed")
     )
-    if found != planned and times == Counter(planned):
+    if keys != planned and times == Counter(planned):
         yield Problem("wrong_order", "", path)
 
 

@@ -221,19 +221,18 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
-def test_what_is_wrong_is_named_mended_and_made_again(folder, output, damage, capsys):
+def test_damage_is_named_repaired_and_made_again(folder, output, damage, capsys):
     damage(output)
     assert kinds(output) == DAMAGE[damage]
     assert main(["verify", str(output)]) == 1
     said = capsys.readouterr().out
     assert all(kind in said for kind in DAMAGE[damage])
-    assert "verify" in said
-    assert "--repair" in said
+    assert f"overpaint verify {output} --repair" in said
     code = main(["verify", str(output), "--repair"])
     said = capsys.readouterr().out
     needs_run = not (output / "_SUCCESS.json").exists()
     assert code == (3 if needs_run else 0)
-    assert ("next: overpaint run" in said) == needs_run
+    assert ("overpaint run" in said) == needs_run
     assert run(folder, output) == 0
     assert main(["verify", str(output)]) == 0
     assert outputs(output) == outputs(folder / "undisturbed")
@@ -247,11 +246,10 @@ def test_what_is_wrong_is_named_mended_and_made_again(folder, output, damage, ca
 @pytest.mark.parametrize(
     "damage", [unlink_plan_part, unlink_last_plan_part, spoil_plan_part, double_planned_row]
 )
-def test_plan_that_is_not_whole_is_written_again_from_the_input(folder, output, damage, capsys):
+def test_plan_that_is_not_whole_is_written_again_from_the_input(folder, output, damage):
     damage(output)
     assert kinds(output)["bad_plan"] == 1
     assert main(["verify", str(output), "--repair"]) == 3
-    assert "written again from the input" in capsys.readouterr().out
     assert run(folder, output) == 0
     assert main(["verify", str(output)]) == 0
     assert outputs(output) == outputs(folder / "undisturbed")
@@ -268,10 +266,9 @@ def test_repair_makes_only_what_was_wrong_again(folder, output):
     assert {path for path in after if after[path] != before[path]} == {spoiled}
 
 
-def test_repair_of_a_sound_run_changes_nothing(output, capsys):
+def test_repair_of_a_sound_run_changes_nothing(output):
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.is_file()}
     assert main(["verify", str(output), "--repair"]) == 0
-    assert "nothing to repair" in capsys.readouterr().out
     after = {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.is_file()}
     assert after == before
 
@@ -294,14 +291,13 @@ with held(RunFolder(Storage(sys.argv[1])), Timing(heartbeat_s=0.2)):
 """
 
 
-def test_repair_is_refused_while_a_runner_is_at_work(output, capsys):
+def test_repair_is_refused_while_a_runner_is_at_work(output):
     unlink_image(output)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", RUNNER, str(output)], **pipes) as runner:
         assert runner.stdout.readline() == b"at work\n"
         assert main(["verify", str(output), "--repair"]) == 2
         runner.stdin.close()
-    assert "another runner is at work" in capsys.readouterr().err
     assert kinds(output) == {"missing_object": 1}
 
 
@@ -373,7 +369,7 @@ def test_verify_of_a_run_that_goes_on_calls_nothing_an_orphan(output, capsys):
 
 def test_verify_where_there_is_no_run_is_refused(tmp_path, capsys):
     assert main(["verify", str(tmp_path)]) == 2
-    assert "no run there" in capsys.readouterr().err
+    assert str(tmp_path) in capsys.readouterr().err
     assert main(["verify", str(tmp_path), "--repair"]) == 2
 
 
