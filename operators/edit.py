@@ -12,8 +12,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from overpaint.operators.diffusion.method import Editor, Job, Method
-from overpaint.operators.framing import region as place
 from overpaint.operators.framing.frame import Fit, Frame, paste, view, view_mask
+from overpaint.operators.framing.region import (
+    Region,
+    editable_region,
+    frame_row,
+    is_empty,
+    picture_bucket,
+    source_mask,
+)
 from overpaint.operators.invert import Invert
 from overpaint.operators.methods import find_method
 from overpaint.operators.models.checkpoint import Checkpoint
@@ -22,6 +29,7 @@ from overpaint.operators.padding import once_each
 from overpaint.pipeline.columns import (
     CHECKPOINT,
     EDITED_IMAGE,
+    HEIGHT_PX,
     IMAGE_FORMAT,
     INVERSION,
     MASK_IMAGE,
@@ -30,6 +38,7 @@ from overpaint.pipeline.columns import (
     REVISION,
     SEED,
     SOURCE_IMAGE,
+    WIDTH_PX,
     Column,
     Row,
 )
@@ -46,7 +55,7 @@ class _Placed:
 
     job: Job
     frame: Frame
-    region: place.Region | None
+    region: Region | None
 
 
 class Edit(Operator[Any]):
@@ -125,7 +134,8 @@ class Edit(Operator[Any]):
         method = find_method(self.method)
         mask = (MASK_IMAGE,) if self.fit == "crop" else ()
         seed = (SEED,) if method.is_random else ()
-        return (SOURCE_IMAGE, method.prompt, *seed, IMAGE_FORMAT, *method.inputs, *mask)
+        source = (SOURCE_IMAGE, WIDTH_PX, HEIGHT_PX)
+        return (*source, method.prompt, *seed, IMAGE_FORMAT, *method.inputs, *mask)
 
     @property
     def optional(self) -> tuple[Column, ...]:
@@ -154,7 +164,7 @@ class Edit(Operator[Any]):
         inversion = row.get("inversion")
         if inversion is not None:
             return inversion.frame.size, inversion.num_inference_steps
-        return place.bucket(row, find_method(self.method).shapes, self.fit or "whole")
+        return picture_bucket(row, find_method(self.method).shapes, self.fit or "whole")
 
     def load(self) -> Editor:
         """The method's model, shared with an `invert` that uses the same checkpoint."""
@@ -193,10 +203,10 @@ class Edit(Operator[Any]):
             raise RowError("prompt_missing", f"method {method.name!r} reads {method.prompt.name}")
         source = decode(row["source_image"])
         frame = self._frame(row, method, model)
-        mask = place.source_mask(row, source)
+        mask = source_mask(row, source)
         region = None
         if mask is not None:
-            region = place.region(mask, frame, self.mask_grow_px, self.feather_px)
+            region = editable_region(mask, frame, self.mask_grow_px, self.feather_px)
         job = Job(
             picture=view(frame, source.rgb),
             mask=None if region is None else view_mask(frame, region.grown),
@@ -210,7 +220,7 @@ class Edit(Operator[Any]):
         if INVERSION in method.inputs:
             return row["inversion"].frame
         resolution_px = self.resolution or model.resolution_px
-        return place.frame(
+        return frame_row(
             row,
             method.shapes,
             self.fit or "whole",
@@ -223,7 +233,7 @@ class Edit(Operator[Any]):
         self, model: Editor, row: Row, placed: _Placed, edited: NDArray[np.float32]
     ) -> NewColumns | Rejected:
         region = placed.region
-        if region is not None and place.is_empty(region.grown):
+        if region is not None and is_empty(region.grown):
             return Rejected("mask_empty", "the mask marks nothing that may change")
         alpha = None if region is None or not self.paste_back else region.alpha
         picture = _paste(decode(row["source_image"]), placed.frame, edited, alpha)

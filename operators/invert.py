@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from overpaint.operators.diffusion.inversion import Inversion
 from overpaint.operators.diffusion.method import TEXT_TO_IMAGE
-from overpaint.operators.framing import region as place
 from overpaint.operators.framing.frame import UNET_SHAPES, Fit, Frame, view
+from overpaint.operators.framing.region import frame_row, picture_bucket
 from overpaint.operators.models.checkpoint import Checkpoint
 from overpaint.operators.models.device import DtypeName, threads
 from overpaint.operators.padding import once_each
 from overpaint.pipeline.columns import (
     CAPTION,
+    HEIGHT_PX,
     INVERSION,
     MASK_IMAGE,
     SOURCE_IMAGE,
     SOURCE_PROMPT,
+    WIDTH_PX,
     Column,
     Row,
 )
@@ -63,7 +65,8 @@ class Invert(Operator[Any]):
     @property
     def inputs(self) -> tuple[Column, ...]:
         """The source; the mask where the picture is cropped around it."""
-        return (SOURCE_IMAGE, MASK_IMAGE) if self.fit == "crop" else (SOURCE_IMAGE,)
+        mask = (MASK_IMAGE,) if self.fit == "crop" else ()
+        return (SOURCE_IMAGE, WIDTH_PX, HEIGHT_PX, *mask)
 
     @property
     def optional(self) -> tuple[Column, ...]:
@@ -89,7 +92,7 @@ class Invert(Operator[Any]):
 
     def bucket(self, row: Row) -> Hashable:
         """The shape of the picture that the model sees."""
-        return place.bucket(row, UNET_SHAPES, self.fit)
+        return picture_bucket(row, UNET_SHAPES, self.fit)
 
     def load(self) -> "LatentModel":
         """The model, shared with an `edit` that uses the same checkpoint."""
@@ -138,7 +141,7 @@ class Invert(Operator[Any]):
 
     def _frame(self, row: Row, model: "LatentModel") -> Frame:
         resolution_px = self.resolution or model.resolution_px
-        return place.frame(
+        return frame_row(
             row, UNET_SHAPES, self.fit, resolution_px, model.multiple_px, self.crop_margin
         )
 

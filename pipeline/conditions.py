@@ -13,16 +13,15 @@ import pyarrow as pa
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column
 
-Form = Literal["picture", "pictures", "labels", "weights", "mask", "boxes", "points"]
+Form = Literal["picture", "pictures", "labels", "weights", "boxes", "points"]
 """What a method gets.
 
 - `picture`: RGB pixels
 - `pictures`: a list of RGB pixels, one or more
 - `labels`: RGB pixels of a label map, whose colours are never mixed
 - `weights`: floats from 0 (black) to 1 (white)
-- `mask`: as `weights`, of a mask that is black or white; read by `framing.region` where it grows
-- `boxes`: labelled boxes
-- `points`: pairs of points, from and to
+- `boxes`: labelled boxes, in pixels of the model's picture
+- `points`: pairs of places, from and to, in pixels of the model's picture
 """
 
 
@@ -69,7 +68,7 @@ def _picture(name: str, doc: str, form: Form = "picture", *, aligned: bool = Tru
     )
 
 
-MASK = Condition("mask", "mask", c.INPUT_MASK_URI, c.MASK_IMAGE)
+MASK = Condition("mask", "weights", c.INPUT_MASK_URI, c.MASK_IMAGE)
 """The region that may change; its manifest columns are those of masks that a stage finds."""
 SKETCH = _picture("sketch", "a line drawing of the edited image")
 STROKES = _picture("strokes", "colour strokes that hint at the edited image")

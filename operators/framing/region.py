@@ -1,4 +1,4 @@
-"""Where a row's edit takes place: its frame and its mask."""
+"""Regions of a row's source: the frame that a model sees, and the pixels that may change."""
 
 from collections.abc import Hashable
 from typing import NamedTuple
@@ -14,38 +14,45 @@ from overpaint.operators.framing.frame import (
 )
 from overpaint.operators.framing.masks import feather, grow
 from overpaint.pipeline.columns import Row
-from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import Picture, Pixels, decode, decode_mask
 
 
 class Region(NamedTuple):
-    """What may change, in the source's pixels.
+    """Pixels of a source that may change.
 
     Attributes:
-        grown: uint8 HW, 255 = may change.
-        alpha: uint8 HW, how much of the edit is pasted; 0 wherever `grown` is.
+        grown: uint8 HW of the source's size, 255 = may change.
+        alpha: uint8 HW of the source's size: how much of the edit is pasted; 0 wherever `grown`
+            is 0.
     """
 
     grown: Pixels
     alpha: Pixels
 
 
-def bucket(row: Row, shapes: Shapes, fit: Fit) -> Hashable:
-    """The shape of the picture that a model sees of a row; None where that cannot be told."""
-    if fit == "crop":
-        return None
-    try:
-        picture = decode(row["source_image"])
-    except RowError:
-        # `run` raises it again, where it is recorded.
-        return None
-    return shapes.nearest(picture.width_px, picture.height_px)
+def picture_bucket(row: Row, shapes: Shapes, fit: Fit) -> Hashable:
+    """Returns the shape of the picture that a model sees of a row; None where all are one shape.
+
+    Args:
+        row: has `width_px` and `height_px`.
+        shapes: shapes that the picture may have.
+        fit: `crop` always gives the square.
+    """
+    return None if fit == "crop" else shapes.nearest(row["width_px"], row["height_px"])
 
 
-def frame(
+def frame_row(
     row: Row, shapes: Shapes, fit: Fit, resolution_px: int, multiple_px: int, crop_margin: float
 ) -> Frame:
-    """What the model sees of a row's source.
+    """Frames what the model sees of a row's source.
+
+    Args:
+        row: has `source_image`, and `mask_image` where the plan has it.
+        shapes: shapes that the picture may have.
+        fit: the whole source, or a square around the mask.
+        resolution_px: side of the square shape.
+        multiple_px: number that divides the picture's sides.
+        crop_margin: context around the mask, as a share of the masked box's longer side.
 
     Raises:
         RowError: the source or the mask cannot be decoded.
@@ -53,9 +60,9 @@ def frame(
     picture = decode(row["source_image"])
     if fit == "crop":
         square = shapes.pixels(Size(shapes.base, shapes.base), resolution_px, multiple_px)
-        found = source_mask(row, picture)
-        if found is not None:
-            return frame_crop(found, square, crop_margin)
+        mask = source_mask(row, picture)
+        if mask is not None:
+            return frame_crop(mask, square, crop_margin)
         return frame_whole(picture.width_px, picture.height_px, square)
     shape = shapes.nearest(picture.width_px, picture.height_px)
     size = shapes.pixels(shape, resolution_px, multiple_px)
@@ -63,10 +70,14 @@ def frame(
 
 
 def source_mask(row: Row, picture: Picture) -> Pixels | None:
-    """A row's mask, uint8 HW 0 and 255 of the source's size; None where it has none.
+    """Returns a row's mask, uint8 HW 0 and 255 of the source's size; None where it has none.
+
+    Args:
+        row: has `mask_image` where the plan has it.
+        picture: the row's source.
 
     Raises:
-        RowError: it cannot be decoded.
+        RowError: the mask cannot be decoded.
     """
     data = row.get("mask_image")
     if data is None:
@@ -74,19 +85,19 @@ def source_mask(row: Row, picture: Picture) -> Pixels | None:
     return grow(decode_mask(data, picture.width_px, picture.height_px), 0)
 
 
-def region(mask: Pixels, placed: Frame, grow_px: int, feather_px: int) -> Region:
-    """What may change and how it is pasted.
+def editable_region(mask: Pixels, frame: Frame, grow_px: int, feather_px: int) -> Region:
+    """Grows a mask to the region that may change, and feathers how the edit is pasted into it.
 
     Args:
-        mask: uint8 HW, 0 and 255.
-        placed: the frame; both widths are in pixels of its picture.
-        grow_px: added all around.
+        mask: uint8 HW, 0 and 255, of the source's size.
+        frame: frame of the source; both widths are in pixels of its picture.
+        grow_px: width that is added all around.
         feather_px: width of the ramp inside the grown mask's edge.
     """
-    grown = grow(mask, round(grow_px * placed.scale))
-    return Region(grown, feather(grown, round(feather_px * placed.scale)))
+    grown = grow(mask, round(grow_px * frame.scale))
+    return Region(grown, feather(grown, round(feather_px * frame.scale)))
 
 
 def is_empty(mask: Pixels) -> bool:
-    """Whether nothing may change."""
+    """Tells whether nothing may change."""
     return bounding_box(mask) is None

@@ -125,6 +125,8 @@ def make_row(number, height=SIDE_PX, width=SIDE_PX, **columns):
     mask[height // 4 : height // 2, width // 4 : width // 2] = 255
     return {
         "source_image": png(picture(number, height, width)),
+        "width_px": width,
+        "height_px": height,
         "source_prompt": f"source {'abc'[number % 3]}",
         "caption": None,
         "target_prompt": f"target {'xyz'[number % 3]}",

@@ -14,6 +14,7 @@ from overpaint.operators.framing.frame import (
     view_mask,
 )
 from overpaint.operators.framing.masks import feather, grow
+from overpaint.operators.framing.region import picture_bucket
 from PIL import Image
 
 SIDES = st.integers(1, 90)
@@ -41,6 +42,12 @@ def test_shapes_nearest_proportions_at_about_equal_area(width, height, size):
 def test_shapes_pixels_are_multiples():
     assert UNET_SHAPES.pixels(Size(9, 7), 256, 64) == (256, 256)
     assert UNET_SHAPES.pixels(Size(9, 7), 512, 64) == (576, 448)
+
+
+@pytest.mark.parametrize(("fit", "bucket"), [("whole", (9, 7)), ("crop", None)])
+def test_bucket_is_the_shape_nearest_to_the_rows_size(fit, bucket):
+    row = {"width_px": 640, "height_px": 480, "source_image": b"not looked at"}
+    assert picture_bucket(row, UNET_SHAPES, fit) == bucket
 
 
 def test_frame_of_the_models_own_size_changes_no_byte():

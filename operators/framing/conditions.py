@@ -1,0 +1,126 @@
+"""Conditions as a method gets them: in the pixels of the picture that the model sees.
+
+What is aligned with the source goes through its frame; references keep their own size.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from overpaint.operators.framing.frame import (
+    Frame,
+    Points,
+    view,
+    view_labels,
+    view_mask,
+)
+from overpaint.pipeline.columns import Row
+from overpaint.pipeline.conditions import Condition, Form
+from overpaint.pipeline.errors import RowError
+from overpaint.pipeline.images import Pixels, decode
+from PIL import Image
+
+
+class LabelledBox(NamedTuple):
+    """A box of the model's picture, in pixels, and what it shows.
+
+    Attributes:
+        label: words for what the box shows; None where the row has none.
+        left_px: from the left.
+        top_px: from the top.
+        right_px: first pixel outside.
+        bottom_px: first pixel outside.
+    """
+
+    label: str | None
+    left_px: float
+    top_px: float
+    right_px: float
+    bottom_px: float
+
+
+def condition_view(frame: Frame, condition: Condition, row: Row) -> Any:
+    """Returns a condition of a row as a method gets it; None where the row has none.
+
+    Args:
+        frame: frame of the row's source; a condition that is not aligned does not use it.
+        condition: one that the method declares.
+        row: has the condition's `column`.
+
+    Returns:
+        By the condition's form: `picture` and `labels` RGB uint8 HWC; `pictures` a list of those;
+        `weights` float32 HW, 0 to 1; `boxes` a list of `LabelledBox`; `points` float64 N4, from x,
+        from y, to x, to y. What is aligned has the frame's size and pixels.
+
+    Raises:
+        RowError: `boxes_invalid` or `points_invalid`, or a picture cannot be decoded.
+    """
+    value = row.get(condition.column.name)
+    if value is None:
+        return None
+    if condition.aligned:
+        return _ALIGNED[condition.form](frame, value)
+    return _FREE[condition.form](value)
+
+
+def _picture(data: bytes) -> Pixels:
+    """Decodes a picture; what is transparent in it becomes white, as paper is."""
+    picture = decode(data)
+    if picture.alpha is None:
+        return picture.rgb
+    paper = Image.new("RGB", (picture.width_px, picture.height_px), (255, 255, 255))
+    paper.paste(picture.image(), mask=Image.fromarray(picture.alpha))
+    return np.asarray(paper)
+
+
+def _grey(data: bytes) -> Pixels:
+    return np.asarray(decode(data).image().convert("L"))
+
+
+def _boxes(frame: Frame, boxes: Sequence[Any]) -> list[LabelledBox]:
+    """Places boxes in the picture, and leaves out those that it does not show."""
+    start = np.array(frame.padding)
+    placed: list[LabelledBox] = []
+    for entry in (entry or {} for entry in boxes):
+        corners = frame.to_view(_corners(entry.get("box")))
+        left, top, right, bottom = np.clip(corners, start, start + frame.content).ravel().tolist()
+        if left < right and top < bottom:
+            placed.append(LabelledBox(entry.get("label"), left, top, right, bottom))
+    return placed
+
+
+def _corners(box: Any) -> Points:
+    corners = _pair(box)
+    if corners is None or not (corners[0] < corners[1]).all():
+        raise RowError("boxes_invalid", "a box is not [left, top, right, bottom] with an area")
+    return corners
+
+
+def _points(frame: Frame, points: Sequence[Any]) -> Points:
+    ends = [_pair(point) for point in points]
+    if any(end is None for end in ends):
+        raise RowError("points_invalid", "a point is not [from_x, from_y, to_x, to_y]")
+    return frame.to_view(np.reshape(np.array(ends), (-1, 2, 2))).reshape(-1, 4)
+
+
+def _pair(values: Any) -> Points | None:
+    """Returns four numbers as two places; None where they are not four finite numbers."""
+    try:
+        pair = np.asarray(values, np.float64).reshape(2, 2)
+    except (TypeError, ValueError):
+        return None
+    return pair if np.isfinite(pair).all() else None
+
+
+_ALIGNED: dict[Form, Callable[[Frame, Any], Any]] = {
+    "picture": lambda frame, data: view(frame, _picture(data)),
+    "labels": lambda frame, data: view_labels(frame, decode(data).rgb),
+    "weights": lambda frame, data: view_mask(frame, _grey(data)),
+    "boxes": _boxes,
+    "points": _points,
+}
+_FREE: dict[Form, Callable[[Any], Any]] = {
+    "picture": _picture,
+    "pictures": lambda images: [_picture(data) for data in images],
+    "weights": lambda data: _grey(data).astype(np.float32) / 255.0,
+}
