@@ -17,7 +17,7 @@ from overpaint.cluster.worker.memory import Loaded
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Row
 from overpaint.pipeline.errors import StoppedError
-from overpaint.pipeline.runs.folder import KEPT
+from overpaint.pipeline.runs.folder import CACHED
 from overpaint.pipeline.runs.manifest import (
     ACCEPTED,
     FAILED,
@@ -130,7 +130,7 @@ class GroupWorker:
         if part not in self._run.kept_parts:
             return {}
         if self._kept is None or self._kept[0] != part:
-            table = self._run.folder.read_part(KEPT, part)
+            table = self._run.folder.read_part(CACHED, part)
             self._kept = (part, answers_by_key(self._run.plan, table))
         written = {name for stage in self._stages for name in stage.written}
         storage = self._run.folder.storage

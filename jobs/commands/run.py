@@ -19,7 +19,7 @@ from overpaint.jobs.runs.open import (
     open_run,
     refuse_other_versions,
 )
-from overpaint.jobs.runs.redrive import reopen
+from overpaint.jobs.runs.redrive import reopen_failed_rows
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.folder import REPORT, RunFolder
@@ -265,7 +265,7 @@ def redrive(
             opened.plan.check_models()
         refuse_other_versions(opened)
         with RunDisplay(console) as display, _runner(opened.plan, session if ray else None) as on:
-            console.print(f"{reopen(opened, error_code)} failed rows are tried again")
+            console.print(f"{reopen_failed_rows(opened, error_code)} failed rows are tried again")
             ledger = execute(opened, on, display)
     _tell(folder, ledger)
     return 0

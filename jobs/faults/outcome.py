@@ -46,13 +46,11 @@ class Stored:
 def stored(output: str) -> Stored:
     """Reads all that equal runs share."""
     folder = RunFolder(Storage(output))
-    plan = [folder.read_part("plan", part) for part in folder.parts("plan")]
-    manifest = [folder.read_part("manifest", part) for part in folder.parts("manifest")]
     paths = [path for name in ("images", "masks", "manifest") for path in folder.storage.list(name)]
     contents = folder.storage.map(folder.storage.read, paths)
     return Stored(
-        [str(key) for table in plan for key in table["key"].to_pylist()],
-        [row for table in manifest for row in table.to_pylist()],
+        [str(row["key"]) for row in folder.rows(["key"], folder="plan")],
+        list(folder.rows()),
         dict(zip(paths, contents, strict=True)),
     )
 

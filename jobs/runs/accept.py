@@ -8,7 +8,7 @@ from overpaint.jobs.report.report import write_report
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.runs.folder import SUCCESS, RunFolder
-from overpaint.pipeline.runs.manifest import Ledger, judged, manifest_ledger
+from overpaint.pipeline.runs.manifest import Ledger, count, judged
 from overpaint.pipeline.runs.record import RunRecord
 from pydantic import ValidationError
 
@@ -42,13 +42,12 @@ def accept(folder: RunFolder, policy: Policy) -> Ledger:
     if not folder.is_finished():
         raise UsageError(f"{folder.storage.uri}: the run there is not finished; finish it first")
     record.plan(folder)  # refuses bounds on a score that no stage writes
-    parts = folder.parts("manifest")
-    for part in parts:
-        table = folder.read_part("manifest", part)
+    ledger = Ledger()
+    for part, table in folder.tables():
         rows = [judged(row, policy) for row in table.to_pylist()]
         folder.write_part("manifest", part, pa.Table.from_pylist(rows, table.schema))
+        ledger = ledger.plus(count((row["status"] for row in rows), len(rows)))
     record.write(folder)
-    ledger = manifest_ledger(folder, parts)
     folder.write_json(SUCCESS, {**(folder.read_json(SUCCESS) or {}), **ledger.as_json()})
     write_report(folder)
     return ledger

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow.compute as pc
 from overpaint.cluster.worker.batch import run_stages
 from overpaint.cluster.worker.memory import Loaded
 from overpaint.pipeline.errors import UsageError
@@ -48,27 +49,29 @@ def replay(folder: RunFolder, key: str) -> Replayed:
     loaded = {stage.name: Loaded(stage.operator, stage.operator.load()) for stage in stages}
     (row,), _ = run_stages(stages, loaded, [{**planned, **run.constants}])
     edited = row.get("edited_image")
-    return Replayed(row, sha256(edited) if edited else None, _recorded(folder, part, planned))
+    return Replayed(
+        row, sha256(edited) if edited else None, _recorded(folder, part, planned["key"])
+    )
 
 
 def _planned(folder: RunFolder, key: str) -> tuple[int, dict[str, Any]]:
-    found = [
+    is_like = pc.starts_with(pc.field("key"), key)
+    rows = [
         (part, row)
-        for part in folder.parts("plan")
-        for row in folder.read_part("plan", part).to_pylist()
-        if row["key"].startswith(key)
+        for part, table in folder.tables(None, is_like, folder="plan")
+        for row in table.to_pylist()
     ]
-    if len(found) != 1:
-        raise UsageError(f"{folder.storage.uri}: {len(found)} planned rows have a key like {key!r}")
-    return found[0]
+    if len(rows) != 1:
+        raise UsageError(f"{folder.storage.uri}: {len(rows)} planned rows have a key like {key!r}")
+    return rows[0]
 
 
-def _recorded(folder: RunFolder, part: int, planned: dict[str, Any]) -> str | None:
+def _recorded(folder: RunFolder, part: int, key: str) -> str | None:
+    """Returns the hash of the edited image in the manifest; None where there is none yet."""
     if part not in folder.parts("manifest"):
         return None
-    table = folder.read_part("manifest", part, ["key", "edited_sha256"])
-    hashes = {row["key"]: row["edited_sha256"] for row in table.to_pylist()}
-    return hashes[planned["key"]]
+    table = folder.read_part("manifest", part, ["edited_sha256"], {"key": key})
+    return table["edited_sha256"][0].as_py()
 
 
 def write_images(replayed: Replayed, destination: str) -> list[str]:

@@ -1,37 +1,63 @@
-"""How a run stands, from its folder alone, while it goes or after."""
+"""Progress of a run, counted from its folder alone, while it goes on or after."""
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 from overpaint.pipeline.runs.folder import STATS, RunFolder
-from overpaint.pipeline.runs.manifest import count
+from overpaint.pipeline.runs.manifest import ACCEPTED, FAILED, REJECTED, Ledger
 from overpaint.pipeline.runs.record import RunRecord
+
+_ENDING = ["status", "stage", "error_code"]
 
 
 def run_status(folder: RunFolder) -> dict[str, Any]:
-    """The counts of a run, its failures by code, and whether it is done.
+    """Counts the rows of a run, and its failures by code, and tells whether it is done.
 
     Raises:
         UsageError: the folder holds no run.
     """
     record = RunRecord.read(folder)
-    columns = ["key", "status", "stage", "error_code"]
-    finished = folder.parts("manifest")
-    tables = [folder.read_part("manifest", part, columns) for part in finished]
-    planned = sum(table.num_rows for table in tables)
-    for part in folder.parts("plan"):
-        if part not in finished:
-            planned += folder.read_part("plan", part, ["key"]).num_rows
-            tables.extend(folder.read_results(part, columns))
-    ended = {row["key"]: row for row in pa.concat_tables(tables).to_pylist()} if tables else {}
-    ledger = count((row["status"] for row in ended.values()), planned)
+    planned, endings = 0, Counter[tuple[str, str, str]]()
+    for num_rows, ended in _parts(folder):
+        planned += num_rows
+        for row in ended.group_by(_ENDING).aggregate([([], "count_all")]).to_pylist():
+            endings[row["status"], row["stage"], row["error_code"]] += row["count_all"]
+    by_status, by_code = Counter[str](), Counter[str]()
+    for (status, stage, code), num_rows in endings.items():
+        by_status[status] += num_rows
+        if code:
+            by_code[f"{stage}: {code}"] += num_rows
+    ledger = Ledger(planned, *(by_status[name] for name in (ACCEPTED, REJECTED, FAILED)))
     return {
         **ledger.as_json(),
         "name": record.name,
         "done": folder.is_finished(),
-        "error_codes": dict(
-            Counter(f"{r['stage']}: {r['error_code']}" for r in ended.values() if r["error_code"])
-        ),
+        "error_codes": dict(by_code),
         "stats": folder.read_json(STATS),
     }
+
+
+def _parts(folder: RunFolder) -> Iterator[tuple[int, pa.Table]]:
+    """Yields for each part its number of planned rows, and how its rows have ended so far."""
+    finished = folder.parts("manifest")
+    for _, table in folder.tables(_ENDING, parts=finished):
+        yield table.num_rows, table
+    unfinished = sorted(set(folder.parts("plan")) - set(finished))
+    for part, planned in folder.tables(["key"], folder="plan", parts=unfinished):
+        yield planned.num_rows, _ended(folder, part)
+
+
+def _ended(folder: RunFolder, part: int) -> pa.Table:
+    """Returns how the rows of an unfinished part have ended, each row once."""
+    columns = ["key", *_ENDING]
+    try:
+        tables = folder.read_results(part, columns)
+    except FileNotFoundError:  # the part was finished while its results were read
+        return folder.read_part("manifest", part, _ENDING)
+    if not tables:
+        return pa.table({name: pa.array([], pa.string()) for name in _ENDING})
+    once = pa.concat_tables(tables).group_by("key", use_threads=False)
+    ended = once.aggregate([(name, "first") for name in _ENDING])
+    return ended.select([f"{name}_first" for name in _ENDING]).rename_columns(_ENDING)

@@ -7,7 +7,7 @@ end and not before.
 """
 
 from overpaint.pipeline.plan import Plan
-from overpaint.pipeline.runs.folder import KEPT, PLANNED, SUCCESS, WORK, RunFolder
+from overpaint.pipeline.runs.folder import CACHED, PLANNED, SUCCESS, WORK, RunFolder
 from overpaint.pipeline.runs.inputs import Input
 from overpaint.pipeline.runs.planning import plan_parts
 from overpaint.pipeline.runs.record import RunRecord
@@ -18,7 +18,7 @@ _NEW = f"{WORK}/update"
 _READY = f"{WORK}/update.json"
 _UPDATED = f"{WORK}/updated.json"
 _RESULT = "kept"
-_REPLACED = ("manifest", "plan", f"{WORK}/results", KEPT)
+_REPLACED = ("manifest", "plan", f"{WORK}/results", CACHED)
 
 
 def update_run(
@@ -47,7 +47,7 @@ def update_run(
         if kept.ended.num_rows:
             prepared.write_result(part, _RESULT, kept.ended)
         if kept.answered.num_rows:
-            prepared.write_part(KEPT, part, kept.answered)
+            prepared.write_part(CACHED, part, kept.answered)
         num_rows += table.num_rows
         num_duplicates += duplicates
         num_kept += kept.ended.num_rows
@@ -79,9 +79,8 @@ def remove_unreferenced(folder: RunFolder) -> int:
     """Removes the objects that no row of an updated run's manifest names; returns their number."""
     if folder.read_json(_UPDATED) is None:
         return 0
-    columns = ["edited_uri", "mask_uri"]
-    tables = (folder.read_part("manifest", part, columns) for part in folder.parts("manifest"))
-    referenced = {path for table in tables for name in columns for path in table[name].to_pylist()}
+    rows = folder.rows(["edited_uri", "mask_uri"])
+    referenced = {path for row in rows for path in row.values()}
     objects = [path for name in ("images", "masks") for path in folder.storage.list(name)]
     unreferenced = [path for path in objects if path not in referenced]
     folder.storage.remove(unreferenced)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-from overpaint.jobs.runs.redrive import keep_rows, unfinish
+from overpaint.jobs.runs.redrive import reopen_run, reset_part
 from overpaint.jobs.verify.findings import Findings, Problem
 from overpaint.jobs.verify.verify import PartCheck, Scan, leftovers
 from overpaint.pipeline.runs.folder import PLANNED, SUCCESS, WORK, RunFolder
@@ -75,7 +75,7 @@ def _repair(scan: Scan, run: Run) -> RepairResult:
         paths = (problem.path for problem in rest if problem.kind in _REMOVED)
         result.removed += _remove(folder, paths)
         if any(problem.kind == "wrong_success" for problem in rest):
-            unfinish(folder)
+            reopen_run(folder)
     result.removed += result.findings.counts["leftover"]
     result.is_finished = folder.read_json(SUCCESS) is not None
     return result
@@ -94,12 +94,12 @@ def _reopen(run: Run, part: PartCheck) -> int:
     planned = run.folder.read_part("plan", part.number, ["key"])["key"].to_pylist()
     wrong = {problem.key for problem in part.problems}
     if _WHOLE_PART & {problem.kind for problem in part.problems}:
-        keep_rows(run, part.number, None)
+        reset_part(run, part.number, None)
         return len(planned)
     table = run.folder.read_part("manifest", part.number)
     sound = set(planned) - wrong
     kept = table.filter(pa.array([key in sound for key in table["key"].to_pylist()]))
-    keep_rows(run, part.number, kept)
+    reset_part(run, part.number, kept)
     return len(planned) - kept.num_rows
 
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.json as pa_json
 from overpaint.pipeline.errors import UsageError, near_miss
-from overpaint.pipeline.runs.folder import RECIPE, SUCCESS, RunFolder
+from overpaint.pipeline.runs.folder import RECIPE, RunFolder
 from overpaint.pipeline.storage.parquet import read_parquet
 from overpaint.pipeline.storage.store import (
     Storage,
@@ -197,12 +196,12 @@ def _parsed(data: bytes, ending: str) -> pa.Table:
 
 def _read_run(storage: Storage) -> pa.Table:
     """The accepted rows of a finished run: its edited images are the new sources."""
-    if not storage.exists(SUCCESS):
+    folder = RunFolder(storage)
+    if not folder.is_finished():
         raise UsageError(f"{storage.uri}: that run is not finished; run its command again first")
-    folder, columns = RunFolder(storage), ["key", "edited_uri", "status"]
-    tables = [folder.read_part("manifest", part, columns) for part in folder.parts("manifest")]
-    table = pa.concat_tables(tables).filter(pc.field("status") == "accepted")
-    return table.drop_columns(["status"]).rename_columns(["parent_key", "source_uri"])
+    tables = folder.tables(["key", "edited_uri"], {"status": "accepted"})
+    table = pa.concat_tables(table for _, table in tables)
+    return table.rename_columns(["parent_key", "source_uri"])
 
 
 def _list_images(uri: str) -> pa.Table:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from overpaint.pipeline.runs.folder import KEPT, RunFolder
+from overpaint.pipeline.runs.folder import CACHED, RunFolder
 from overpaint.pipeline.runs.manifest import Ledger, count, manifest_ledger
 from overpaint.pipeline.runs.reuse import carried_by_all
 
@@ -47,7 +47,7 @@ def remaining(folder: RunFolder, task_rows: int) -> Remaining:
     ledger = manifest_ledger(folder, sorted(finished))
     tasks: list[Task] = []
     pending: dict[int, int] = {}
-    kept_parts = set(folder.parts(KEPT))
+    kept_parts = set(folder.parts(CACHED))
     idle: list[set[str]] = []
     for part in folder.parts("plan"):
         if part in finished:
@@ -61,7 +61,7 @@ def remaining(folder: RunFolder, task_rows: int) -> Remaining:
         groups: list[Any] = table["group_id"].to_pylist()
         tasks.extend(Task(part, rows) for rows in cut(left, groups, task_rows))
         if left:
-            kept = folder.read_part(KEPT, part) if part in kept_parts else None
+            kept = folder.read_part(CACHED, part) if part in kept_parts else None
             idle.append(carried_by_all(kept, {keys[index] for index in left}))
     return Remaining(
         ledger,

@@ -1,4 +1,4 @@
-"""Reading Parquet of strangers: data, and never code.
+"""Reading of untrusted Parquet: data, and never code.
 
 Arrow gives a column back as the extension type that its file names. Ray's extension types, and an
 old one of Arrow's own, unpickle what they find, which runs whatever the writer of the file wished.
@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 _UNPICKLING = (b"ray.data.", b"arrow.py_extension_type")
@@ -18,15 +19,18 @@ _TAIL_BYTES = 8
 """A Parquet file ends with its footer, the footer's length in four bytes, and four letters."""
 
 
-def read_parquet(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table in the bytes of a Parquet file.
+def read_parquet(
+    data: bytes, columns: Sequence[str] | None = None, where: pc.Expression | None = None
+) -> pa.Table:
+    """Reads the table in the bytes of a Parquet file.
 
     Args:
-        data: a whole file.
-        columns: those to read; None for all.
+        data: whole file.
+        columns: names of the columns to read; None for all.
+        where: filter over any columns of the file; None for all rows.
 
     Raises:
-        pyarrow.ArrowInvalid: no Parquet, or one with columns that would be unpickled.
+        pyarrow.ArrowInvalid: not Parquet, or a column would be unpickled.
     """
     # Looked for in the bytes: even to ask pyarrow for the metadata makes the types.
     for schema in _arrow_schemas(_footer(data)):
@@ -36,7 +40,8 @@ def read_parquet(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
                     f"a column has an extension type ({name.decode()}) whose values are pickled "
                     "Python objects, which could run code: write it as a plain type"
                 )
-    return pq.read_table(io.BytesIO(data), columns=list(columns) if columns is not None else None)
+    names = list(columns) if columns is not None else None
+    return pq.read_table(io.BytesIO(data), columns=names, filters=where)
 
 
 def _footer(data: bytes) -> bytes:
@@ -45,8 +50,8 @@ def _footer(data: bytes) -> bytes:
 
 
 def _arrow_schemas(footer: bytes) -> Iterator[bytes]:
-    """All that may be an Arrow schema: it is written in base64, after a length of unknown size."""
-    for found in _BASE64.findall(footer):
+    """Yields all that may be an Arrow schema: base64, after a length of unknown size."""
+    for encoded in _BASE64.findall(footer):
         for start in range(4):
-            text = found[start:].replace(b"=", b"A")
+            text = encoded[start:].replace(b"=", b"A")
             yield base64.b64decode(text[: len(text) // 4 * 4])

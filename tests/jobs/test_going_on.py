@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from overpaint.jobs.cli import main
-from overpaint.jobs.runs.redrive import reopen
+from overpaint.jobs.runs.redrive import reopen_failed_rows
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.runs.lease import Timing, held
 from overpaint.pipeline.runs.record import existing_run
@@ -103,7 +103,7 @@ def test_run_with_fewer_rows_than_were_planned_does_not_pass_as_done(place, caps
     data = _break_source(place, 2)
     assert _run(place) == 0
     folder = _folder(place)
-    reopen(existing_run(folder))
+    reopen_failed_rows(existing_run(folder))
     planned = folder.read_json("_work/planned.json")
     folder.write_json("_work/planned.json", {**planned, "planned": 7})
     _mend_source(place, 2, data)
@@ -126,7 +126,7 @@ def test_redrive_that_was_stopped_goes_on_by_the_same_command(place):
     data = [_break_source(place, number) for number in (1, 4)]
     assert _run(place) == 0
     assert [row["status"] for row in _rows(place)].count("failed") == 2
-    assert reopen(existing_run(_folder(place))) == 2  # and then it is killed
+    assert reopen_failed_rows(existing_run(_folder(place))) == 2  # and then it is killed
     for number, mended in zip((1, 4), data, strict=True):
         _mend_source(place, number, mended)
     assert main(["redrive", str(place / "run"), "--no-ray"]) == 0

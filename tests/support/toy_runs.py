@@ -74,13 +74,9 @@ def outputs(run_uri: str) -> dict[str, bytes]:
 
 def manifest_rows(folder: RunFolder) -> list[dict[str, Any]]:
     """The rows of a finished run, in order."""
-    return [row for part in folder.parts("manifest") for row in _rows(folder, "manifest", part)]
+    return list(folder.rows())
 
 
 def plan_rows(folder: RunFolder) -> list[dict[str, Any]]:
     """The planned rows of a run, in order."""
-    return [row for part in folder.parts("plan") for row in _rows(folder, "plan", part)]
-
-
-def _rows(folder: RunFolder, name: str, part: int) -> list[dict[str, Any]]:
-    return folder.read_part(name, part).to_pylist()
+    return list(folder.rows(folder="plan"))
