@@ -27,6 +27,9 @@ ROW_ERRORS: dict[str, str] = {
     "mask_phrase_missing": "Neither a `mask_phrase` nor the instruction says what to look for.",
     "mask_prompt_missing": "The row has neither `mask_box` nor `mask_points`.",
     "mask_prompt_invalid": "The row's `mask_box` or `mask_points` are not what they should be.",
+    # Other conditions.
+    "boxes_invalid": "One of the row's `boxes` is not left, top, right, bottom with an area.",
+    "points_invalid": "One of the row's `points` is not from_x, from_y, to_x, to_y.",
     # An edit.
     "prompt_missing": "The row lacks the prompt or instruction that the editing method reads.",
     "inversion_mismatch": "The inversion was made with other weights than the edit's.",
