@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 from overpaint.operators.sources.access import MAX_BYTES, OBJECT_STORES, Access, Reader
-from overpaint.operators.sources.web import Limits
+from overpaint.operators.sources.web import DownloadLimits
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.errors import RowError
@@ -63,7 +63,9 @@ class Fetch(Operator[Reader]):
     @property
     def access(self) -> Access:
         """What a table's URIs may name."""
-        web = Limits(self.max_bytes, self.timeout_s, self.attempts, self.allow_private_hosts)
+        web = DownloadLimits(
+            self.max_bytes, self.timeout_s, self.attempts, self.allow_private_hosts
+        )
         return Access(
             schemes=self.allow_schemes,
             web=web if self.allow_http else None,

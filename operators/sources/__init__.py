@@ -1,1 +1,1 @@
-"""Reading the files that a table names."""
+"""Files that a table names, and the permission to read them."""

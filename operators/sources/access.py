@@ -1,7 +1,7 @@
-"""Reading what the URIs of a table name: which may be read, and how many bytes.
+"""Reading the files that a table names: which of them may be read, and how many bytes.
 
-Allowed without asking is what lies inside the input's own folder or prefix, and what an object
-store of a known scheme holds. Links in a folder are followed: its owner made them, not the table.
+What is inside the input's own folder or prefix may always be read, and so may an object of a store
+whose scheme is allowed. Links in a folder are followed: its owner made them, not the table.
 """
 
 import errno
@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from overpaint.operators.sources import web
-from overpaint.operators.sources.web import Limits
+from overpaint.operators.sources.web import DownloadLimits
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.storage.store import read_uri, size_bytes
 from overpaint.pipeline.storage.uris import is_local, join, local_path
 
 OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
-"""The schemes, as fsspec spells them, that a table may name without asking."""
+"""Schemes, as fsspec spells them, that a table may name by default."""
 MAX_BYTES = 256 * 2**20
+"""Size of the largest file that is read by default."""
 
 _WEB = ("http", "https")
 _NUM_THREADS = 16
@@ -28,17 +29,17 @@ _NO_FILE = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What the URIs of a table may name.
+    """Permissions of the URIs of a table.
 
     Attributes:
-        schemes: of the object stores that may be read.
-        web: limits of http and https; null forbids both.
+        schemes: schemes of the object stores that may be read.
+        web: limits of http and https; None forbids both.
         local_files: whether files outside the input's folder may be read.
-        max_bytes: the largest object.
+        max_bytes: size of the largest file.
     """
 
     schemes: tuple[str, ...] = OBJECT_STORES
-    web: Limits | None = None
+    web: DownloadLimits | None = None
     local_files: bool = False
     max_bytes: int = MAX_BYTES
 
@@ -82,29 +83,34 @@ class Reader:
 
 
 def read_source(base_uri: str, uri: str, access: Access) -> bytes:
-    """The bytes that a table's URI names.
+    """Returns the bytes of the file that a table's URI names.
+
+    Args:
+        base_uri: folder or prefix that relative URIs are relative to.
+        uri: as the table has it.
+        access: what may be read.
 
     Raises:
         RowError: `source_missing`, `source_forbidden`, `source_too_large`; of the web also
             `source_timeout` and `source_unreachable`.
     """
-    place = join(base_uri, uri)
-    scheme = _scheme(place)
+    uri = join(base_uri, uri)
+    scheme = _scheme(uri)
     if scheme in _WEB:
         if access.web is None:
             raise RowError("source_forbidden", "an http URL, and allow_http is false")
-        return web.download(place, access.web)
+        return web.download(uri, access.web)
     if scheme is None:
-        place = os.path.normpath(local_path(place))
-        _check_file(place, base_uri, access)
+        uri = os.path.normpath(local_path(uri))
+        _check_file(uri, base_uri, access)
     else:
-        _check_object(place, scheme, base_uri, access)
-    return _read(place, access.max_bytes)
+        _check_object(uri, scheme, base_uri, access)
+    return _read(uri, access.max_bytes)
 
 
-def _scheme(place: str) -> str | None:
-    """The scheme of a URI; null for a file of this machine."""
-    return None if is_local(place) else place.split("://", 1)[0].lower()
+def _scheme(uri: str) -> str | None:
+    """Returns the scheme of a URI; None for a file of this machine."""
+    return None if is_local(uri) else uri.split("://", 1)[0].lower()
 
 
 def _check_file(path: str, base_uri: str, access: Access) -> None:
@@ -119,27 +125,27 @@ def _check_file(path: str, base_uri: str, access: Access) -> None:
     )
 
 
-def _check_object(place: str, scheme: str, base_uri: str, access: Access) -> None:
+def _check_object(uri: str, scheme: str, base_uri: str, access: Access) -> None:
     # fsspec chains filesystems at "::", and so could reach any of them.
-    if "::" in place or ".." in place.split("/"):
-        raise RowError("source_forbidden", "'::' and '..' have no place in a source's URI")
-    is_inside = bool(base_uri) and place.startswith(f"{base_uri.rstrip('/')}/")
+    if "::" in uri or ".." in uri.split("/"):
+        raise RowError("source_forbidden", "a source's URI must not hold '::' or '..'")
+    is_inside = bool(base_uri) and uri.startswith(f"{base_uri.rstrip('/')}/")
     if not is_inside and scheme not in access.schemes:
         raise RowError("source_forbidden", f"the scheme {scheme!r} is not one of allow_schemes")
 
 
-def _read(place: str, max_bytes: int) -> bytes:
+def _read(uri: str, max_bytes: int) -> bytes:
     try:
-        if is_local(place) and not local_path(place).is_file():
-            raise FileNotFoundError(place)
-        size = size_bytes(place)
+        if is_local(uri) and not local_path(uri).is_file():
+            raise FileNotFoundError(uri)
+        size = size_bytes(uri)
         if size > max_bytes:
             raise RowError(
                 "source_too_large", f"{size} bytes are more than max_bytes = {max_bytes}"
             )
-        return read_uri(place)
+        return read_uri(uri)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise RowError("source_missing", "no file lies there") from error
+        raise RowError("source_missing", "no file is there") from error
     except PermissionError as error:
         raise RowError("source_forbidden", "the file may not be read") from error
     except OSError as error:

@@ -1,8 +1,8 @@
-"""Which network addresses a URL of a table may lead to.
+"""Network addresses that a URL of a table may lead to.
 
 A table is written by others: a URL in it must not reach the machine's own services, its neighbours
-or a cloud's metadata service. Names are resolved once, all their addresses are looked at, and the
-connection is made to one of those, so that a name cannot change its mind in between.
+or a cloud's metadata service. A name is resolved once, all its addresses are checked, and the
+connection is made to one of them, so that the name cannot lead elsewhere in between.
 """
 
 import ipaddress
@@ -17,15 +17,20 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
-class Place(NamedTuple):
-    """An address that a host name stands for, as `socket.connect` takes it."""
+class Endpoint(NamedTuple):
+    """An address of a host, as `socket.connect` takes it.
+
+    Attributes:
+        family: IPv4 or IPv6.
+        sockaddr: host and port.
+    """
 
     family: socket.AddressFamily
     sockaddr: Any
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address belongs to the open internet, and so does any IPv4 address within it."""
+    """Tells whether an address, with any IPv4 address within it, is of the open internet."""
     if isinstance(address, ipaddress.IPv6Address) and (inner := _embedded(address)):
         return is_public(inner)
     return address.is_global and not address.is_multicast and not address.is_reserved
@@ -35,49 +40,49 @@ def connect(host: str, port: int, timeout_s: float, *, allow_private: bool) -> s
     """Opens a connection to a host, if all its addresses are allowed.
 
     Args:
-        host: a name or an address.
-        port: of the service.
-        timeout_s: for each attempt.
+        host: name or address.
+        port: port of the service.
+        timeout_s: limit of each attempt.
         allow_private: whether addresses outside the open internet are allowed too.
 
     Raises:
         RowError: `source_forbidden`.
         OSError: the host has no address, or none of them answers.
     """
-    places = _places(host, port)
+    endpoints = _resolve(host, port)
     if not allow_private:
-        for place in places:
-            if not is_public(ipaddress.ip_address(str(place.sockaddr[0]).split("%", 1)[0])):
+        for endpoint in endpoints:
+            if not is_public(ipaddress.ip_address(str(endpoint.sockaddr[0]).split("%", 1)[0])):
                 raise RowError(
                     "source_forbidden",
                     "the URL leads to a private, loopback or link-local address; "
                     "allow_private_hosts names hosts that may have one",
                 )
-    return _first_connection(places, timeout_s)
+    return _first_connection(endpoints, timeout_s)
 
 
-def _places(host: str, port: int) -> list[Place]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [Place(family, sockaddr) for family, _, _, _, sockaddr in found]
+def _resolve(host: str, port: int) -> list[Endpoint]:
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [Endpoint(family, sockaddr) for family, _, _, _, sockaddr in addresses]
 
 
-def _first_connection(places: list[Place], timeout_s: float) -> socket.socket:
-    trouble: OSError | None = None
-    for place in places:
-        connection = socket.socket(place.family, socket.SOCK_STREAM)
+def _first_connection(endpoints: list[Endpoint], timeout_s: float) -> socket.socket:
+    last_error: OSError | None = None
+    for endpoint in endpoints:
+        connection = socket.socket(endpoint.family, socket.SOCK_STREAM)
         connection.settimeout(timeout_s)
         try:
-            connection.connect(place.sockaddr)
+            connection.connect(endpoint.sockaddr)
         except OSError as error:
             connection.close()
-            trouble = error
+            last_error = error
         else:
             return connection
-    raise trouble or OSError("the host has no address")
+    raise last_error or OSError("the host has no address")
 
 
 def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 address leads to; null where it leads to none."""
+    """Returns the IPv4 address that an IPv6 address leads to; None where it leads to none."""
     if address in _NAT64:
         return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
     with suppress(TypeError):

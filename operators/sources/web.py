@@ -1,4 +1,4 @@
-"""Reading from http and https: checked addresses, checked redirects, bounded bytes and time.
+"""Downloads by http and https: checked addresses and redirects, bounded bytes and time.
 
 Proxies are not used: behind one, the address that is reached could not be checked.
 """
@@ -28,13 +28,13 @@ _HEADERS = {"User-Agent": "overpaint", "Accept": "image/*", "Accept-Encoding": "
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What one download may take.
+class DownloadLimits:
+    """Limits of one download.
 
     Attributes:
-        max_bytes: the largest answer.
-        timeout_s: for one attempt, redirects included.
-        attempts: how often what may pass by itself is tried.
+        max_bytes: size of the largest response.
+        timeout_s: limit of one attempt, redirects included.
+        attempts: how often a download is tried whose error is transient.
         private_hosts: names that may lead to a private address; True for all of them.
     """
 
@@ -45,15 +45,19 @@ class Limits:
 
 
 class _TransientError(Exception):
-    """What may pass by itself; its argument is what the row says if it does not."""
+    """A transient error; its argument is what the row says when it persists."""
 
     def __init__(self, error: RowError) -> None:
         super().__init__(error)
         self.error = error
 
 
-def download(url: str, limits: Limits) -> bytes:
-    """The bytes at an http or https URL.
+def download(url: str, limits: DownloadLimits) -> bytes:
+    """Downloads the bytes at an http or https URL.
+
+    Args:
+        url: complete URL.
+        limits: what the download may take.
 
     Raises:
         RowError: `source_missing`, `source_forbidden`, `source_too_large`, `source_timeout` or
@@ -71,13 +75,13 @@ def download(url: str, limits: Limits) -> bytes:
         raise error.error from error
 
 
-def _attempt(url: str, limits: Limits) -> bytes:
+def _attempt(url: str, limits: DownloadLimits) -> bytes:
     deadline = time.monotonic() + limits.timeout_s
     for _ in range(_MAX_REDIRECTS + 1):
-        found = _get(_split(url), deadline, limits)
-        if isinstance(found, bytes):
-            return found
-        url = urljoin(url, found)
+        response = _get(_split(url), deadline, limits)
+        if isinstance(response, bytes):
+            return response
+        url = urljoin(url, response)
     raise RowError("source_unreachable", f"the URL redirects more than {_MAX_REDIRECTS} times")
 
 
@@ -89,15 +93,15 @@ def _split(url: str) -> SplitResult:
     except ValueError:
         is_complete, parts = False, SplitResult("", "", "", "", "")
     if not is_complete:
-        raise RowError("source_forbidden", "the URL is no complete http or https URL")
+        raise RowError("source_forbidden", "the URL is not a complete http or https URL")
     return parts
 
 
-def _get(url: SplitResult, deadline: float, limits: Limits) -> bytes | str:
-    """The bytes of an answer, or where it redirects to."""
+def _get(url: SplitResult, deadline: float, limits: DownloadLimits) -> bytes | str:
+    """Returns the bytes of a response, or the location that it redirects to."""
     try:
         with _connected(url, deadline, limits) as connection:
-            found = _exchange(connection, url, limits)
+            response = _exchange(connection, url, limits)
     except TimeoutError as error:
         raise _late(limits) from error
     except (OSError, http.client.HTTPException, UnicodeError) as error:
@@ -106,21 +110,21 @@ def _get(url: SplitResult, deadline: float, limits: Limits) -> bytes | str:
         message = f"the host cannot be reached: {type(error).__name__}"
         raise _TransientError(RowError("source_unreachable", message)) from error
     if time.monotonic() >= deadline:
-        # An answer of unknown length ends where it is cut off.
+        # A response of unknown length ends where it is cut off.
         raise _late(limits)
-    return found
+    return response
 
 
-def _late(limits: Limits) -> _TransientError:
+def _late(limits: DownloadLimits) -> _TransientError:
     message = f"no complete answer within {limits.timeout_s:g} s"
     return _TransientError(RowError("source_timeout", message))
 
 
 @contextmanager
 def _connected(
-    url: SplitResult, deadline: float, limits: Limits
+    url: SplitResult, deadline: float, limits: DownloadLimits
 ) -> Generator[http.client.HTTPConnection, None, None]:
-    """A connection to a checked address, cut off at the deadline whatever it is doing."""
+    """Yields a connection to a checked address, which is cut off at the deadline in any case."""
     host = url.hostname or ""
     port = url.port or (443 if url.scheme == "https" else 80)
     hosts = limits.private_hosts
@@ -165,7 +169,7 @@ class _Cutter:
 
 
 def _exchange(
-    connection: http.client.HTTPConnection, url: SplitResult, limits: Limits
+    connection: http.client.HTTPConnection, url: SplitResult, limits: DownloadLimits
 ) -> bytes | str:
     connection.request("GET", _target(url), headers=_HEADERS)
     response = connection.getresponse()
@@ -177,14 +181,14 @@ def _exchange(
     if declared is not None and declared > limits.max_bytes:
         raise _too_large(limits.max_bytes)
     data = _read(response, limits.max_bytes)
-    # http.client takes a cut connection for the end of the answer.
+    # http.client takes a cut connection for the end of the response.
     if declared is not None and len(data) < declared:
         raise http.client.IncompleteRead(data, declared - len(data))
     return data
 
 
 def _target(url: SplitResult) -> str:
-    """Path and query as a request line takes them: no spaces, no letters beyond ASCII."""
+    """Returns path and query as a request line takes them: no spaces, no letters beyond ASCII."""
     target = quote(url.path or "/", safe="/%:@!$&'()*+,;=~-._")
     return f"{target}?{quote(url.query, safe='/%:@!$&()*+,;=~-._?')}" if url.query else target
 
