@@ -1,10 +1,10 @@
-"""What can go wrong, as a tree.
+"""Errors that Overpaint raises on purpose, as a tree.
 
 OverpaintError
 |-- UsageError        the recipe, the input or an option is wrong; nothing was started (exit 2)
 |-- StoppedError      stopped early; the same command goes on (exit 3)
 |-- BudgetError       too many rows failed; the rest is pending (exit 4)
-`-- RowError          one row cannot be done; becomes its `error_code` in the manifest
+`-- RowError          one row cannot be done; its code is the row's `error_code`
 """
 
 from collections.abc import Iterable
@@ -16,22 +16,22 @@ class OverpaintError(Exception):
 
 
 class UsageError(OverpaintError):
-    """The recipe, the input or an option is wrong, and nothing was started."""
+    """Error in the recipe, the input or an option; nothing was started."""
 
 
 class StoppedError(OverpaintError):
-    """The run stopped before its end; nothing is lost and the same command goes on."""
+    """Early end of a run; nothing is lost and the same command goes on."""
 
 
 class BudgetError(OverpaintError):
-    """More rows failed than the error budget allows; the rest is pending."""
+    """Early end of a run with more failed rows than its budget allows; the rest is pending."""
 
 
 class RowError(OverpaintError):
-    """One row cannot be done.
+    """Failure of one row; the run goes on.
 
     Args:
-        code: a short, stable, lower-case word for the manifest, such as `image_truncated`.
+        code: short, stable, lower-case word for the manifest, such as `image_truncated`.
         message: one sentence, free of addresses and times, so that equal runs give equal manifests.
     """
 
@@ -44,10 +44,15 @@ class RowError(OverpaintError):
         return self.message
 
 
-def near_miss(word: str, known: Iterable[str]) -> str:
-    """Ends an error about an unknown `word`: the nearest known one, or all of them."""
-    names = sorted(known)
-    close = get_close_matches(word, names, n=1)
+def near_miss(word: str, names: Iterable[str]) -> str:
+    """Words the end of an error about an unknown word: the nearest name, or all names.
+
+    Example:
+        >>> near_miss("masc", ["mask", "edit"])
+        "did you mean 'mask'?"
+    """
+    ordered = sorted(names)
+    close = get_close_matches(word, ordered, n=1)
     if close:
         return f"did you mean {close[0]!r}?"
-    return f"known: {', '.join(names)}" if names else "there are none"
+    return f"known: {', '.join(ordered)}" if ordered else "there are none"

@@ -1,4 +1,4 @@
-"""What is accepted: bounds on stored scores. Changing one re-edits nothing."""
+"""Acceptance policy: bounds on stored scores. Changing a policy edits nothing again."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,14 +7,19 @@ from pydantic import BaseModel, ConfigDict, RootModel, model_validator
 
 
 class Bounds(BaseModel):
-    """The values of one score that are accepted."""
+    """Accepted values of one score.
+
+    Example:
+        >>> Bounds(min=0.2).broken_by("clip_sim_dir", 0.1)
+        'clip_sim_dir < 0.2'
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     min: float | None = None
-    """The least accepted value; null for no lower bound."""
+    """Least accepted value; null for no lower bound."""
     max: float | None = None
-    """The greatest accepted value; null for no upper bound."""
+    """Greatest accepted value; null for no upper bound."""
     allow_null: bool = False
     """Whether a row is accepted where the score could not be measured."""
 
@@ -27,7 +32,7 @@ class Bounds(BaseModel):
         return self
 
     def broken_by(self, name: str, value: float | None) -> str | None:
-        """The rule that `value` breaks, such as `clip_sim_dir < 0.2`; None where it keeps all."""
+        """Returns the rule that a value breaks, such as `clip_sim_dir < 0.2`; None for none."""
         if value is None:
             return None if self.allow_null else f"{name} is null"
         if self.min is not None and not value >= self.min:
@@ -38,12 +43,18 @@ class Bounds(BaseModel):
 
 
 class Policy(RootModel[dict[str, Bounds]]):
-    """Bounds by the name of a score column; a row is accepted where it keeps all of them."""
+    """Bounds by the name of a score column; a row is accepted where it keeps all of them.
+
+    Example:
+        >>> policy = Policy({"clip_sim_dir": Bounds(min=0.2)})
+        >>> policy.reasons({"clip_sim_dir": 0.1})
+        ['clip_sim_dir < 0.2']
+    """
 
     model_config = ConfigDict(frozen=True)
     root: dict[str, Bounds] = {}
 
     def reasons(self, row: Mapping[str, Any]) -> list[str]:
-        """Every rule that a row breaks, in the order of the policy."""
+        """Lists the rules that a row breaks, in the order of the policy."""
         broken = (bounds.broken_by(name, row[name]) for name, bounds in self.root.items())
         return [reason for reason in broken if reason]

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 _UNPICKLING = (b"ray.data.", b"arrow.py_extension_type")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=]{32,}")
 _TAIL_BYTES = 8
-"""A Parquet file ends with its footer, the footer's length in four bytes, and four letters."""
+"""Length of the end of a Parquet file: the footer's length in four bytes, and four letters."""
 
 
 def read_parquet(

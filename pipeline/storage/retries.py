@@ -1,7 +1,7 @@
-"""Asking a store again for what is transient: throttling, a reset connection, an outage.
+"""Retries of transient storage errors: throttling, a reset connection, an outage.
 
-Requests are tried again with jitter, for two minutes at the most. What is not transient (missing,
-forbidden, a full disk) rises at once.
+Requests are retried with exponential backoff and jitter, for two minutes at the most. An error that
+is not transient (missing, forbidden, a full disk) rises at once.
 """
 
 import errno
@@ -44,16 +44,16 @@ _TRANSIENT_ERRORS = {
     "aiohttp.client_exceptions.ClientConnectionError",
     "aiohttp.client_exceptions.ClientPayloadError",
 }
-"""What clients raise that are no `OSError`s; by name, so that a local run imports no client."""
+"""Errors of clients that are not `OSError`s; by name, so that a local run imports no client."""
 _NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"}
 _TRANSIENT_HTTP = {408, 429, 500, 502, 503, 504}
 _NUM_ATTEMPTS = 10
 _MAX_WAIT_S = 120
-"""Clients try again on their own before each attempt counts, so time is bounded too."""
+"""Bound on time, since clients retry on their own within each attempt."""
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same request may succeed a little later."""
+    """Tells whether the same request may succeed a little later."""
     if isinstance(error, _FINAL_ERRORS):
         return False
     if isinstance(error, OSError):
@@ -62,19 +62,24 @@ def is_transient(error: BaseException) -> bool:
     return bool(kinds & _TRANSIENT_ERRORS) or getattr(error, "status", None) in _TRANSIENT_HTTP
 
 
-def patient(call: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str, P], T]:
-    """`call`, whose first argument is a URI, with patience for what is transient.
+def retry_transient(call: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str, P], T]:
+    """Retries transient storage errors of a function whose first argument is a URI.
+
+    Example:
+        >>> @retry_transient
+        ... def delete(uri: str) -> None:
+        ...     filesystem(uri).rm_file(uri)
 
     Raises:
         StoppedError: an object store has not come back.
-        PermissionError: it refuses access, or there are no credentials to ask with.
+        PermissionError: the store refuses access, or there are no credentials.
     """
-    tried = _retried(call)
+    retried = _retried(call)
 
     @wraps(call)
-    def asked(uri: str, *args: P.args, **kwargs: P.kwargs) -> T:
+    def with_retries(uri: str, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return tried(uri, *args, **kwargs)
+            return retried(uri, *args, **kwargs)
         except Exception as error:
             if type(error).__name__ in _NO_CREDENTIALS:
                 raise PermissionError(str(error)) from error
@@ -82,7 +87,7 @@ def patient(call: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str,
                 raise
             raise StoppedError(f"{uri}: the store does not answer ({error})") from error
 
-    return asked
+    return with_retries
 
 
 def _retried(call: Callable[Q, T]) -> Callable[Q, T]:

@@ -1,9 +1,9 @@
-"""Reading and atomic writing below one URI: a local path, or any fsspec URL such as `s3://`.
+"""Storage below one URI, with atomic writes: a local path, or any fsspec URL such as `s3://`.
 
 A write is one temporary file and one rename on a local disk, and one PUT on an object store, so
-that a reader sees the old object, the new one or none. What is transient (throttling, a reset
-connection) is tried again with jitter; what is not (missing, forbidden, disk full) rises at once.
-A store that does not come back, and one that takes no writes, stop the run: that is no row's fault.
+that a reader sees the old object, the new one or none. Transient errors (throttling, a reset
+connection) are retried; others (missing, forbidden, disk full) rise at once. A store that does not
+come back, or that takes no writes, stops the run: no row is at fault.
 """
 
 import builtins
@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import fsspec
 from overpaint.pipeline.errors import StoppedError
-from overpaint.pipeline.storage.retries import patient
+from overpaint.pipeline.storage.retries import retry_transient
 from overpaint.pipeline.storage.uris import is_local, join, local_path
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ _NUM_THREADS = 16
 
 
 def filesystem(uri: str) -> Any:
-    """The fsspec filesystem of a URI, with no cache of listings: other processes write too."""
+    """Returns the fsspec filesystem of a URI, without a cache of listings: others write too."""
     protocol = uri.split("://", 1)[0] if "://" in uri else "file"
     if protocol in ("s3", "s3a"):
         retries = {"retries": {"mode": "adaptive", "max_attempts": 5}}
@@ -39,21 +39,21 @@ def filesystem(uri: str) -> Any:
 
 
 def bare_path(uri: str) -> str:
-    """A remote URI as its filesystem names it in listings: without the scheme."""
+    """Returns a remote URI as its filesystem names it in listings: without the scheme."""
     return str(filesystem(uri)._strip_protocol(uri))
 
 
 def is_file(uri: str) -> bool:
-    """Whether an object lies at a URI; raises what the store says of anything but its absence."""
+    """Tells whether an object is at a URI; raises any error of the store but its absence."""
     return local_path(uri).is_file() if is_local(uri) else _type_of(uri) == "file"
 
 
 def is_folder(uri: str) -> bool:
-    """Whether something lies below a URI; raises what the store says of anything else."""
+    """Tells whether objects are below a URI; raises any error of the store but their absence."""
     return local_path(uri).is_dir() if is_local(uri) else _type_of(uri) == "directory"
 
 
-@patient
+@retry_transient
 def _type_of(uri: str) -> str | None:
     # fsspec's own isfile and isdir answer False to a wrong secret and to a lost connection.
     try:
@@ -62,62 +62,72 @@ def _type_of(uri: str) -> str | None:
         return None
 
 
-@patient
+@retry_transient
 def read_uri(uri: str) -> bytes:
-    """The bytes at a URI.
+    """Reads the object at a URI.
 
     Raises:
-        FileNotFoundError: nothing lies there.
-        PermissionError: it may not be read.
+        FileNotFoundError: there is no object.
+        PermissionError: the object may not be read.
     """
     if is_local(uri):
         return local_path(uri).read_bytes()
     return filesystem(uri).cat_file(uri)
 
 
-@patient
+@retry_transient
 def size_bytes(uri: str) -> int:
-    """How many bytes lie at a URI.
+    """Returns the size of the object at a URI.
 
     Raises:
-        FileNotFoundError: nothing lies there.
-        PermissionError: it may not be asked.
+        FileNotFoundError: there is no object.
+        PermissionError: the store refuses to tell.
     """
     if is_local(uri):
         return local_path(uri).stat().st_size
     return int(filesystem(uri).info(uri)["size"] or 0)
 
 
-@patient
+@retry_transient
 def file_version(uri: str) -> str | None:
-    """A word that changes with an object: its ETag, or size and time; None where it is absent."""
+    """Returns a word that changes with an object: ETag, or size and time; None if it is absent."""
     try:
         if is_local(uri):
-            found = local_path(uri).stat()
-            return f"{found.st_size}-{found.st_mtime_ns}"
+            stat = local_path(uri).stat()
+            return f"{stat.st_size}-{stat.st_mtime_ns}"
         info: dict[str, Any] = filesystem(uri).info(uri)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    known = info.get("ETag") or f"{info.get('size')}-{info.get('LastModified')}"
-    return str(known).strip('"')
+    word = info.get("ETag") or f"{info.get('size')}-{info.get('LastModified')}"
+    return str(word).strip('"')
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """What lies below one URI. Paths are relative to it, with `/`."""
+    """Objects below one URI; their paths are relative to it, with `/`.
+
+    Attributes:
+        uri: a local path, or any fsspec URL.
+
+    Example:
+        >>> storage = Storage("s3://bucket/run")
+        >>> storage.write("notes.txt", b"hello")
+        >>> storage.list()
+        ['notes.txt']
+    """
 
     uri: str
 
     def at(self, path: str) -> str:
-        """The full URI of a path."""
+        """Returns the full URI of a path."""
         return join(self.uri, path) if path else self.uri
 
     def read(self, path: str) -> bytes:
-        """The bytes at `path`; raises `FileNotFoundError` where there are none."""
+        """Reads the object at `path`; raises `FileNotFoundError` where there is none."""
         return read_uri(self.at(path))
 
     def write(self, path: str, data: bytes) -> None:
-        """Puts `data` at `path` in one step, over whatever lies there.
+        """Writes `data` to `path` in one step, over whatever is there.
 
         Raises:
             StoppedError: the disk is full, or nothing may be written there.
@@ -129,9 +139,9 @@ class Storage:
                 _put(self.at(path), data)
 
     def create(self, path: str, data: bytes) -> bool:
-        """Puts `data` at `path` where nothing lies; False where something does.
+        """Writes `data` to `path` unless an object is there; returns False where one is.
 
-        A store without conditional writes puts it in any case and says True.
+        A store without conditional writes writes in any case, and True is returned.
 
         Raises:
             StoppedError: the disk is full, or nothing may be written there.
@@ -147,27 +157,27 @@ class Storage:
         return True
 
     def exists(self, path: str) -> bool:
-        """Whether an object lies at `path`."""
+        """Tells whether an object is at `path`."""
         return is_file(self.at(path))
 
     def list(self, path: str = "") -> list[str]:
-        """Every object below `path`, sorted, relative to the storage; none where it is absent."""
+        """Returns the paths of all objects below `path`, sorted; none where it is absent."""
         return sorted(self.sizes(path))
 
     def sizes(self, path: str = "") -> dict[str, int]:
-        """Every object below `path` with its size in bytes."""
+        """Returns the size in bytes of every object below `path`, by path."""
         if is_local(self.uri):
             return _walk(local_path(self.uri), local_path(self.at(path)))
         return _find(self.uri, self.at(path))
 
     def walk(self, path: str = "") -> Iterator[builtins.list[str]]:
-        """Every object below `path`, a folder at a time: millions of names fit no memory at once.
+        """Yields the paths below `path`, a folder at a time: memory does not hold millions.
 
-        A store's own folders are listed at the top alone; each is then one list.
+        On a store only the folders right below `path` are told apart: each is one list.
         """
         if is_local(self.uri):
-            found = _walk_folders(local_path(self.uri), local_path(self.at(path)))
-            yield from (sorted(sizes) for sizes in found)
+            sizes_by_folder = _walk_folders(local_path(self.uri), local_path(self.at(path)))
+            yield from (sorted(sizes) for sizes in sizes_by_folder)
             return
         folders, objects = _top(self.uri, self.at(path))
         yield sorted(objects)
@@ -183,7 +193,7 @@ class Storage:
             if is_local(self.uri):
                 local_path(self.at(path)).unlink()
             else:
-                patient(filesystem(self.uri).rm_file)(self.at(path))
+                retry_transient(filesystem(self.uri).rm_file)(self.at(path))
         except FileNotFoundError:
             return
 
@@ -191,41 +201,41 @@ class Storage:
         """Removes every object below `path`, and on a local disk the folders too.
 
         Args:
-            path: of a folder.
-            but: an object right below it that stays.
+            path: path of a folder.
+            but: path of an object right below it that stays.
         """
         if not is_local(self.uri):
-            self.remove(found for found in self.list(path) if found != but)
+            self.remove(other for other in self.list(path) if other != but)
         elif local_path(self.at(path)).is_dir():
             _remove_folder(local_path(self.at(path)), local_path(self.at(but)) if but else None)
 
     def remove_empty_folder(self, path: str) -> None:
-        """Removes a folder of a local disk if nothing is in it; a store has no folders."""
+        """Removes a folder of a local disk if it is empty; a store has no folders."""
         if is_local(self.uri):
             with suppress(OSError):
                 local_path(self.at(path)).rmdir()
 
     def leftovers(self, path: str = "") -> builtins.list[str]:
-        """What killed writers left below `path` on a local disk, if nobody is writing."""
+        """Returns the files that killed writers left on a local disk; nobody may be writing."""
         if not is_local(self.uri):
             return []
         root = local_path(self.uri)
-        found = local_path(self.at(path)).rglob(".*.tmp")
-        return sorted(file.relative_to(root).as_posix() for file in found)
+        files = local_path(self.at(path)).rglob(".*.tmp")
+        return sorted(file.relative_to(root).as_posix() for file in files)
 
     def remove_leftovers(self, path: str = "") -> None:
-        """Removes what killed writers left below `path`; nobody may be writing."""
+        """Removes the files that killed writers left below `path`; nobody may be writing."""
         self.remove(self.leftovers(path))
 
     def map(self, call: Callable[[str], T], paths: Iterable[str]) -> builtins.list[T]:
-        """`call` for each path, several at a time, answers in order."""
+        """Calls a function for each path, several at a time; returns the results in order."""
         with ThreadPoolExecutor(_NUM_THREADS) as pool:
             return list(pool.map(call, paths))
 
 
 @contextmanager
 def _writing(uri: str) -> Generator[None]:
-    """Tells what stops every write from what is wrong with this one."""
+    """Turns an error that would stop every write into a `StoppedError`."""
     try:
         yield
     except OSError as error:
@@ -267,21 +277,18 @@ def _link(path: Path, data: bytes) -> None:
         temporary.unlink()
 
 
-@patient
+@retry_transient
 def _create(uri: str, data: bytes) -> None:
     filesystem(uri).pipe_file(uri, data, mode="create")
 
 
-@patient
+@retry_transient
 def _put(uri: str, data: bytes) -> None:
     filesystem(uri).pipe_file(uri, data)
 
 
 def _walk(root: Path, below: Path) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for sizes in _walk_folders(root, below):
-        found.update(sizes)
-    return found
+    return {path: size for sizes in _walk_folders(root, below) for path, size in sizes.items()}
 
 
 def _walk_folders(root: Path, below: Path) -> Iterator[dict[str, int]]:
@@ -300,18 +307,18 @@ def _unless_gone(error: OSError) -> None:
         raise error
 
 
-@patient
+@retry_transient
 def _find(root: str, below: str) -> dict[str, int]:
-    found: dict[str, dict[str, Any]] = filesystem(root).find(below, detail=True)
+    objects: dict[str, dict[str, Any]] = filesystem(root).find(below, detail=True)
     start, prefix = len(bare_path(root)) + 1, bare_path(below) + "/"
     return {
-        path[start:]: int(info["size"]) for path, info in found.items() if path.startswith(prefix)
+        path[start:]: int(info["size"]) for path, info in objects.items() if path.startswith(prefix)
     }
 
 
-@patient
+@retry_transient
 def _top(root: str, below: str) -> tuple[list[str], list[str]]:
-    """The folders and the objects right below a URI of a store, relative to its root."""
+    """Returns the folders and the objects right below a URI of a store, relative to its root."""
     try:
         entries: list[dict[str, Any]] = filesystem(root).ls(below, detail=True)
     except FileNotFoundError:

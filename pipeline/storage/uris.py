@@ -4,22 +4,27 @@ from pathlib import Path
 
 
 def is_local(uri: str) -> bool:
-    """Whether `uri` is a path of this machine."""
+    """Tells whether a URI is a path of this machine."""
     return "://" not in uri or uri.startswith("file://")
 
 
 def local_path(uri: str) -> Path:
-    """The path of a local `uri`."""
+    """Returns the path of a local URI."""
     return Path(uri.removeprefix("file://"))
 
 
 def join(base_uri: str, relative: str) -> str:
-    """`relative` seen from `base_uri`; a URI or an absolute path stands for itself."""
+    """Resolves a path against a base; a URI or an absolute path stands for itself.
+
+    Example:
+        >>> join("s3://bucket/run", "images/a.png")
+        's3://bucket/run/images/a.png'
+    """
     if not base_uri or "://" in relative or relative.startswith("/"):
         return relative
     return f"{base_uri.rstrip('/')}/{relative}"
 
 
 def normalise(uri: str) -> str:
-    """A URI without a trailing slash; a local path made absolute."""
+    """Returns a URI without a trailing slash, a local path as an absolute one."""
     return str(local_path(uri).expanduser().resolve()) if is_local(uri) else uri.rstrip("/")
