@@ -52,6 +52,11 @@ class Condition:
         return self.image or self.input
 
     @property
+    def table_name(self) -> str:
+        """The name of its column in the input table."""
+        return self.input.name.removeprefix("in_")
+
+    @property
     def outputs(self) -> tuple[Column, ...]:
         """The columns that `fetch` writes for it."""
         return tuple(column for column in (self.image, self.sha256) if column is not None)

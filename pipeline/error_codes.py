@@ -5,6 +5,28 @@ of Overpaint may answer with codes of its own. An exception that no operator for
 name of its class, such as `out_of_memory_error`.
 """
 
+from overpaint.pipeline.conditions import CONDITIONS
+
+CONDITION_ERRORS: dict[str, str] = {
+    "missing": "The row has no `{}` where it is needed, or no file is at its URI.",
+    "forbidden": "The recipe's `allow_` fields or the store forbid reading `{}`.",
+    "too_large": "The file of `{}` has more than `max_bytes` bytes or `max_pixels` pixels.",
+    "timeout": "The file of `{}` did not arrive within `timeout_s` seconds.",
+    "unreachable": "The web server of `{}` cannot be reached, or answers with an error.",
+    "unreadable": "The file of `{}` is not an image that can be read.",
+}
+"""Meanings of the codes `<condition>_<reason>`, by reason; `{}` is the condition's column."""
+
+
+def _condition_errors() -> dict[str, str]:
+    return {
+        f"{condition.name}_{reason}": meaning.format(condition.table_name)
+        for condition in CONDITIONS.values()
+        for reason, meaning in CONDITION_ERRORS.items()
+        if reason == "missing" or condition.image is not None
+    }
+
+
 ROW_ERRORS: dict[str, str] = {
     # A source, or the image that it holds.
     "source_missing": "No source is at this URI.",
@@ -17,19 +39,15 @@ ROW_ERRORS: dict[str, str] = {
     "image_truncated": "The image file ends or breaks before its last pixel.",
     "image_too_large": "The image has more than `max_pixels` pixels.",
     # A mask.
-    "mask_missing": "The row has no mask where one is needed, or no mask is at its URI.",
-    "mask_forbidden": "The recipe's `allow_` fields or the mask's store forbid reading it.",
-    "mask_too_large": "The mask file has more than `max_bytes` bytes.",
-    "mask_timeout": "The mask did not arrive within `timeout_s` seconds.",
-    "mask_unreachable": "The mask's web server cannot be reached, or answers with an error.",
-    "mask_unreadable": "The mask file is not an image that can be read.",
     "mask_empty": "The mask marks nothing that may change, or less than the recipe asks for.",
     "mask_phrase_missing": "Neither a `mask_phrase` nor the instruction says what to look for.",
     "mask_prompt_missing": "The row has neither `mask_box` nor `mask_points`.",
     "mask_prompt_invalid": "The row's `mask_box` or `mask_points` are not what they should be.",
-    # Other conditions.
+    # Boxes and points.
     "boxes_invalid": "One of the row's `boxes` is not left, top, right, bottom with an area.",
     "points_invalid": "One of the row's `points` is not from_x, from_y, to_x, to_y.",
+    # Any condition of an edit, such as a mask, a sketch or references.
+    **_condition_errors(),
     # An edit.
     "prompt_missing": "The row lacks the prompt or instruction that the editing method reads.",
     "inversion_mismatch": "The inversion was made with other weights than the edit's.",

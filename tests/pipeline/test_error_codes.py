@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from overpaint.pipeline.error_codes import ROW_ERRORS
+from overpaint.pipeline.conditions import CONDITIONS, PICTURES
+from overpaint.pipeline.error_codes import CONDITION_ERRORS, ROW_ERRORS
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("pipeline", "operators", "cluster", "jobs")
@@ -49,8 +50,13 @@ def _codes():
     return literals | derived
 
 
+def _condition_codes():
+    read = {f"{name}_{reason}" for name in PICTURES for reason in CONDITION_ERRORS}
+    return read | {f"{name}_missing" for name in CONDITIONS}
+
+
 def test_table_has_exactly_the_codes_of_the_packages():
-    assert _codes() == ROW_ERRORS.keys()
+    assert _codes() | _condition_codes() == ROW_ERRORS.keys()
 
 
 @pytest.mark.parametrize("code", ROW_ERRORS)
@@ -61,5 +67,9 @@ def test_code_is_a_word_and_its_meaning_one_sentence(code):
 
 def test_readme_lists_every_code_with_its_meaning():
     section = (ROOT / "README.md").read_text().split("\n## Error codes\n")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE)
-    assert rows == list(ROW_ERRORS.items())
+    rows = re.findall(r"^\| `([\w<>]+)` \| (.*) \|$", section, re.MULTILINE)
+    name = "<condition>"
+    shared = {f"{name}_{reason}": text.format(name) for reason, text in CONDITION_ERRORS.items()}
+    own = {code: text for code, text in ROW_ERRORS.items() if code not in _condition_codes()}
+    assert dict(rows) == own | shared
+    assert all(f"`{condition}`" in section for condition in CONDITIONS)
