@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from diffusers.utils.logging import disable_progress_bar
-from overpaint.jobs.training.evaluate import BARS, MEASURES, Place, measure
+from overpaint.jobs.training.evaluate import BARS, MEASURES, EvalContext, measure
 from overpaint.jobs.training.model_card import write_model_card
 from overpaint.operators.models.pretrained import quietly
 
@@ -36,8 +36,8 @@ def measure_checkpoints(
             raise ValueError(f"only has {name!r}; known are {', '.join(MEASURES)}")
     disable_progress_bar()
     with quietly(), TemporaryDirectory() as caches:
-        place = Place(checkpoints, Path(caches), num_scenes)
-        return [row for name in names or MEASURES for row in _rows(name, place, sheets)]
+        context = EvalContext(checkpoints, Path(caches), num_scenes)
+        return [row for name in names or MEASURES for row in _rows(name, context, sheets)]
 
 
 def write_cards(checkpoints: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -52,9 +52,9 @@ def write_cards(checkpoints: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         write_model_card(checkpoints / name, figures)
 
 
-def _rows(name: str, place: Place, sheets: Path | None) -> list[dict[str, Any]]:
+def _rows(name: str, context: EvalContext, sheets: Path | None) -> list[dict[str, Any]]:
     began = time.monotonic()
-    figures, sheet = measure(name, place)
+    figures, sheet = measure(name, context)
     log.info("%s: measured in %.0f s", name, time.monotonic() - began)
     if sheets is not None:
         sheets.mkdir(parents=True, exist_ok=True)

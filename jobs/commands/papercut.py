@@ -79,21 +79,21 @@ def train(
     with quietly():  # diffusers has advice to give when it is imported
         from overpaint.jobs.training.loop import Budget, resolve_device
         from overpaint.jobs.training.train import train as run
-        from overpaint.jobs.training.workplace import Workplace, default_state
+        from overpaint.jobs.training.workspace import Workspace, default_state_folder
 
     has_end = steps is not None or minutes is not None
     frozen = [part for part in freeze.split(",") if part]
     try:
-        place = Workplace(
+        workspace = Workspace(
             checkpoints=out or Path(str(files("overpaint.operators.models"))) / "papercut",
-            state=state or default_state(),
+            state=state or default_state_folder(),
             device=resolve_device(device),
             start=start,
-            num_drawn=scenes,
+            num_train=scenes,
             learning_rate=learning_rate,
         )
         budget = Budget(steps=steps, minutes=minutes) if has_end else None
-        run(name, place, budget=budget, freeze=frozen, seed=seed)
+        run(name, workspace, budget=budget, freeze=frozen, seed=seed)
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
     return 0

@@ -16,8 +16,8 @@ from overpaint.jobs.papercut.scene import SIZES
 from overpaint.jobs.papercut.words import PLACES
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.cache import Cache
-from overpaint.jobs.training.loop import Moment, Schedule
-from overpaint.jobs.training.weights import save_half
+from overpaint.jobs.training.loop import StepContext, TrainingConfig
+from overpaint.jobs.training.saving import save_fp16
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
@@ -79,7 +79,7 @@ def caption_image_processor() -> BlipImageProcessorPil:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CaptionTrainee:
+class CaptionTrainingTask:
     """The captioner in training: next-word loss on the detailed, ordered caption of a scene."""
 
     caption: Any
@@ -87,7 +87,7 @@ class CaptionTrainee:
     train: Cache
     test: Cache
     tokens_nt: Tensor
-    schedule: Schedule
+    config: TrainingConfig
     name: str = "caption"
 
     @property
@@ -95,11 +95,11 @@ class CaptionTrainee:
         """The whole model."""
         return {"caption": self.caption}
 
-    def loss(self, moment: Moment) -> Tensor:
+    def loss(self, context: StepContext) -> Tensor:
         """Cross-entropy of each word after the image and the words before it."""
-        picks = np.sort(moment.rng.integers(len(self.train), size=self.schedule.batch_size))
-        images_n3hw = pictures.to_tensor(self.train.arrays["image"][picks], moment.device)
-        tokens_nt = self.tokens_nt[picks].to(moment.device)
+        picks = np.sort(context.rng.integers(len(self.train), size=self.config.batch_size))
+        images_n3hw = pictures.to_tensor(self.train.arrays["image"][picks], context.device)
+        tokens_nt = self.tokens_nt[picks].to(context.device)
         seen = self.caption.vision_model(pixel_values=images_n3hw)[0]
         is_word_nt = tokens_nt.ne(_token_id(self.tokenizer.pad_token_id))
         logits = self.caption.text_decoder(
@@ -112,21 +112,21 @@ class CaptionTrainee:
 
     def export(self, folder: Path) -> None:
         """Write the model, the tokenizer and the image processor."""
-        save_half(self.caption, folder)
+        save_fp16(self.caption, folder)
         BlipProcessor(caption_image_processor(), self.tokenizer).save_pretrained(folder)
 
-    def quality(self, device: torch.device) -> dict[str, float]:
+    def validation_metrics(self, device: torch.device) -> dict[str, float]:
         """Share of unseen scenes whose caption is right word for word."""
         images = self.test.arrays["image"][:128]
-        made = write_captions(self.caption, self.tokenizer, images, device)
+        made = generate_captions(self.caption, self.tokenizer, images, device)
         true = [entry["ordered"] for entry in self.test.texts[:128]]
         right = [attributes_of(a) == attributes_of(b) for a, b in zip(made, true, strict=True)]
         return {"attributes_right": float(np.mean(right))}
 
-    def sheet(self, device: torch.device) -> Image.Image:
+    def sample_sheet(self, device: torch.device) -> Image.Image:
         """Unseen scenes in reading order; their captions are the file's text next to it."""
         images = np.asarray(self.test.arrays["image"][:_NUM_SHOWN])
-        return pictures.sheet([images])
+        return pictures.image_grid([images])
 
 
 def caption_tokens(cache: Cache, tokenizer: BertTokenizer) -> Tensor:
@@ -143,7 +143,7 @@ def caption_tokens(cache: Cache, tokenizer: BertTokenizer) -> Tensor:
 
 
 @torch.no_grad()
-def write_captions(
+def generate_captions(
     caption: Any,
     tokenizer: BertTokenizer,
     images: NDArray[np.uint8],

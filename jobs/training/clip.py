@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.cache import Cache
-from overpaint.jobs.training.loop import Moment, Schedule
+from overpaint.jobs.training.loop import StepContext, TrainingConfig
+from overpaint.jobs.training.saving import save_fp16
 from overpaint.jobs.training.vocabulary import token_table
-from overpaint.jobs.training.weights import save_half
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
@@ -69,14 +69,14 @@ def clip_image_processor() -> CLIPImageProcessorPil:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Captions:
+class CaptionTokens:
     """The captions of cached scenes as tokens: scene i has rows `first[i]` to `first[i + 1]`."""
 
     tokens_nt: Tensor
     first: NDArray[np.int64]
 
     @classmethod
-    def of(cls, cache: Cache, tokenizer: CLIPTokenizer) -> "Captions":
+    def from_cache(cls, cache: Cache, tokenizer: CLIPTokenizer) -> "CaptionTokens":
         """Tokens of every caption in a cache."""
         captions: list[list[str]] = [entry["captions"] for entry in cache.texts]
         first = np.cumsum([0, *(len(entry) for entry in captions)])
@@ -94,15 +94,15 @@ class Captions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ClipTrainee:
+class ClipTrainingTask:
     """The clip in training: contrastive loss in which equal captions are not told apart."""
 
     clip: CLIPModel
     tokenizer: CLIPTokenizer
     train: Cache
     test: Cache
-    captions: Captions
-    schedule: Schedule
+    captions: CaptionTokens
+    config: TrainingConfig
     name: str = field(default="clip")
 
     @property
@@ -110,33 +110,33 @@ class ClipTrainee:
         """The whole model."""
         return {"clip": self.clip}
 
-    def loss(self, moment: Moment) -> Tensor:
+    def loss(self, context: StepContext) -> Tensor:
         """Symmetric cross-entropy over a batch of scenes and one caption each."""
-        picks = np.sort(moment.rng.integers(len(self.train), size=self.schedule.batch_size))
-        images = pictures.to_tensor(self.train.arrays["image"][picks], moment.device)
-        tokens = self.captions.pick(picks, moment.rng, detailed_share=0.5).to(moment.device)
+        picks = np.sort(context.rng.integers(len(self.train), size=self.config.batch_size))
+        images = pictures.to_tensor(self.train.arrays["image"][picks], context.device)
+        tokens = self.captions.pick(picks, context.rng, detailed_share=0.5).to(context.device)
         made = self.clip(input_ids=tokens, pixel_values=images)
         same = (tokens[:, None] == tokens[None]).all(-1)
         return _contrast(made.logits_per_image.float(), same)
 
     def export(self, folder: Path) -> None:
         """Write the model, its tokenizer and its image processor."""
-        save_half(self.clip, folder)
+        save_fp16(self.clip, folder)
         CLIPProcessor(clip_image_processor(), self.tokenizer).save_pretrained(folder)
 
-    def quality(self, device: torch.device) -> dict[str, float]:
+    def validation_metrics(self, device: torch.device) -> dict[str, float]:
         """Share of unseen scenes whose detailed caption comes first among 64."""
-        return {"rank1_of_64": rank1_among(self.clip, self.tokenizer, self.test, device)}
+        return {"rank1_of_64": rank1_accuracy(self.clip, self.tokenizer, self.test, device)}
 
-    def sheet(self, device: torch.device) -> Image.Image:
+    def sample_sheet(self, device: torch.device) -> Image.Image:
         """Unseen scenes, and below each the one of 64 whose caption is thought to fit it."""
         group = range(min(_NUM_CHOICES, len(self.test)))
         images = np.asarray(self.test.arrays["image"][: len(group)])
-        chosen = choices(self.clip, self.tokenizer, self.test, group, device)
-        return pictures.sheet([images[:12], images[chosen[:12]]])
+        chosen = best_captions(self.clip, self.tokenizer, self.test, group, device)
+        return pictures.image_grid([images[:12], images[chosen[:12]]])
 
 
-def rank1_among(
+def rank1_accuracy(
     clip: CLIPModel, tokenizer: CLIPTokenizer, test: Cache, device: torch.device
 ) -> float:
     """Share of scenes whose own detailed caption scores highest in their group of 64."""
@@ -144,7 +144,7 @@ def rank1_among(
     size = min(_NUM_CHOICES, len(test))
     for start in range(0, len(test) - size + 1, size):
         group = range(start, start + size)
-        chosen = choices(clip, tokenizer, test, group, device)
+        chosen = best_captions(clip, tokenizer, test, group, device)
         captions = [test.texts[i]["captions"][0] for i in group]
         right += [
             captions[choice] == caption for choice, caption in zip(chosen, captions, strict=True)
@@ -153,7 +153,7 @@ def rank1_among(
 
 
 @torch.no_grad()
-def choices(
+def best_captions(
     clip: CLIPModel,
     tokenizer: CLIPTokenizer,
     test: Cache,

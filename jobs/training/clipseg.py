@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.cache import Cache
-from overpaint.jobs.training.loop import Moment, Schedule
+from overpaint.jobs.training.loop import StepContext, TrainingConfig
+from overpaint.jobs.training.saving import save_fp16
 from overpaint.jobs.training.vocabulary import token_table
-from overpaint.jobs.training.weights import save_half
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
@@ -75,7 +75,7 @@ def clipseg_image_processor() -> ViTImageProcessorPil:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ClipsegTrainee:
+class ClipsegTrainingTask:
     """The clipseg in training: cross-entropy and Dice loss on the masks of named objects.
 
     `train` and `test` hold `image`, `mask` (uint8, 0 or 255) and the `phrases` for it.
@@ -86,7 +86,7 @@ class ClipsegTrainee:
     train: Cache
     test: Cache
     phrases: Tensor
-    schedule: Schedule
+    config: TrainingConfig
     name: str = "clipseg"
 
     @property
@@ -94,13 +94,13 @@ class ClipsegTrainee:
         """The whole model, the clip inside it included."""
         return {"clipseg": self.clipseg}
 
-    def loss(self, moment: Moment) -> Tensor:
+    def loss(self, context: StepContext) -> Tensor:
         """Loss on a batch of scenes, with one of the phrases of each mask."""
-        picks = np.sort(moment.rng.integers(len(self.train), size=self.schedule.batch_size))
-        images_n3hw = pictures.to_tensor(self.train.arrays["image"][picks], moment.device)
-        masks = torch.from_numpy(self.train.arrays["mask"][picks] > 127).to(moment.device).float()
-        choices = moment.rng.integers(self.phrases.shape[1], size=len(picks))
-        tokens = self.phrases[picks, choices].to(moment.device)
+        picks = np.sort(context.rng.integers(len(self.train), size=self.config.batch_size))
+        images_n3hw = pictures.to_tensor(self.train.arrays["image"][picks], context.device)
+        masks = torch.from_numpy(self.train.arrays["mask"][picks] > 127).to(context.device).float()
+        choices = context.rng.integers(self.phrases.shape[1], size=len(picks))
+        tokens = self.phrases[picks, choices].to(context.device)
         return _mask_loss(self._logits(images_n3hw, tokens).float().reshape_as(masks), masks)
 
     def _logits(self, images_n3hw: Tensor, tokens_nt: Tensor) -> Tensor:
@@ -116,31 +116,31 @@ class ClipsegTrainee:
 
     def export(self, folder: Path) -> None:
         """Write the model, the tokenizer and the image processor."""
-        save_half(self.clipseg, folder)
+        save_fp16(self.clipseg, folder)
         CLIPSegProcessor(clipseg_image_processor(), self.tokenizer).save_pretrained(folder)
 
-    def quality(self, device: torch.device) -> dict[str, float]:
+    def validation_metrics(self, device: torch.device) -> dict[str, float]:
         """Mean IoU on unseen scenes."""
         masks = self.test.arrays["mask"][:256] > 127
         return {"iou": float(iou(masks, self.predict(256, device)).mean())}
 
-    def sheet(self, device: torch.device) -> Image.Image:
+    def sample_sheet(self, device: torch.device) -> Image.Image:
         """Unseen scenes, the true masks and the masks found."""
         images = np.asarray(self.test.arrays["image"][:_NUM_SHOWN])
         masks = self.test.arrays["mask"][:_NUM_SHOWN] > 127
         found = self.predict(_NUM_SHOWN, device)
-        return pictures.sheet([images, as_images(masks), as_images(found)])
+        return pictures.image_grid([images, mask_images(masks), mask_images(found)])
 
     @torch.no_grad()
     def predict(self, num_scenes: int, device: torch.device) -> NDArray[np.bool_]:
         """Masks, bool NHW, of the first unseen scenes by their first phrase."""
         texts = [entry["phrases"][0] for entry in self.test.texts[:num_scenes]]
         images = self.test.arrays["image"][:num_scenes]
-        return find_masks(self.clipseg, self.tokenizer, images, texts, device)
+        return predict_masks(self.clipseg, self.tokenizer, images, texts, device)
 
 
 @torch.no_grad()
-def find_masks(
+def predict_masks(
     clipseg: Any,
     tokenizer: CLIPTokenizer,
     images: NDArray[np.uint8],
@@ -165,7 +165,7 @@ def iou(expected: NDArray[np.bool_], found: NDArray[np.bool_]) -> NDArray[np.flo
     return np.where(either == 0, 1.0, both / np.maximum(either, 1))
 
 
-def phrase_table(cache: Cache, tokenizer: CLIPTokenizer, *, num_phrases: int = 8) -> Tensor:
+def phrase_tokens(cache: Cache, tokenizer: CLIPTokenizer, *, num_phrases: int = 8) -> Tensor:
     """Tokens of `num_phrases` phrases a mask, by mask and phrase; short lists are repeated."""
     phrases = [
         entry["phrases"][i % len(entry["phrases"])]
@@ -184,6 +184,6 @@ def _mask_loss(logits_nhw: Tensor, masks_nhw: Tensor) -> Tensor:
     return cross_entropy + 0.5 * dice.mean()
 
 
-def as_images(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def mask_images(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Masks, bool NHW, as black and white images, RGB uint8 NHWC."""
     return np.repeat(masks[..., None].astype(np.uint8) * 255, 3, axis=3)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from overpaint.jobs.papercut.dataset import ROWS_FILE, write_dataset
-from overpaint.jobs.training.instruction import Guidance
+from overpaint.jobs.training.instruction import EditSampling
 from overpaint.operators.edit import Edit
 from overpaint.operators.truth import Truth
 from overpaint.pipeline.columns import INPUT_MASK_URI
@@ -22,7 +22,7 @@ from overpaint.pipeline.images import decode
 _BATCH_SIZE = 16
 
 
-class Edited(NamedTuple):
+class MeasuredEdit(NamedTuple):
     """An edit that was measured; images are RGB uint8 HWC."""
 
     edit_type: str
@@ -33,7 +33,9 @@ class Edited(NamedTuple):
     is_oracle_success: bool
 
 
-def edit_unseen(editor: Path, num_edits: int, guidance: Guidance, *, seed: int = 0) -> list[Edited]:
+def edit_test_scenes(
+    editor: Path, num_edits: int, guidance: EditSampling, *, seed: int = 0
+) -> list[MeasuredEdit]:
     """Edits unseen scenes as they are told, the 12 types in turn, and compares with the truth.
 
     Args:
@@ -67,7 +69,9 @@ def _row(data: Path, line: Mapping[str, Any], index: int) -> dict[str, Any]:
     }
 
 
-def _measured(rows: Sequence[dict[str, Any]], editor: Path, guidance: Guidance) -> list[Edited]:
+def _measured(
+    rows: Sequence[dict[str, Any]], editor: Path, guidance: EditSampling
+) -> list[MeasuredEdit]:
     edit = Edit(
         method="instruct_pix2pix",
         checkpoint=str(editor),
@@ -87,9 +91,9 @@ def _after(operator: Any, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]
     return [{**row, **answer} for row, answer in zip(rows, answers, strict=True)]
 
 
-def _edited(row: Mapping[str, Any]) -> Edited:
+def _edited(row: Mapping[str, Any]) -> MeasuredEdit:
     target = (Path(row["base_uri"]) / row["target_uri"]).read_bytes()
-    return Edited(
+    return MeasuredEdit(
         edit_type=row["edit_type"],
         source=decode(row["source_image"]).rgb,
         edited=decode(row["edited_image"]).rgb,

@@ -17,12 +17,11 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import Stabl
 from overpaint.jobs.papercut.draw import draw
 from overpaint.jobs.papercut.words import captions
 from overpaint.jobs.training import pictures
-from overpaint.jobs.training.attributes import names_right, read_scene
 from overpaint.jobs.training.cache import Cache, Example, open_cache
-from overpaint.jobs.training.caption import attributes_of, write_captions
-from overpaint.jobs.training.clip import choices, rank1_among
-from overpaint.jobs.training.clipseg import as_images, find_masks, iou
-from overpaint.jobs.training.edit_success import edit_unseen
+from overpaint.jobs.training.caption import attributes_of, generate_captions
+from overpaint.jobs.training.clip import best_captions, rank1_accuracy
+from overpaint.jobs.training.clipseg import iou, mask_images, predict_masks
+from overpaint.jobs.training.edit_success import edit_test_scenes
 from overpaint.jobs.training.examples import (
     SINGLE_OBJECT,
     mask_example,
@@ -30,10 +29,11 @@ from overpaint.jobs.training.examples import (
     rgb,
     scene_example,
 )
-from overpaint.jobs.training.instruction import Guidance
-from overpaint.jobs.training.judge import auc, descriptions, judge_pairs, product
+from overpaint.jobs.training.instruction import EditSampling
+from overpaint.jobs.training.judge import auc, edit_score, generate_answers, parse_descriptions
 from overpaint.jobs.training.pairs import pair_example
-from overpaint.jobs.training.sam import boxes_of, centres_of, cut_out
+from overpaint.jobs.training.sam import box_prompts, point_prompts, segment
+from overpaint.jobs.training.scene_reader import correct_attributes, read_scene
 from overpaint.jobs.training.text_to_image import generate
 from overpaint.jobs.training.vae import reconstruct
 from overpaint.operators.models import sam as sam_operator
@@ -73,7 +73,7 @@ class Figure(NamedTuple):
     num_scenes: int
 
 
-class Measured(NamedTuple):
+class Measurement(NamedTuple):
     """What was measured: figures by name, and pictures of the first scenes."""
 
     figures: dict[str, float]
@@ -87,7 +87,7 @@ class Evaluation(NamedTuple):
     sheet: Image.Image
 
 
-class Place(NamedTuple):
+class EvalContext(NamedTuple):
     """Where a checkpoint is measured.
 
     Attributes:
@@ -112,12 +112,12 @@ class Place(NamedTuple):
         )
 
 
-def measure(name: str, place: Place) -> Evaluation:
+def measure(name: str, context: EvalContext) -> Evaluation:
     """The figures of a checkpoint.
 
     Args:
         name: One of `MEASURES`.
-        place: Where the checkpoint is and how many scenes to measure it on.
+        context: Where the checkpoint is and how many scenes to measure it on.
 
     Raises:
         ValueError: No checkpoint of that name is measured.
@@ -125,75 +125,75 @@ def measure(name: str, place: Place) -> Evaluation:
     if name not in MEASURES:
         raise ValueError(f"checkpoint is {name!r}; it must be one of {', '.join(MEASURES)}")
     with torch.no_grad():
-        found = MEASURES[name](place)
-    figures = [Figure(figure, value, place.num_scenes) for figure, value in found.figures.items()]
+        found = MEASURES[name](context)
+    figures = [Figure(figure, value, context.num_scenes) for figure, value in found.figures.items()]
     return Evaluation(figures, found.sheet)
 
 
-def _vae(place: Place) -> Measured:
-    vae = _loaded(AutoencoderKL.from_pretrained(place.checkpoints / "vae"), place)
-    images = np.asarray(place.drawn("scenes-all", scene_example).arrays["image"])
+def _vae(context: EvalContext) -> Measurement:
+    vae = _loaded(AutoencoderKL.from_pretrained(context.checkpoints / "vae"), context)
+    images = np.asarray(context.drawn("scenes-all", scene_example).arrays["image"])
     made = reconstruct(vae, images)
     psnr_db = pictures.psnr(images, made)
     figures = {
         "psnr_db_mean": float(psnr_db.mean()),
         "psnr_db_p5": float(np.percentile(psnr_db, 5)),
     }
-    return Measured(figures, pictures.sheet([images[:_NUM_SHOWN], made[:_NUM_SHOWN]]))
+    return Measurement(figures, pictures.image_grid([images[:_NUM_SHOWN], made[:_NUM_SHOWN]]))
 
 
-def _clip(place: Place) -> Measured:
-    folder = place.checkpoints / "clip"
-    clip = _loaded(CLIPModel.from_pretrained(folder), place)
-    test = place.drawn("scenes-all", scene_example)
+def _clip(context: EvalContext) -> Measurement:
+    folder = context.checkpoints / "clip"
+    clip = _loaded(CLIPModel.from_pretrained(folder), context)
+    test = context.drawn("scenes-all", scene_example)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     images = np.asarray(test.arrays["image"])
-    chosen = choices(clip, tokenizer, test, range(min(64, len(test))), place.device)
-    return Measured(
-        {"rank1_of_64": rank1_among(clip, tokenizer, test, place.device)},
-        pictures.sheet([images[:_NUM_SHOWN], images[chosen[:_NUM_SHOWN]]]),
+    chosen = best_captions(clip, tokenizer, test, range(min(64, len(test))), context.device)
+    return Measurement(
+        {"rank1_of_64": rank1_accuracy(clip, tokenizer, test, context.device)},
+        pictures.image_grid([images[:_NUM_SHOWN], images[chosen[:_NUM_SHOWN]]]),
     )
 
 
-def _clipseg(place: Place) -> Measured:
-    folder = place.checkpoints / "clipseg"
-    clipseg = _loaded(CLIPSegForImageSegmentation.from_pretrained(folder), place)
-    test = place.drawn("masks", mask_example)
+def _clipseg(context: EvalContext) -> Measurement:
+    folder = context.checkpoints / "clipseg"
+    clipseg = _loaded(CLIPSegForImageSegmentation.from_pretrained(folder), context)
+    test = context.drawn("masks", mask_example)
     phrases = [entry["phrases"][0] for entry in test.texts]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     images, masks = np.asarray(test.arrays["image"]), test.arrays["mask"] > 127
-    found = find_masks(clipseg, tokenizer, images, phrases, place.device)
+    found = predict_masks(clipseg, tokenizer, images, phrases, context.device)
     overlaps = iou(masks, found)
-    shown = [images[:_NUM_SHOWN], *(as_images(rows[:_NUM_SHOWN]) for rows in (masks, found))]
-    return Measured(
+    shown = [images[:_NUM_SHOWN], *(mask_images(rows[:_NUM_SHOWN]) for rows in (masks, found))]
+    return Measurement(
         {"iou_mean": float(overlaps.mean()), "iou_p5": float(np.percentile(overlaps, 5))},
-        pictures.sheet(shown),
+        pictures.image_grid(shown),
     )
 
 
-def _sam(place: Place) -> Measured:
+def _sam(context: EvalContext) -> Measurement:
     """IoU from the box around an object, and from its innermost point."""
-    sam = sam_operator.load(str(place.checkpoints / "sam"), None, "float32")
-    test = place.drawn("masks", mask_example)
+    sam = sam_operator.load(str(context.checkpoints / "sam"), None, "float32")
+    test = context.drawn("masks", mask_example)
     images, masks = np.asarray(test.arrays["image"]), test.arrays["mask"] > 127
     figures: dict[str, float] = {}
-    shown = [images[:_NUM_SHOWN], as_images(masks[:_NUM_SHOWN])]
-    for name, selections in (("box", boxes_of(masks)), ("point", centres_of(masks))):
-        found = cut_out(sam, images, selections)
+    shown = [images[:_NUM_SHOWN], mask_images(masks[:_NUM_SHOWN])]
+    for name, selections in (("box", box_prompts(masks)), ("point", point_prompts(masks))):
+        found = segment(sam, images, selections)
         overlaps = iou(masks, found)
         figures[f"iou_{name}_mean"] = float(overlaps.mean())
         figures[f"iou_{name}_p5"] = float(np.percentile(overlaps, 5))
-        shown.append(as_images(found[:_NUM_SHOWN]))
-    return Measured(figures, pictures.sheet(shown))
+        shown.append(mask_images(found[:_NUM_SHOWN]))
+    return Measurement(figures, pictures.image_grid(shown))
 
 
-def _caption(place: Place) -> Measured:
-    folder = place.checkpoints / "caption"
-    model = _loaded(BlipForConditionalGeneration.from_pretrained(folder), place)
-    test = place.drawn("scenes-all", scene_example)
+def _caption(context: EvalContext) -> Measurement:
+    folder = context.checkpoints / "caption"
+    model = _loaded(BlipForConditionalGeneration.from_pretrained(folder), context)
+    test = context.drawn("scenes-all", scene_example)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     images = np.asarray(test.arrays["image"])
-    made = write_captions(model, tokenizer, images, place.device)
+    made = generate_captions(model, tokenizer, images, context.device)
     true = [entry["ordered"] for entry in test.texts]
     right = [attributes_of(a) == attributes_of(b) for a, b in zip(made, true, strict=True)]
     word_for_word = [
@@ -205,36 +205,40 @@ def _caption(place: Place) -> Measured:
     }
     first = range(min(_NUM_SHOWN, len(images)))
     notes = [f"{'right' if right[i] else 'WRONG'}: {made[i]}" for i in first]
-    return Measured(figures, pictures.captioned(images[:_NUM_SHOWN], notes))
+    return Measurement(figures, pictures.captioned_images(images[:_NUM_SHOWN], notes))
 
 
-def _text_to_image(place: Place) -> Measured:
+def _text_to_image(context: EvalContext) -> Measurement:
     """Attributes of generated single-object images, and what the check reads in true drawings."""
-    folder = place.checkpoints / "text_to_image"
-    pipeline = StableDiffusionPipeline.from_pretrained(folder).to(place.device)
+    folder = context.checkpoints / "text_to_image"
+    pipeline = StableDiffusionPipeline.from_pretrained(folder).to(context.device)
     pipeline.set_progress_bar_config(disable=True)
     scenes = [
         mixture_scene(index, split="test", mixture=SINGLE_OBJECT)
-        for index in range(place.num_scenes)
+        for index in range(context.num_scenes)
     ]
     images = generate(pipeline, [captions(scene)[0] for scene in scenes])
     drawn = np.stack([rgb(draw(scene)) for scene in scenes])
     made = [
-        names_right(scene, read_scene(image)) for scene, image in zip(scenes, images, strict=True)
+        correct_attributes(scene, read_scene(image))
+        for scene, image in zip(scenes, images, strict=True)
     ]
     true = [
-        names_right(scene, read_scene(image)) for scene, image in zip(scenes, drawn, strict=True)
+        correct_attributes(scene, read_scene(image))
+        for scene, image in zip(scenes, drawn, strict=True)
     ]
     figures = {"attributes_right": float(np.mean([all(right.values()) for right in made]))}
     counts = Counter(name for right in made for name, is_right in right.items() if is_right)
     figures |= {f"{name}_right": counts[name] / len(made) for name in made[0]}
     figures["check_accuracy"] = float(np.mean([all(right.values()) for right in true]))
-    return Measured(figures, pictures.sheet([images[:_NUM_SHOWN], drawn[:_NUM_SHOWN]]))
+    return Measurement(figures, pictures.image_grid([images[:_NUM_SHOWN], drawn[:_NUM_SHOWN]]))
 
 
-def _instruction(place: Place) -> Measured:
+def _instruction(context: EvalContext) -> Measurement:
     """Success over the 12 types and of each, with the oracle's beside it."""
-    edits = edit_unseen(place.checkpoints / "instruction", place.num_scenes, Guidance())
+    edits = edit_test_scenes(
+        context.checkpoints / "instruction", context.num_scenes, EditSampling()
+    )
     figures = {
         "success": float(np.mean([edit.is_success for edit in edits])),
         "oracle_success": float(np.mean([edit.is_oracle_success for edit in edits])),
@@ -249,17 +253,17 @@ def _instruction(place: Place) -> Measured:
         for start in range(0, len(shown), _NUM_SHOWN)
         for name in ("source", "edited", "target")
     ]
-    return Measured(figures, pictures.sheet(rows))
+    return Measurement(figures, pictures.image_grid(rows))
 
 
-def _judge(place: Place) -> Measured:
-    folder = place.checkpoints / "judge"
-    judge = _loaded(AutoModelForImageTextToText.from_pretrained(folder), place)
-    test = place.drawn("asked-pairs", pair_example)
-    answers = judge_pairs(
-        judge, AutoProcessor.from_pretrained(folder), test, range(len(test)), place.device
+def _judge(context: EvalContext) -> Measurement:
+    folder = context.checkpoints / "judge"
+    judge = _loaded(AutoModelForImageTextToText.from_pretrained(folder), context)
+    test = context.drawn("asked-pairs", pair_example)
+    answers = generate_answers(
+        judge, AutoProcessor.from_pretrained(folder), test, range(len(test)), context.device
     )
-    values = [product(answer) for answer in answers]
+    values = [edit_score(answer) for answer in answers]
     outcomes = [entry["outcome"] for entry in test.texts]
     figures = {"auc": auc(values, [outcome == "true" for outcome in outcomes])}
     for other in ("failed", "no-op", "over-edited", "other"):
@@ -279,20 +283,20 @@ def _judge(place: Place) -> Measured:
         np.concatenate([test.arrays[name][i] for name in ("source", "edited")], 1) for i in first
     ]
     notes = [f"{outcomes[i]}. {test.texts[i]['instruction']}: {answers[i]}" for i in first]
-    return Measured(figures, pictures.captioned(np.stack(pairs), notes))
+    return Measurement(figures, pictures.captioned_images(np.stack(pairs), notes))
 
 
 def _same_attributes(answer: str, true: str) -> list[bool]:
     """For each description in a judge's answer, whether the true answer's names the same."""
-    both = zip(descriptions(answer), descriptions(true), strict=True)
+    both = zip(parse_descriptions(answer), parse_descriptions(true), strict=True)
     return [attributes_of(one) == attributes_of(other) for one, other in both]
 
 
-def _loaded(model: Any, place: Place) -> Any:
-    return model.to(place.device).eval()
+def _loaded(model: Any, context: EvalContext) -> Any:
+    return model.to(context.device).eval()
 
 
-MEASURES: dict[str, Callable[[Place], Measured]] = {
+MEASURES: dict[str, Callable[[EvalContext], Measurement]] = {
     "vae": _vae,
     "text_to_image": _text_to_image,
     "instruction": _instruction,

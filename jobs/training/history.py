@@ -12,7 +12,7 @@ _FILE = "training.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Training:
+class TrainingRecord:
     """One training of a checkpoint, on top of those before.
 
     Attributes:
@@ -42,22 +42,22 @@ class Training:
         )
 
 
-def read_history(folder: Path) -> list[Training]:
+def read_history(folder: Path) -> list[TrainingRecord]:
     """The trainings of the checkpoint in a folder, the first one first; none where none is told."""
     path = folder / _FILE
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").splitlines()
-    return [Training(**json.loads(line)) for line in lines]
+    return [TrainingRecord(**json.loads(line)) for line in lines]
 
 
-def write_history(folder: Path, trainings: Sequence[Training]) -> None:
+def write_history(folder: Path, trainings: Sequence[TrainingRecord]) -> None:
     """Writes what `read_history` reads."""
     lines = [json.dumps(asdict(training)) + "\n" for training in trainings]
     (folder / _FILE).write_text("".join(lines), encoding="utf-8")
 
 
-def name_of(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
     """A device in words."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

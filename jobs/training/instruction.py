@@ -29,7 +29,7 @@ from overpaint.jobs.papercut.edits import EditType
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.cache import Cache, Example
 from overpaint.jobs.training.latent_pipelines import build_pipeline, save_pipeline
-from overpaint.jobs.training.loop import Moment, Schedule
+from overpaint.jobs.training.loop import StepContext, TrainingConfig
 from overpaint.jobs.training.text_to_image import add_noise, build_scheduler
 from overpaint.jobs.training.vae import encode
 from overpaint.jobs.training.vocabulary import token_table
@@ -40,12 +40,12 @@ from transformers import CLIPTextModel, CLIPTokenizer
 GUIDANCE_SCALE = 2.0
 IMAGE_GUIDANCE_SCALE = 1.5
 NUM_INFERENCE_STEPS = 20
-_LEFT_OUT_SHARE = 0.05
+_CONDITIONING_DROPOUT = 0.05
 # Latents have a deviation of about 1; what an edit changes leaks by less than this to its sides.
 _LEAST_CHANGE = 0.5
 _LEAST_SHARE = 0.05
 # How much more often than the others the types are picked that are learned slowly.
-_EFFORT: dict[EditType, float] = {
+_TYPE_WEIGHTS: dict[EditType, float] = {
     "move": 4.0,
     "texture": 4.0,
     "add": 2.0,
@@ -58,7 +58,7 @@ _NUM_MEASURED = 36
 _NUM_MEASURED_STEPS = 10
 
 
-class Guidance(NamedTuple):
+class EditSampling(NamedTuple):
     """How an edit is sampled."""
 
     text: float = GUIDANCE_SCALE
@@ -66,7 +66,7 @@ class Guidance(NamedTuple):
     num_steps: int = NUM_INFERENCE_STEPS
 
 
-def widened(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+def widen_unet(unet: UNet2DConditionModel) -> UNet2DConditionModel:
     """The UNet with twice as many input channels; those added change nothing yet."""
     settings: Any = dict(unet.config)
     wide: Any = UNet2DConditionModel.from_config(settings | {"in_channels": 8})
@@ -90,12 +90,12 @@ def build_edit_scheduler() -> DDIMScheduler:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class InstructionTrainee:
+class InstructionTrainingTask:
     """The instruction editor in training: UNet and text encoder together, the vae at rest.
 
     `train` holds the latents of `source` and `target` (float16, scaled), `test` the images of both;
-    `tokens_npt` has the tokens of some phrasings of each instruction, `odds_n` the chance of each
-    edit to be picked.
+    `tokens_npt` has the tokens of some phrasings of each instruction, `sampling_weights_n` the
+    chance of each edit to be picked.
     """
 
     unet: UNet2DConditionModel
@@ -106,8 +106,8 @@ class InstructionTrainee:
     train: Cache
     test: Cache
     tokens_npt: Tensor
-    odds_n: NDArray[np.float64]
-    schedule: Schedule
+    sampling_weights_n: NDArray[np.float64]
+    config: TrainingConfig
     name: str = "instruction"
 
     @property
@@ -115,33 +115,33 @@ class InstructionTrainee:
         """UNet and text encoder."""
         return {"unet": self.unet, "text_encoder": self.text_encoder}
 
-    def loss(self, moment: Moment) -> Tensor:
+    def loss(self, context: StepContext) -> Tensor:
         """Error of the predicted velocity, half of it where the edits change something."""
-        size = self.schedule.batch_size
-        picks = np.sort(moment.rng.choice(len(self.train), size=size, p=self.odds_n))
-        target, source = (self._latents(name, picks, moment) for name in ("target", "source"))
-        tokens, shown = self._left_out(self._tokens(picks, moment), source, moment)
-        text_ntd = self.text_encoder(tokens.to(moment.device))[0]
-        noise, times, noisy = add_noise(target, self.scheduler, moment.generator)
+        size = self.config.batch_size
+        picks = np.sort(context.rng.choice(len(self.train), size=size, p=self.sampling_weights_n))
+        target, source = (self._latents(name, picks, context) for name in ("target", "source"))
+        tokens, shown = self._drop_conditioning(self._tokens(picks, context), source, context)
+        text_ntd = self.text_encoder(tokens.to(context.device))[0]
+        noise, times, noisy = add_noise(target, self.scheduler, context.generator)
         seen = torch.cat([noisy, shown / self.vae.config.scaling_factor], dim=1)
         made = self.unet(seen, times, encoder_hidden_states=text_ntd).sample.float()
         velocity = self.scheduler.get_velocity(target, noise, times)
         return (change_weights(source, target) * (made - velocity) ** 2).mean()
 
-    def _latents(self, name: str, picks: NDArray[np.int64], moment: Moment) -> Tensor:
-        return torch.from_numpy(self.train.arrays[name][picks]).to(moment.device).float()
+    def _latents(self, name: str, picks: NDArray[np.int64], context: StepContext) -> Tensor:
+        return torch.from_numpy(self.train.arrays[name][picks]).to(context.device).float()
 
-    def _tokens(self, picks: NDArray[np.int64], moment: Moment) -> Tensor:
-        phrasings = moment.rng.integers(self.tokens_npt.shape[1], size=len(picks))
+    def _tokens(self, picks: NDArray[np.int64], context: StepContext) -> Tensor:
+        phrasings = context.rng.integers(self.tokens_npt.shape[1], size=len(picks))
         return self.tokens_npt[picks, phrasings]
 
-    def _left_out(
-        self, tokens_nt: Tensor, source_n4yx: Tensor, moment: Moment
+    def _drop_conditioning(
+        self, tokens_nt: Tensor, source_n4yx: Tensor, context: StepContext
     ) -> tuple[Tensor, Tensor]:
         """Instructions and sources, 5 % without instruction, 5 % without source, 5 % neither."""
-        dice = torch.from_numpy(moment.rng.random(len(tokens_nt)))
-        no_text = dice < 2 * _LEFT_OUT_SHARE
-        no_image = (dice >= _LEFT_OUT_SHARE) & (dice < 3 * _LEFT_OUT_SHARE)
+        dice = torch.from_numpy(context.rng.random(len(tokens_nt)))
+        no_text = dice < 2 * _CONDITIONING_DROPOUT
+        no_image = (dice >= _CONDITIONING_DROPOUT) & (dice < 3 * _CONDITIONING_DROPOUT)
         empty = token_table(self.tokenizer, [""])
         shown = source_n4yx * (~no_image).to(source_n4yx)[:, None, None, None]
         return torch.where(no_text[:, None], empty, tokens_nt), shown
@@ -150,13 +150,13 @@ class InstructionTrainee:
         """Write the whole pipeline, the vae included."""
         save_pipeline(self.pipeline(), folder)
 
-    def quality(self, device: torch.device) -> dict[str, float]:
+    def validation_metrics(self, device: torch.device) -> dict[str, float]:
         """Median gain, and share of gains of 0.5 or more, of a few unseen edits, few steps each."""
         made = self._edit(range(min(_NUM_MEASURED, len(self.test))), _NUM_MEASURED_STEPS)
         gains = gain(made, self.test.arrays["source"], self.test.arrays["target"])
         return {"gain": float(np.median(gains)), "success": float((gains >= 0.5).mean())}
 
-    def sheet(self, device: torch.device) -> Image.Image:
+    def sample_sheet(self, device: torch.device) -> Image.Image:
         """Unseen sources, below each the edit, and below that the true target."""
         rows: list[NDArray[np.uint8]] = []
         for start in (0, _NUM_SHOWN // 2):
@@ -165,12 +165,12 @@ class InstructionTrainee:
             sources, targets = (self.test.arrays[name][part] for name in ("source", "target"))
             if which:
                 rows += [sources, self._edit(which, _NUM_MEASURED_STEPS), targets]
-        return pictures.sheet(rows)
+        return pictures.image_grid(rows)
 
     def _edit(self, which: range, num_steps: int) -> NDArray[np.uint8]:
         instructions = [self.test.texts[i]["phrasings"][0] for i in which]
         sources = self.test.arrays["source"][which.start : which.stop]
-        guidance = Guidance(num_steps=num_steps)
+        guidance = EditSampling(num_steps=num_steps)
         return edit_images(self.pipeline(), sources, instructions, guidance)
 
     def pipeline(self) -> StableDiffusionInstructPix2PixPipeline:
@@ -204,7 +204,7 @@ def edit_images(
     pipeline: StableDiffusionInstructPix2PixPipeline,
     sources: NDArray[np.uint8],
     instructions: Sequence[str],
-    guidance: Guidance,
+    guidance: EditSampling,
     *,
     batch_size: int = 12,
 ) -> NDArray[np.uint8]:
@@ -237,13 +237,13 @@ def gain(
     return 1.0 - mse(edited) / mse(sources)
 
 
-def odds(cache: Cache) -> NDArray[np.float64]:
+def sampling_weights(cache: Cache) -> NDArray[np.float64]:
     """Chance of each edit to be picked: the types that are learned slowly more often."""
-    efforts = np.array([_EFFORT.get(entry["edit_type"], 1.0) for entry in cache.texts])
+    efforts = np.array([_TYPE_WEIGHTS.get(entry["edit_type"], 1.0) for entry in cache.texts])
     return efforts / efforts.sum()
 
 
-def phrasing_table(cache: Cache, tokenizer: CLIPTokenizer, *, num_phrasings: int = 6) -> Tensor:
+def phrasing_tokens(cache: Cache, tokenizer: CLIPTokenizer, *, num_phrasings: int = 6) -> Tensor:
     """Tokens of `num_phrasings` phrasings an edit, by edit and phrasing; few are repeated."""
     texts = [
         entry["phrasings"][i % len(entry["phrasings"])]
@@ -253,7 +253,7 @@ def phrasing_table(cache: Cache, tokenizer: CLIPTokenizer, *, num_phrasings: int
     return token_table(tokenizer, texts).reshape(len(cache), num_phrasings, -1)
 
 
-def edit_latent_drawer(edits: Cache, vae: Any, device: torch.device) -> Callable[[int], Example]:
+def edit_latent_examples(edits: Cache, vae: Any, device: torch.device) -> Callable[[int], Example]:
     """From an edit's index to the latents (float16) of source and target, and its texts."""
 
     @lru_cache(maxsize=1)

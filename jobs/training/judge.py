@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.clip import clip_image_processor
-from overpaint.jobs.training.loop import Moment, Schedule
+from overpaint.jobs.training.loop import StepContext, TrainingConfig
 from overpaint.jobs.training.pairs import PAIRS_AN_EDIT
-from overpaint.jobs.training.weights import save_half
+from overpaint.jobs.training.saving import save_fp16
 from PIL import Image
 from torch import Tensor, nn
 from transformers import (
@@ -45,7 +45,7 @@ MAX_TOKENS = 320
 MAX_ANSWER_TOKENS = 120
 _PATCH_PX = 8
 _NUM_IMAGE_TOKENS = 64
-_MISHEARD_SHARE = 0.02
+_WORD_CORRUPTION_SHARE = 0.02
 # Spread so widely, right and wrong scores differ by a tenth of a nat: words would drown them.
 _SCORE_WEIGHT = 10.0
 # Wide enough that the average of a 0 and a 10 has its peak between them.
@@ -131,7 +131,7 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JudgeTrainee:
+class JudgeTrainingTask:
     """The judge in training: next-word loss on the words and the scores of the answer.
 
     A score's neighbours count as partly right, so widely that a judge which can't tell a good edit
@@ -151,8 +151,8 @@ class JudgeTrainee:
     test: Cache
     texts_nt: Tensor
     is_answer_nt: Tensor
-    rightness_vv: Tensor
-    schedule: Schedule
+    soft_labels_vv: Tensor
+    config: TrainingConfig
     name: str = "judge"
 
     @property
@@ -160,61 +160,61 @@ class JudgeTrainee:
         """The whole model."""
         return {"judge": self.judge}
 
-    def loss(self, moment: Moment) -> Tensor:
+    def loss(self, context: StepContext) -> Tensor:
         """Cross-entropy of an answer's words, and of its scores, on a batch of pairs."""
-        num_edits = max(1, self.schedule.batch_size // PAIRS_AN_EDIT)
-        edits = np.sort(moment.rng.integers(len(self.train) // PAIRS_AN_EDIT, size=num_edits))
+        num_edits = max(1, self.config.batch_size // PAIRS_AN_EDIT)
+        edits = np.sort(context.rng.integers(len(self.train) // PAIRS_AN_EDIT, size=num_edits))
         picks = (edits[:, None] * PAIRS_AN_EDIT + np.arange(PAIRS_AN_EDIT)).ravel()
         padding = int(self.processor.tokenizer.pad_token_id)
         longest = int((self.texts_nt[picks] != padding).any(dim=0).sum())
-        tokens_nt = self.texts_nt[picks, :longest].to(moment.device)
-        is_answer_nt = self.is_answer_nt[picks, :longest].to(moment.device)
+        tokens_nt = self.texts_nt[picks, :longest].to(context.device)
+        is_answer_nt = self.is_answer_nt[picks, :longest].to(context.device)
         logits = self.judge(
-            input_ids=self._misheard(tokens_nt, is_answer_nt, moment),
+            input_ids=self._corrupted(tokens_nt, is_answer_nt, context),
             attention_mask=(tokens_nt != padding).long(),
-            pixel_values=_pixels(self.train, picks, moment.device),
+            pixel_values=_pixels(self.train, picks, context.device),
         ).logits
         expected = tokens_nt[:, 1:][is_answer_nt[:, 1:]]
         guesses = logits[:, :-1][is_answer_nt[:, 1:]].float().log_softmax(-1)
-        wrongness = -(self.rightness_vv[expected] * guesses).sum(-1)
-        is_score = torch.isin(expected, self._scores(moment.device))
+        wrongness = -(self.soft_labels_vv[expected] * guesses).sum(-1)
+        is_score = torch.isin(expected, self._score_ids(context.device))
         return wrongness[~is_score].mean() + _SCORE_WEIGHT * wrongness[is_score].mean()
 
-    def _misheard(self, tokens_nt: Tensor, is_answer_nt: Tensor, moment: Moment) -> Tensor:
+    def _corrupted(self, tokens_nt: Tensor, is_answer_nt: Tensor, context: StepContext) -> Tensor:
         """The tokens, with chance scores and some chance words in half of the answers."""
-        scores = self._scores(tokens_nt.device)
-        is_score_nt = torch.isin(tokens_nt, scores) & is_answer_nt
+        parse_scores = self._score_ids(tokens_nt.device)
+        is_score_nt = torch.isin(tokens_nt, parse_scores) & is_answer_nt
         words = tokens_nt[is_answer_nt & ~is_score_nt]
-        dice = torch.from_numpy(moment.rng.random((3, *tokens_nt.shape))).to(tokens_nt.device)
+        dice = torch.from_numpy(context.rng.random((3, *tokens_nt.shape))).to(tokens_nt.device)
         is_other_nt = is_answer_nt & (dice[0, :, :1] < 0.5)
-        chance_scores = scores[(dice[1] * len(scores)).long()]
+        chance_scores = parse_scores[(dice[1] * len(parse_scores)).long()]
         chance_words = words[(dice[1] * len(words)).long()]
-        is_word_nt = is_other_nt & ~is_score_nt & (dice[2] < _MISHEARD_SHARE)
+        is_word_nt = is_other_nt & ~is_score_nt & (dice[2] < _WORD_CORRUPTION_SHARE)
         heard_nt = torch.where(is_other_nt & is_score_nt, chance_scores, tokens_nt)
         return torch.where(is_word_nt, chance_words, heard_nt)
 
-    def _scores(self, device: torch.device) -> Tensor:
-        return torch.tensor(score_tokens(self.processor.tokenizer), device=device)
+    def _score_ids(self, device: torch.device) -> Tensor:
+        return torch.tensor(score_token_ids(self.processor.tokenizer), device=device)
 
     def export(self, folder: Path) -> None:
         """Write the model and its processor with the chat template."""
-        save_half(self.judge, folder)
+        save_fp16(self.judge, folder)
         self.processor.save_pretrained(folder)
 
-    def quality(self, device: torch.device) -> dict[str, float]:
+    def validation_metrics(self, device: torch.device) -> dict[str, float]:
         """AUC of accuracy times preservation, true edits against all that are not."""
         which = range(min(256, len(self.test)))
-        answers = judge_pairs(self.judge, self.processor, self.test, which, device)
+        answers = generate_answers(self.judge, self.processor, self.test, which, device)
         truths = [self.test.texts[i]["outcome"] == "true" for i in which]
-        return {"auc": auc([product(answer) for answer in answers], truths)}
+        return {"auc": auc([edit_score(answer) for answer in answers], truths)}
 
-    def sheet(self, device: torch.device) -> Image.Image:
+    def sample_sheet(self, device: torch.device) -> Image.Image:
         """Unseen pairs: sources above, edited images below."""
         rows = [np.asarray(self.test.arrays[name][:_NUM_SHOWN]) for name in ("source", "edited")]
-        return pictures.sheet(rows)
+        return pictures.image_grid(rows)
 
 
-def text_tables(cache: Cache, processor: Any) -> tuple[Tensor, Tensor]:
+def tokenize_answers(cache: Cache, processor: Any) -> tuple[Tensor, Tensor]:
     """Tokens NT of prompts with their answers, padded on the right; which are an answer's."""
     tokenizer = processor.tokenizer
     prompts = [user_turn(processor, entry["instruction"]) for entry in cache.texts]
@@ -232,7 +232,7 @@ def text_tables(cache: Cache, processor: Any) -> tuple[Tensor, Tensor]:
     return texts_nt, is_answer_nt
 
 
-def rightness(tokenizer: Any) -> Tensor:
+def label_smoothing(tokenizer: Any) -> Tensor:
     """Rows that sum to 1: how right each token is where another one, the row's, is expected.
 
     A score is right to a degree that falls with the distance, other tokens are right or wrong.
@@ -240,12 +240,12 @@ def rightness(tokenizer: Any) -> Tensor:
     table_vv = torch.eye(len(tokenizer))
     values = torch.arange(11.0)
     falling = torch.exp(-0.5 * ((values[:, None] - values[None]) / _SPREAD) ** 2)
-    tokens = torch.tensor(score_tokens(tokenizer))
+    tokens = torch.tensor(score_token_ids(tokenizer))
     table_vv[tokens[:, None], tokens[None]] = falling / falling.sum(-1, keepdim=True)
     return table_vv
 
 
-def score_tokens(tokenizer: Any) -> list[int]:
+def score_token_ids(tokenizer: Any) -> list[int]:
     """The tokens of the scores 0 to 10."""
     return [tokenizer.encode(str(value), add_special_tokens=False)[0] for value in range(11)]
 
@@ -257,7 +257,7 @@ def user_turn(processor: Any, instruction: str) -> str:
 
 
 @torch.no_grad()
-def judge_pairs(
+def generate_answers(
     judge: Any,
     processor: Any,
     pairs: Cache,
@@ -287,21 +287,21 @@ def judge_pairs(
     return answers
 
 
-def scores(answer: str) -> dict[str, int]:
+def parse_scores(answer: str) -> dict[str, int]:
     """The factors that an answer names, with their scores."""
     found = re.findall(r"(\w+): *(\d+)", answer)
     return {factor: int(score) for factor, score in found if factor in FACTORS}
 
 
-def descriptions(answer: str) -> tuple[str, str, str]:
+def parse_descriptions(answer: str) -> tuple[str, str, str]:
     """What an answer says of source, edited and wanted image; empty where it says nothing."""
     found = re.match(r"before: (.*?) after: (.*?) wanted: (.*?) accuracy:", answer)
     return (found[1], found[2], found[3]) if found else ("", "", "")
 
 
-def product(answer: str) -> float:
+def edit_score(answer: str) -> float:
     """Accuracy times preservation of an answer; 0 where it names neither."""
-    named = scores(answer)
+    named = parse_scores(answer)
     return float(named.get("accuracy", 0) * named.get("preservation", 0))
 
 

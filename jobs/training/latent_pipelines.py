@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from overpaint.jobs.training.weights import half_copy, tidy_configs
+from overpaint.jobs.training.saving import clean_configs, fp16_copy
 
 P = TypeVar("P", bound=DiffusionPipeline)
 
@@ -32,10 +32,10 @@ def save_pipeline(pipeline: Any, folder: Path) -> None:
     """Write a pipeline of `build_pipeline`, its weights as fp16 safetensors."""
     build_pipeline(
         type(pipeline),
-        vae=half_copy(pipeline.vae),
-        text_encoder=half_copy(pipeline.text_encoder),
+        vae=fp16_copy(pipeline.vae),
+        text_encoder=fp16_copy(pipeline.text_encoder),
         tokenizer=pipeline.tokenizer,
-        unet=half_copy(pipeline.unet),
+        unet=fp16_copy(pipeline.unet),
         scheduler=pipeline.scheduler,
     ).save_pretrained(folder)
-    tidy_configs(folder)
+    clean_configs(folder)

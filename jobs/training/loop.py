@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from overpaint.jobs.training.history import Training, name_of, write_history
+from overpaint.jobs.training.history import TrainingRecord, device_name, write_history
 from PIL import Image
 from torch import Tensor, nn
 
@@ -37,7 +37,7 @@ _LOG_EVERY = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Schedule:
+class TrainingConfig:
     """How a checkpoint is trained, apart from its loss.
 
     Attributes:
@@ -87,7 +87,7 @@ class Budget:
         return max(by_step, by_time)
 
 
-class Moment(NamedTuple):
+class StepContext(NamedTuple):
     """Where in a run a step stands, and its randomness."""
 
     step: int
@@ -97,7 +97,7 @@ class Moment(NamedTuple):
     device: torch.device
 
 
-class Trainee(Protocol):
+class TrainingTask(Protocol):
     """A checkpoint in training: its modules, its loss, and how it is saved and judged."""
 
     @property
@@ -106,7 +106,7 @@ class Trainee(Protocol):
         ...
 
     @property
-    def schedule(self) -> Schedule:
+    def config(self) -> TrainingConfig:
         """How it is trained."""
         ...
 
@@ -115,24 +115,24 @@ class Trainee(Protocol):
         """Modules whose parameters are trained, by a name that the state keeps."""
         ...
 
-    def loss(self, moment: Moment) -> Tensor:
-        """Loss of one batch, drawn with the moment's generators."""
+    def loss(self, context: StepContext) -> Tensor:
+        """Loss of one batch, drawn with the context's generators."""
         ...
 
     def export(self, folder: Path) -> None:
         """Write the checkpoint in its standard folder layout, fp16 safetensors."""
         ...
 
-    def quality(self, device: torch.device) -> dict[str, float]:
+    def validation_metrics(self, device: torch.device) -> dict[str, float]:
         """Cheap figures on a few unseen scenes, for the log."""
         ...
 
-    def sheet(self, device: torch.device) -> Image.Image:
+    def sample_sheet(self, device: torch.device) -> Image.Image:
         """Picture that shows what the checkpoint does now."""
         ...
 
 
-class Outcome(NamedTuple):
+class TrainingResult(NamedTuple):
     """What a run came to."""
 
     steps: int
@@ -155,107 +155,107 @@ def resolve_device(device: str) -> torch.device:
 
 
 def run_training(
-    trainee: Trainee,
+    task: TrainingTask,
     *,
     out: Path,
     state: Path,
     budget: Budget,
     device: torch.device,
     seed: int,
-    earlier: Sequence[Training] = (),
+    previous: Sequence[TrainingRecord] = (),
     num_examples: int = 0,
-) -> Outcome:
+) -> TrainingResult:
     """Train until the budget is used, then export the averaged weights to `out`.
 
     Args:
-        trainee: What is trained.
+        task: what is trained.
         out: Folder of this checkpoint; replaced as a whole at each export.
         state: Folder of the run's state; a state found there is continued.
         budget: Steps or minutes in all, earlier parts of the run included.
         device: Where the modules are trained.
         seed: With the step, decides what a step draws.
-        earlier: The trainings that the first weights come from.
+        previous: the trainings that the first weights come from.
         num_examples: Drawn examples that steps pick from.
     """
-    run = _Run.start(trainee, state, device)
-    run.earlier, run.num_examples = earlier, num_examples
+    run = _Run.start(task, state, device)
+    run.previous, run.num_examples = previous, num_examples
     try:
         loss = _take_steps(run, budget, out, seed)
     except KeyboardInterrupt:
         run.save_state()
         raise
     run.save(out)
-    return Outcome(run.step, run.seconds, loss)
+    return TrainingResult(run.step, run.seconds, loss)
 
 
 def _take_steps(run: "_Run", budget: Budget, out: Path, seed: int) -> float:
     began = saved = time.monotonic()
     offset_s, loss = run.seconds, math.nan
     while (progress := budget.progress(run.step, run.seconds)) < 1.0:
-        loss = run.take_step(_moment(run.step, progress, seed, run.device))
+        loss = run.take_step(_step_context(run.step, progress, seed, run.device))
         run.seconds = offset_s + time.monotonic() - began
         if run.step % _LOG_EVERY == 0:
             run.record(loss=run.mean_loss, learning_rate=run.learning_rate)
-        if time.monotonic() - saved > run.trainee.schedule.save_every_s:
+        if time.monotonic() - saved > run.task.config.save_every_s:
             run.save(out)
             saved = time.monotonic()
     return loss
 
 
-def _moment(step: int, progress: float, seed: int, device: torch.device) -> Moment:
+def _step_context(step: int, progress: float, seed: int, device: torch.device) -> StepContext:
     rng = np.random.default_rng([seed, step])
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
-    return Moment(step, progress, rng, generator, device)
+    return StepContext(step, progress, rng, generator, device)
 
 
 class _Run:
     """A run under way: the optimizer, the averaged weights, the step and the clock."""
 
-    def __init__(self, trainee: Trainee, folder: Path, device: torch.device) -> None:
-        self.trainee = trainee
+    def __init__(self, task: TrainingTask, folder: Path, device: torch.device) -> None:
+        self.task = task
         self.folder = folder
         self.device = device
         self.step = 0
         self.seconds = 0.0
-        self.earlier: Sequence[Training] = ()
+        self.previous: Sequence[TrainingRecord] = ()
         self.num_examples = 0
         self.mean_loss = math.nan
         self.learning_rate = 0.0
-        self.modules = nn.ModuleDict(dict(trainee.modules)).to(device).train()
+        self.modules = nn.ModuleDict(dict(task.modules)).to(device).train()
         self.modules.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.is_half = _has_fast_half(device)
         self.parameters = [p for p in self.modules.parameters() if p.requires_grad]
         self.averages = [p.detach().clone() for p in self.parameters]
         self.optimizer = torch.optim.AdamW(
             self.parameters,
-            lr=trainee.schedule.learning_rate,
+            lr=task.config.learning_rate,
             betas=(0.9, 0.99),
-            weight_decay=trainee.schedule.weight_decay,
+            weight_decay=task.config.weight_decay,
             fused=True,
         )
 
     @classmethod
-    def start(cls, trainee: Trainee, folder: Path, device: torch.device) -> "_Run":
-        run = cls(trainee, folder, device)
+    def start(cls, task: TrainingTask, folder: Path, device: torch.device) -> "_Run":
+        run = cls(task, folder, device)
         (folder / "sheets").mkdir(parents=True, exist_ok=True)
         if (folder / _STATE_FILE).is_file():
             run._load(torch.load(folder / _STATE_FILE, map_location=device, weights_only=True))
-            log.info("%s: goes on from step %d", trainee.name, run.step)
+            log.info("%s: goes on from step %d", task.name, run.step)
         return run
 
-    def take_step(self, moment: Moment) -> float:
-        schedule = self.trainee.schedule
-        self.learning_rate = _learning_rate(schedule, moment.step, moment.progress)
+    def take_step(self, context: StepContext) -> float:
+        config = self.task.config
+        self.learning_rate = _learning_rate(config, context.step, context.progress)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.is_half):
-            loss = self.trainee.loss(moment)
+            loss = self.task.loss(context)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.step += 1
-        self._average(min(schedule.ema_decay, (1 + self.step) / (10 + self.step)))
+        self._average(min(config.ema_decay, (1 + self.step) / (10 + self.step)))
         value = float(loss.detach())
         self.mean_loss = (
             value if math.isnan(self.mean_loss) else 0.98 * self.mean_loss + 0.02 * value
@@ -268,7 +268,7 @@ class _Run:
         }
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(line) + "\n")
-        log.info("%s %s", self.trainee.name, " ".join(f"{k}={v:g}" for k, v in line.items()))
+        log.info("%s %s", self.task.name, " ".join(f"{k}={v:g}" for k, v in line.items()))
 
     def save_state(self) -> None:
         with replaced(self.folder / _STATE_FILE) as path:
@@ -281,10 +281,10 @@ class _Run:
             self.modules.eval()
             with replaced(out) as folder:
                 folder.mkdir()
-                self.trainee.export(folder)
-                write_history(folder, [*self.earlier, self._training()])
-            self.record(**self.trainee.quality(self.device))
-            sheet = self.trainee.sheet(self.device)
+                self.task.export(folder)
+                write_history(folder, [*self.previous, self._training()])
+            self.record(**self.task.validation_metrics(self.device))
+            sheet = self.task.sample_sheet(self.device)
             sheet.save(self.folder / "sheets" / f"{self.step:06d}.png")
         self.modules.train()
 
@@ -301,14 +301,14 @@ class _Run:
         finally:
             _copy(trained, self.parameters)
 
-    def _training(self) -> Training:
-        return Training(
+    def _training(self) -> TrainingRecord:
+        return TrainingRecord(
             steps=self.step,
             minutes=round(self.seconds / 60, 1),
-            batch_size=self.trainee.schedule.batch_size,
-            learning_rate=self.trainee.schedule.learning_rate,
+            batch_size=self.task.config.batch_size,
+            learning_rate=self.task.config.learning_rate,
             examples=self.num_examples,
-            device=name_of(self.device),
+            device=device_name(self.device),
         )
 
     def _state(self) -> dict[str, Any]:
@@ -333,11 +333,11 @@ def _has_fast_half(device: torch.device) -> bool:
     return device.type != "cpu" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
-def _learning_rate(schedule: Schedule, step: int, progress: float) -> float:
-    warmup = min(1.0, (step + 1) / schedule.warmup_steps)
+def _learning_rate(config: TrainingConfig, step: int, progress: float) -> float:
+    warmup = min(1.0, (step + 1) / config.warmup_steps)
     cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
-    decayed = schedule.final_rate + (1.0 - schedule.final_rate) * cosine
-    return schedule.learning_rate * warmup * decayed
+    decayed = config.final_rate + (1.0 - config.final_rate) * cosine
+    return config.learning_rate * warmup * decayed
 
 
 @torch.no_grad()

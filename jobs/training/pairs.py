@@ -141,19 +141,19 @@ def _carry_out(
         case "no-op":
             return edit.source, outcome
         case "failed":
-            missed = miss(edit, dice)
+            missed = wrong_edit(edit, dice)
             return (edit.source, "no-op") if missed is None else (missed, outcome)
         case "other":
-            changed = tamper(edit.source, edit, dice)
+            changed = perturb(edit.source, edit, dice)
             return (edit.source, "no-op") if changed is None else (changed, outcome)
         case "over-edited":
-            changed = tamper(edit.target, edit, dice)
+            changed = perturb(edit.target, edit, dice)
             return (edit.target, "true") if changed is None else (changed, outcome)
         case "unrelated":
             return sample_edit(index + 1_000_003, edit.edit_type, split).target, outcome
 
 
-def miss(edit: Edit, dice: np.random.Generator) -> Scene | None:
+def wrong_edit(edit: Edit, dice: np.random.Generator) -> Scene | None:
     """The edit carried out wrongly: another colour, kind, place, pose...; None if none is found.
 
     It is the target of another edit of the same type, so far as that changes the same item.
@@ -176,10 +176,10 @@ def miss(edit: Edit, dice: np.random.Generator) -> Scene | None:
         removed = target.things[kept]
         rest = tuple(thing for thing in source.things if thing != removed)
         return replace(source, things=rest)
-    return _miss_whole(edit, dice)
+    return _wrong_scene_edit(edit, dice)
 
 
-def _miss_whole(edit: Edit, dice: np.random.Generator) -> Scene | None:
+def _wrong_scene_edit(edit: Edit, dice: np.random.Generator) -> Scene | None:
     for _ in range(12):
         other = sample_edit(int(dice.integers(2**31)), edit.edit_type, "train").target
         if edit.edit_type == "background" and other.background not in (
@@ -199,7 +199,7 @@ def _miss_whole(edit: Edit, dice: np.random.Generator) -> Scene | None:
     return None
 
 
-def tamper(scene: Scene, edit: Edit, dice: np.random.Generator) -> Scene | None:
+def perturb(scene: Scene, edit: Edit, dice: np.random.Generator) -> Scene | None:
     """A scene with something changed that the edit is not about; None if there is nothing."""
     untouched = [
         index

@@ -33,7 +33,7 @@ def psnr(expected: NDArray[np.uint8], actual: NDArray[np.uint8]) -> NDArray[np.f
     return 10.0 * np.log10(255.0**2 / mse)
 
 
-def sheet(rows: Sequence[NDArray[np.uint8]], *, zoom: int = 3, gap_px: int = 4) -> Image.Image:
+def image_grid(rows: Sequence[NDArray[np.uint8]], *, zoom: int = 3, gap_px: int = 4) -> Image.Image:
     """Grid of images: each entry of `rows` is RGB uint8 NHWC and becomes one row."""
     num_columns = max(len(row) for row in rows)
     height, width = rows[0].shape[1:3]
@@ -48,7 +48,7 @@ def sheet(rows: Sequence[NDArray[np.uint8]], *, zoom: int = 3, gap_px: int = 4) 
     return grid
 
 
-def captioned(
+def captioned_images(
     images_nhw3: NDArray[np.uint8], texts: Sequence[str], *, zoom: int = 2, text_px: int = 720
 ) -> Image.Image:
     """Images below one another, RGB uint8 NHWC, each with a text on its right."""

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.cache import Cache
-from overpaint.jobs.training.clipseg import as_images, iou
-from overpaint.jobs.training.loop import Moment, Schedule
-from overpaint.jobs.training.weights import save_half
+from overpaint.jobs.training.clipseg import iou, mask_images
+from overpaint.jobs.training.loop import StepContext, TrainingConfig
+from overpaint.jobs.training.saving import save_fp16
 from overpaint.operators.framing import regions
 from overpaint.operators.models.sam import Point, Sam, Selection, select
 from PIL import Image
@@ -82,7 +82,7 @@ def build_sam_processor() -> SamProcessor:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SamTrainee:
+class SamTrainingTask:
     """The sam in training: each image is encoded once, its item selected by box, point and points.
 
     Encoding takes six times as long as finding a mask. Of the three proposals for a single point
@@ -94,8 +94,8 @@ class SamTrainee:
     sam: Any
     train: Cache
     test: Cache
-    usable: NDArray[np.int64]
-    schedule: Schedule
+    nonempty: NDArray[np.int64]
+    config: TrainingConfig
     name: str = "sam"
 
     @property
@@ -103,29 +103,29 @@ class SamTrainee:
         """The whole model."""
         return {"sam": self.sam}
 
-    def loss(self, moment: Moment) -> Tensor:
+    def loss(self, context: StepContext) -> Tensor:
         """Mask and quality loss on a batch of scenes, over the ways to select an item."""
-        picks = np.sort(moment.rng.choice(self.usable, size=self.schedule.batch_size))
-        images_n3hw = pictures.to_tensor(self.train.arrays["image"][picks], moment.device)
+        picks = np.sort(context.rng.choice(self.nonempty, size=self.config.batch_size))
+        images_n3hw = pictures.to_tensor(self.train.arrays["image"][picks], context.device)
         masks = self.train.arrays["mask"][picks] > 127
         seen = self.sam.vision_encoder(images_n3hw).last_hidden_state
         losses = [
-            share * self._wrongness(seen, masks, num_points, moment)
+            share * self._wrongness(seen, masks, num_points, context)
             for num_points, share in _WAYS.items()
         ]
         return torch.stack(losses).sum()
 
     def _wrongness(
-        self, seen: Tensor, masks: NDArray[np.bool_], num_points: int, moment: Moment
+        self, seen: Tensor, masks: NDArray[np.bool_], num_points: int, context: StepContext
     ) -> Tensor:
         """Loss of one way to select: that many points, or a box for 0."""
-        prompts = _points(masks, num_points, moment.rng) if num_points else _boxes(masks, moment)
+        prompts = _points(masks, num_points, context.rng) if num_points else _boxes(masks, context)
         found = self.sam(
             image_embeddings=seen,
             multimask_output=num_points == 1,
-            **{name: prompt.to(moment.device) for name, prompt in prompts.items()},
+            **{name: prompt.to(context.device) for name, prompt in prompts.items()},
         )
-        true_n1hw = torch.from_numpy(masks).to(moment.device).float()[:, None]
+        true_n1hw = torch.from_numpy(masks).to(context.device).float()[:, None]
         logits_nkhw = found.pred_masks[:, 0].float()
         wrong_nk = _mask_losses(logits_nkhw, true_n1hw)
         surest_nk = functional.mse_loss(
@@ -135,29 +135,29 @@ class SamTrainee:
 
     def export(self, folder: Path) -> None:
         """Write the model and its processor."""
-        save_half(self.sam, folder)
+        save_fp16(self.sam, folder)
         build_sam_processor().save_pretrained(folder)
 
-    def quality(self, device: torch.device) -> dict[str, float]:
+    def validation_metrics(self, device: torch.device) -> dict[str, float]:
         """Mean IoU of some unseen scenes, from a box and from a point."""
         masks = self.test.arrays["mask"][:128] > 127
         images = self.test.arrays["image"][:128]
         sam = Sam(build_sam_processor(), self.sam)
         return {
-            "iou_box": float(iou(masks, cut_out(sam, images, boxes_of(masks))).mean()),
-            "iou_point": float(iou(masks, cut_out(sam, images, centres_of(masks))).mean()),
+            "iou_box": float(iou(masks, segment(sam, images, box_prompts(masks))).mean()),
+            "iou_point": float(iou(masks, segment(sam, images, point_prompts(masks))).mean()),
         }
 
-    def sheet(self, device: torch.device) -> Image.Image:
+    def sample_sheet(self, device: torch.device) -> Image.Image:
         """Unseen scenes, the true masks, those from a box, and those from a point."""
         images = np.asarray(self.test.arrays["image"][:_NUM_SHOWN])
         masks = self.test.arrays["mask"][:_NUM_SHOWN] > 127
         sam = Sam(build_sam_processor(), self.sam)
-        found = [cut_out(sam, images, way(masks)) for way in (boxes_of, centres_of)]
-        return pictures.sheet([images, *(as_images(rows) for rows in (masks, *found))])
+        found = [segment(sam, images, way(masks)) for way in (box_prompts, point_prompts)]
+        return pictures.image_grid([images, *(mask_images(rows) for rows in (masks, *found))])
 
 
-def cut_out(sam: Sam, images: NDArray[np.uint8], selections: list[Selection]) -> NDArray[np.bool_]:
+def segment(sam: Sam, images: NDArray[np.uint8], selections: list[Selection]) -> NDArray[np.bool_]:
     """Masks, bool NHW, as the `mask` operator finds them; images are RGB uint8 NHWC."""
     found: list[regions.Region] = []
     for start in range(0, len(selections), 32):
@@ -167,17 +167,17 @@ def cut_out(sam: Sam, images: NDArray[np.uint8], selections: list[Selection]) ->
     return np.stack(found)
 
 
-def boxes_of(masks: NDArray[np.bool_]) -> list[Selection]:
+def box_prompts(masks: NDArray[np.bool_]) -> list[Selection]:
     """The box around each mask, bool NHW."""
     return [Selection(regions.box_of(mask)) for mask in masks]
 
 
-def centres_of(masks: NDArray[np.bool_]) -> list[Selection]:
+def point_prompts(masks: NDArray[np.bool_]) -> list[Selection]:
     """One point in each mask, bool NHW: the one farthest from its edge."""
     return [Selection(None, (_innermost(mask),)) for mask in masks]
 
 
-def usable_masks(cache: Cache) -> NDArray[np.int64]:
+def nonempty_masks(cache: Cache) -> NDArray[np.int64]:
     """Which masks of a cache are not empty."""
     return np.flatnonzero(cache.arrays["mask"].any(axis=(1, 2)))
 
@@ -188,11 +188,11 @@ def _innermost(mask: NDArray[np.bool_]) -> Point:
     return Point(float(x), float(y))
 
 
-def _boxes(masks: NDArray[np.bool_], moment: Moment) -> dict[str, Tensor]:
+def _boxes(masks: NDArray[np.bool_], context: StepContext) -> dict[str, Tensor]:
     """Boxes around masks, their sides shifted by up to 2 px."""
     boxes = np.array([regions.box_of(mask) for mask in masks], np.float64)
-    boxes += moment.rng.uniform(-_MOST_SHIFT_PX, _MOST_SHIFT_PX, boxes.shape) * (
-        moment.rng.random((len(boxes), 1)) < 0.5
+    boxes += context.rng.uniform(-_MOST_SHIFT_PX, _MOST_SHIFT_PX, boxes.shape) * (
+        context.rng.random((len(boxes), 1)) < 0.5
     )
     return {"input_boxes": torch.from_numpy(boxes.clip(0, _IMAGE_PX)).float()[:, None]}
 

@@ -22,9 +22,9 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from numpy.typing import NDArray
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.cache import Cache, Example
-from overpaint.jobs.training.clip import Captions
+from overpaint.jobs.training.clip import CaptionTokens
 from overpaint.jobs.training.latent_pipelines import build_pipeline, save_pipeline
-from overpaint.jobs.training.loop import Moment, Schedule
+from overpaint.jobs.training.loop import StepContext, TrainingConfig
 from overpaint.jobs.training.vae import encode
 from overpaint.jobs.training.vocabulary import token_table
 from PIL import Image
@@ -32,8 +32,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-EMPTY_SHARE = 0.1
-DETAILED_SHARE = 0.7
+PROMPT_DROPOUT = 0.1
+DETAILED_CAPTION_SHARE = 0.7
 _SHARP_PHASE = 0.85
 _SNR_CAP = 5.0
 _NUM_SHOWN = 24
@@ -91,7 +91,7 @@ def build_scheduler() -> DDIMScheduler:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TextToImageTrainee:
+class TextToImageTrainingTask:
     """The text-to-image pipeline in training: UNet and text encoder together, the vae at rest.
 
     `train` holds `latent` (float16, scaled) and captions, `test` holds captions and images.
@@ -104,8 +104,8 @@ class TextToImageTrainee:
     scheduler: Any
     train: Cache
     test: Cache
-    captions: Captions
-    schedule: Schedule
+    captions: CaptionTokens
+    config: TrainingConfig
     name: str = "text_to_image"
 
     @property
@@ -113,17 +113,17 @@ class TextToImageTrainee:
         """UNet and text encoder."""
         return {"unet": self.unet, "text_encoder": self.text_encoder}
 
-    def loss(self, moment: Moment) -> Tensor:
+    def loss(self, context: StepContext) -> Tensor:
         """Weighted error of the predicted noise on a batch of latents."""
-        picks = np.sort(moment.rng.integers(len(self.train), size=self.schedule.batch_size))
-        latents = torch.from_numpy(self.train.arrays["latent"][picks]).to(moment.device).float()
-        tokens = self.captions.pick(picks, moment.rng, detailed_share=DETAILED_SHARE)
-        empty = torch.from_numpy(moment.rng.random(len(picks)) < EMPTY_SHARE)
+        picks = np.sort(context.rng.integers(len(self.train), size=self.config.batch_size))
+        latents = torch.from_numpy(self.train.arrays["latent"][picks]).to(context.device).float()
+        tokens = self.captions.pick(picks, context.rng, detailed_share=DETAILED_CAPTION_SHARE)
+        empty = torch.from_numpy(context.rng.random(len(picks)) < PROMPT_DROPOUT)
         tokens = torch.where(empty[:, None], token_table(self.tokenizer, [""]), tokens)
-        text_ntd = self.text_encoder(tokens.to(moment.device))[0]
-        noise, times, noisy = add_noise(latents, self.scheduler, moment.generator)
+        text_ntd = self.text_encoder(tokens.to(context.device))[0]
+        noise, times, noisy = add_noise(latents, self.scheduler, context.generator)
         made = self.unet(noisy, times, encoder_hidden_states=text_ntd).sample.float()
-        weights = _noise_weights(self.scheduler, times, sharp=moment.progress >= _SHARP_PHASE)
+        weights = _noise_weights(self.scheduler, times, sharp=context.progress >= _SHARP_PHASE)
         error = functional.mse_loss(made, noise, reduction="none").mean(dim=(1, 2, 3))
         return (weights * error).mean()
 
@@ -131,17 +131,17 @@ class TextToImageTrainee:
         """Write the whole pipeline, the vae included."""
         save_pipeline(self.pipeline(), folder)
 
-    def quality(self, device: torch.device) -> dict[str, float]:
+    def validation_metrics(self, device: torch.device) -> dict[str, float]:
         """Nothing: `overpaint bench checkpoints` measures attributes, which takes minutes."""
         return {}
 
-    def sheet(self, device: torch.device) -> Image.Image:
+    def sample_sheet(self, device: torch.device) -> Image.Image:
         """Drawings of unseen captions at guidance 4, and below each the true scene."""
         entries = self.test.texts[:_NUM_SHOWN]
         made = generate(self.pipeline(), [entry["captions"][0] for entry in entries])
         true = np.asarray(self.test.arrays["image"][:_NUM_SHOWN])
         half = _NUM_SHOWN // 2
-        return pictures.sheet([made[:half], true[:half], made[half:], true[half:]])
+        return pictures.image_grid([made[:half], true[:half], made[half:], true[half:]])
 
     def pipeline(self) -> StableDiffusionPipeline:
         """The pipeline around the modules in training."""
@@ -199,7 +199,7 @@ def _noise_weights(scheduler: Any, times: Tensor, *, sharp: bool) -> Tensor:
     return snr.clamp(max=_SNR_CAP) / snr
 
 
-def latent_drawer(scenes: Cache, vae: Any, device: torch.device) -> Callable[[int], Example]:
+def latent_examples(scenes: Cache, vae: Any, device: torch.device) -> Callable[[int], Example]:
     """From a scene's index to its `latent` (float16) and texts; encodes 64 scenes at a time."""
 
     @lru_cache(maxsize=1)
@@ -214,7 +214,7 @@ def latent_drawer(scenes: Cache, vae: Any, device: torch.device) -> Callable[[in
     return draw
 
 
-def digest(vae: Any) -> str:
+def encoder_digest(vae: Any) -> str:
     """Short hash of what makes a vae's latents: its encoder; decoders may differ."""
     hasher = hashlib.sha256()
     for part in (vae.encoder, vae.quant_conv):

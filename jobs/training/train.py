@@ -7,10 +7,10 @@ state where it has one.
 from collections.abc import Sequence
 
 import torch
+from overpaint.jobs.training.checkpoints import CHECKPOINTS
 from overpaint.jobs.training.history import read_history
-from overpaint.jobs.training.loop import Budget, Outcome, Trainee, run_training
-from overpaint.jobs.training.trainees import CHECKPOINTS
-from overpaint.jobs.training.workplace import Workplace
+from overpaint.jobs.training.loop import Budget, TrainingResult, TrainingTask, run_training
+from overpaint.jobs.training.workspace import Workspace
 from overpaint.operators.models.pretrained import quietly
 from torch import nn
 
@@ -19,17 +19,17 @@ __all__ = ["CHECKPOINTS", "train"]
 
 def train(
     name: str,
-    place: Workplace,
+    workspace: Workspace,
     *,
     budget: Budget | None = None,
     freeze: Sequence[str] = (),
     seed: int = 0,
-) -> Outcome:
-    """Train one checkpoint and write it to its folder in `place.checkpoints`.
+) -> TrainingResult:
+    """Train one checkpoint and write it to its folder in `workspace.checkpoints`.
 
     Args:
         name: One of `CHECKPOINTS`.
-        place: What is read and drawn, and where the state lies; one found there is continued.
+        workspace: What is read and drawn, and where the state lies; one found there is continued.
         budget: Length of the whole run, earlier parts included; None for the schedule's steps.
         freeze: Beginnings of the names of parameters that stay as they are, such as
             `vae.encoder`.
@@ -43,22 +43,22 @@ def train(
         raise ValueError(f"checkpoint is {name!r}; it must be one of {', '.join(CHECKPOINTS)}")
     torch.manual_seed(seed)
     with quietly():
-        trainee = CHECKPOINTS[name](place)
-    _freeze(trainee, freeze)
+        task = CHECKPOINTS[name](workspace)
+    _freeze(task, freeze)
     return run_training(
-        trainee,
-        out=place.checkpoints / name,
-        state=place.state / name,
-        budget=budget or Budget(steps=trainee.schedule.steps),
-        device=place.device,
+        task,
+        out=workspace.checkpoints / name,
+        state=workspace.state / name,
+        budget=budget or Budget(steps=task.config.steps),
+        device=workspace.device,
         seed=seed,
-        earlier=read_history(place.start / name) if place.start else (),
-        num_examples=place.num_drawn,
+        previous=read_history(workspace.start / name) if workspace.start else (),
+        num_examples=workspace.num_train,
     )
 
 
-def _freeze(trainee: Trainee, beginnings: Sequence[str]) -> None:
-    parameters = dict(nn.ModuleDict(dict(trainee.modules)).named_parameters())
+def _freeze(task: TrainingTask, beginnings: Sequence[str]) -> None:
+    parameters = dict(nn.ModuleDict(dict(task.modules)).named_parameters())
     for beginning in beginnings:
         frozen = [name for name in parameters if name.startswith(beginning)]
         if not frozen:

@@ -14,8 +14,8 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from numpy.typing import NDArray
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.cache import Cache
-from overpaint.jobs.training.loop import Moment, Schedule
-from overpaint.jobs.training.weights import save_half
+from overpaint.jobs.training.loop import StepContext, TrainingConfig
+from overpaint.jobs.training.saving import save_fp16
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
@@ -64,7 +64,7 @@ def reconstruct(vae: Any, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class VaeTrainee:
+class VaeTrainingTask:
     """The vae in training: L1, squared error and edges, with a slight pull to a unit Gaussian.
 
     The pull leaves noise in the latents, so that the decoder learns to ignore errors of the size
@@ -74,7 +74,7 @@ class VaeTrainee:
     vae: Any
     train: Cache
     test: Cache
-    schedule: Schedule
+    config: TrainingConfig
     name: str = "vae"
 
     @property
@@ -82,14 +82,14 @@ class VaeTrainee:
         """The whole autoencoder."""
         return {"vae": self.vae}
 
-    def loss(self, moment: Moment) -> Tensor:
+    def loss(self, context: StepContext) -> Tensor:
         """Reconstruction of a batch of drawn scenes, half of them mirrored."""
-        picks = np.sort(moment.rng.integers(len(self.train), size=self.schedule.batch_size))
-        images_n3hw = pictures.to_tensor(self.train.arrays["image"][picks], moment.device)
-        if moment.step % 2:
+        picks = np.sort(context.rng.integers(len(self.train), size=self.config.batch_size))
+        images_n3hw = pictures.to_tensor(self.train.arrays["image"][picks], context.device)
+        if context.step % 2:
             images_n3hw = images_n3hw.flip(3)
         posterior = self.vae.encode(images_n3hw).latent_dist
-        latents = posterior.sample(moment.generator)
+        latents = posterior.sample(context.generator)
         decoded_n3hw = self.vae.decode(latents).sample.float()
         kl = posterior.kl().float().mean() / latents[0].numel()
         return _reconstruction(decoded_n3hw, images_n3hw) + _KL_WEIGHT * kl
@@ -101,7 +101,7 @@ class VaeTrainee:
         """
         if any(parameter.requires_grad for parameter in self.vae.encoder.parameters()):
             self._measure_scale()
-        save_half(self.vae, folder)
+        save_fp16(self.vae, folder)
 
     def _measure_scale(self) -> None:
         device = next(self.vae.parameters()).device
@@ -110,17 +110,17 @@ class VaeTrainee:
             std = float(self.vae.encode(images).latent_dist.sample().std())
         self.vae.register_to_config(scaling_factor=round(1.0 / std, 4))
 
-    def quality(self, device: torch.device) -> dict[str, float]:
+    def validation_metrics(self, device: torch.device) -> dict[str, float]:
         """Mean PSNR of unseen scenes."""
         images = self.test.arrays["image"][:128]
         return {"psnr_db": float(pictures.psnr(images, reconstruct(self.vae, images)).mean())}
 
-    def sheet(self, device: torch.device) -> Image.Image:
+    def sample_sheet(self, device: torch.device) -> Image.Image:
         """Unseen scenes, and below each its reconstruction."""
         images = np.asarray(self.test.arrays["image"][: 2 * _NUM_SHOWN])
         made = reconstruct(self.vae, images)
         halves = [(images[i : i + _NUM_SHOWN], made[i : i + _NUM_SHOWN]) for i in (0, _NUM_SHOWN)]
-        return pictures.sheet([row for pair in halves for row in pair])
+        return pictures.image_grid([row for pair in halves for row in pair])
 
 
 def _reconstruction(decoded_n3hw: Tensor, images_n3hw: Tensor) -> Tensor:

@@ -6,12 +6,10 @@ import torch
 from overpaint.jobs.papercut.draw import draw
 from overpaint.jobs.papercut.scene import Background, Scene
 from overpaint.jobs.training import pictures
-from overpaint.jobs.training.attributes import names_right, read_scene
 from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.caption import attributes_of, build_caption
 from overpaint.jobs.training.clip import build_clip
 from overpaint.jobs.training.clipseg import iou
-from overpaint.jobs.training.comparator import start_judge
 from overpaint.jobs.training.examples import (
     SINGLE_OBJECT,
     item_phrases,
@@ -19,23 +17,25 @@ from overpaint.jobs.training.examples import (
     mixture_scene,
     rgb,
 )
-from overpaint.jobs.training.eyes import blip_to_clip, clip_to_blip
-from overpaint.jobs.training.instruction import change_weights, odds
+from overpaint.jobs.training.instruction import change_weights, sampling_weights
 from overpaint.jobs.training.judge import (
     ANSWER_WORDS,
     MAX_TOKENS,
     auc,
     build_judge,
-    descriptions,
-    product,
-    rightness,
-    score_tokens,
-    scores,
+    edit_score,
+    label_smoothing,
+    parse_descriptions,
+    parse_scores,
+    score_token_ids,
 )
-from overpaint.jobs.training.loop import Moment, Schedule
+from overpaint.jobs.training.judge_init import initialise_judge
+from overpaint.jobs.training.loop import StepContext, TrainingConfig
 from overpaint.jobs.training.pairs import sample_pair
 from overpaint.jobs.training.pictures import psnr
-from overpaint.jobs.training.sam import SamTrainee, build_sam, usable_masks
+from overpaint.jobs.training.sam import SamTrainingTask, build_sam, nonempty_masks
+from overpaint.jobs.training.scene_reader import correct_attributes, read_scene
+from overpaint.jobs.training.vision_transfer import copy_blip_to_clip, copy_clip_to_blip
 from overpaint.jobs.training.vocabulary import (
     bert_tokenizer,
     byte_pairs,
@@ -53,7 +53,7 @@ def share_read_right(blur_px: float) -> float:
     for index in range(10):
         scene = mixture_scene(index, split="test", mixture=SINGLE_OBJECT)
         image = draw(scene).filter(ImageFilter.GaussianBlur(blur_px))
-        right.append(all(names_right(scene, read_scene(rgb(image))).values()))
+        right.append(all(correct_attributes(scene, read_scene(rgb(image))).values()))
     return float(np.mean(right))
 
 
@@ -98,9 +98,9 @@ def test_attributes_of_captions_of_other_things_differ(other: str) -> None:
 def test_sample_pair_true_edit_scores_high_and_a_missing_one_low() -> None:
     pairs = [sample_pair(index, split="train") for index in range(80)]
     by_outcome = {pair.outcome: pair for pair in pairs}
-    assert product(by_outcome["true"].answer) == 100
-    assert product(by_outcome["no-op"].answer) == 0
-    assert product(by_outcome["over-edited"].answer) < 50
+    assert edit_score(by_outcome["true"].answer) == 100
+    assert edit_score(by_outcome["no-op"].answer) == 0
+    assert edit_score(by_outcome["over-edited"].answer) < 50
     for pair in pairs:
         is_same = bool((pair.source == pair.edited).all())
         assert is_same == (pair.outcome == "no-op" and pair.finish == "clean")
@@ -110,13 +110,13 @@ def test_sample_pair_answer_says_what_both_images_show() -> None:
     pairs = [sample_pair(index, split="train") for index in range(40)]
     for pair in pairs:
         assert pair.answer.startswith(f"before: {pair.before} after: {pair.after} wanted: ")
-        assert descriptions(pair.answer) == (pair.before, pair.after, pair.wanted)
+        assert parse_descriptions(pair.answer) == (pair.before, pair.after, pair.wanted)
         if pair.outcome == "true":
             assert pair.after == pair.wanted
         if pair.outcome == "no-op":
             assert pair.before == pair.after
     assert any(pair.before != pair.after for pair in pairs)
-    assert descriptions("accuracy: 3") == ("", "", "")
+    assert parse_descriptions("accuracy: 3") == ("", "", "")
 
 
 def test_item_phrases_tell_the_item_apart() -> None:
@@ -140,13 +140,13 @@ def test_byte_pairs_are_the_same_for_the_same_words() -> None:
 
 def test_judge_answer_is_read_back() -> None:
     answer = "accuracy: 9 preservation: 10 quality: 8 realism: 7"
-    assert scores(answer) == {"accuracy": 9, "preservation": 10, "quality": 8, "realism": 7}
-    assert product("no idea") == 0
+    assert parse_scores(answer) == {"accuracy": 9, "preservation": 10, "quality": 8, "realism": 7}
+    assert edit_score("no idea") == 0
 
 
-def test_rightness_of_scores_falls_with_their_distance() -> None:
+def test_label_smoothing_of_scores_falls_with_their_distance() -> None:
     tokenizer = chat_tokenizer(["star", *ANSWER_WORDS], max_tokens=32)
-    table, tokens = rightness(tokenizer), score_tokens(tokenizer)
+    table, tokens = label_smoothing(tokenizer), score_token_ids(tokenizer)
     assert table.sum(1).numpy() == pytest.approx(1.0)
     in_order = table[tokens[10], tokens].tolist()
     assert in_order == sorted(in_order)
@@ -160,7 +160,7 @@ def test_start_judge_looks_at_the_same_patch_of_the_source_and_subtracts_it() ->
     judge = build_judge(tokenizer)
     caption = build_caption(bert_tokenizer(["star"]))
     scenes = [mixture_scene(index, split="train") for index in range(8)]
-    start_judge(
+    initialise_judge(
         judge, caption, pictures.to_tensor(np.stack([rgb(draw(scene)) for scene in scenes]))
     )
     judge.set_attn_implementation("eager")
@@ -180,10 +180,10 @@ def test_eyes_see_in_either_class_what_they_saw_in_the_other() -> None:
     scenes = [mixture_scene(index, split="train") for index in range(16)]
     images = pictures.to_tensor(np.stack([rgb(draw(scene)) for scene in scenes]))
     torch.nn.init.normal_(clip.embeddings.class_embedding)
-    clip_to_blip(blip, clip, images)
+    copy_clip_to_blip(blip, clip, images)
     assert agreement(as_seen(blip, images), clip(images).last_hidden_state) > 0.95
     torch.nn.init.normal_(blip.embeddings.patch_embedding.bias)
-    blip_to_clip(again, blip, images)
+    copy_blip_to_clip(again, blip, images)
     assert agreement(again(images).last_hidden_state, as_seen(blip, images)) > 0.95
 
 
@@ -208,9 +208,9 @@ def test_change_weights_give_half_to_the_change_whatever_its_size() -> None:
     assert float(weights[1, 0, :15].sum()) / 256 == pytest.approx(0.5)
 
 
-def test_odds_are_a_distribution_that_favours_what_is_learned_slowly() -> None:
+def test_sampling_weights_are_a_distribution_that_favours_what_is_learned_slowly() -> None:
     edits = Cache(arrays={}, texts=[{"edit_type": name} for name in ("color", "move", "color")])
-    first, second, third = odds(edits)
+    first, second, third = sampling_weights(edits)
     assert first + second + third == pytest.approx(1.0)
     assert second > first == third
 
@@ -227,14 +227,18 @@ def test_sam_learns_from_a_box_and_from_points_inside_and_outside_in_every_step(
     }
     drawn = Cache(arrays=arrays, texts=[{} for _ in scenes])
     torch.manual_seed(0)
-    trainee = SamTrainee(
-        sam=build_sam(), train=drawn, test=drawn, usable=usable_masks(drawn), schedule=Schedule()
+    task = SamTrainingTask(
+        sam=build_sam(),
+        train=drawn,
+        test=drawn,
+        nonempty=nonempty_masks(drawn),
+        config=TrainingConfig(),
     )
     generator = torch.Generator().manual_seed(0)
-    moment = Moment(0, 0.0, np.random.default_rng(0), generator, torch.device("cpu"))
-    trainee.loss(moment).backward()
+    context = StepContext(0, 0.0, np.random.default_rng(0), generator, torch.device("cpu"))
+    task.loss(context).backward()
     # The first two stand for points outside and inside, the others for the corners of a box.
-    learned = [part.weight.grad for part in trainee.sam.prompt_encoder.point_embed]
+    learned = [part.weight.grad for part in task.sam.prompt_encoder.point_embed]
     assert [bool(gradient.abs().sum() > 0) for gradient in learned] == [True] * 4
 
 

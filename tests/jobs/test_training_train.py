@@ -15,9 +15,9 @@ from diffusers import (
 )
 from overpaint.jobs.cli import main
 from overpaint.jobs.training.history import read_history
-from overpaint.jobs.training.loop import Budget, Outcome, Schedule
+from overpaint.jobs.training.loop import Budget, TrainingConfig, TrainingResult
 from overpaint.jobs.training.train import CHECKPOINTS, train
-from overpaint.jobs.training.workplace import Workplace
+from overpaint.jobs.training.workspace import Workspace
 from overpaint.operators.framing.regions import Box
 from overpaint.operators.models import sam
 from PIL import Image
@@ -31,21 +31,21 @@ from transformers import (
     CLIPTokenizer,
 )
 
-TINY = Schedule(batch_size=2, warmup_steps=1, steps=3)
+TINY = TrainingConfig(batch_size=2, warmup_steps=1, steps=3)
 
 
-def tiny_place(folder: Path, **settings: Any) -> Workplace:
-    return Workplace(
+def tiny_place(folder: Path, **settings: Any) -> Workspace:
+    return Workspace(
         checkpoints=folder / "checkpoints",
         state=folder / "state",
         device=torch.device("cpu"),
-        num_drawn=8,
-        num_tested=4,
-        **({"schedule": TINY} | settings),
+        num_train=8,
+        num_test=4,
+        **({"config": TINY} | settings),
     )
 
 
-def train_tiny(name: str, folder: Path, steps: int, **settings: Any) -> Outcome:
+def train_tiny(name: str, folder: Path, steps: int, **settings: Any) -> TrainingResult:
     return train(name, tiny_place(folder, **settings), budget=Budget(steps=steps))
 
 
@@ -138,7 +138,7 @@ def test_train_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_pat
     constant = replace(TINY, final_rate=1.0)
     for folder, parts in (("whole", [4]), ("parts", [2, 4])):
         for steps in parts:
-            train_tiny("vae", tmp_path / folder, steps, schedule=constant)
+            train_tiny("vae", tmp_path / folder, steps, config=constant)
     whole, parts = (
         AutoencoderKL.from_pretrained(tmp_path / folder / "checkpoints" / "vae").state_dict()
         for folder in ("whole", "parts")
@@ -149,11 +149,11 @@ def test_train_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_pat
 def test_train_start_begins_with_the_weights_of_a_checkpoint(tmp_path: Path) -> None:
     train_tiny("vae", tmp_path, steps=3)
     before = AutoencoderKL.from_pretrained(tmp_path / "checkpoints" / "vae")
-    place = tiny_place(tmp_path / "further", start=tmp_path / "checkpoints")
-    train("vae", place, budget=Budget(steps=2), freeze=["vae.encoder", "vae.quant_conv"])
-    after = AutoencoderKL.from_pretrained(place.checkpoints / "vae")
+    workspace = tiny_place(tmp_path / "further", start=tmp_path / "checkpoints")
+    train("vae", workspace, budget=Budget(steps=2), freeze=["vae.encoder", "vae.quant_conv"])
+    after = AutoencoderKL.from_pretrained(workspace.checkpoints / "vae")
     assert after.config["scaling_factor"] == before.config["scaling_factor"]
-    assert [training.steps for training in read_history(place.checkpoints / "vae")] == [3, 2]
+    assert [training.steps for training in read_history(workspace.checkpoints / "vae")] == [3, 2]
     pairs = [
         (name, torch.equal(weights, after.state_dict()[name]))
         for name, weights in before.state_dict().items()

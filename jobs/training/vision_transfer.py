@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def clip_to_blip(vision: Any, clip: Any, images_n3hw: Tensor) -> None:
+def copy_clip_to_blip(vision: Any, clip: Any, images_n3hw: Tensor) -> None:
     """Give a BLIP's vision transformer the weights of a CLIP's of the same size.
 
     CLIP's first normalization is folded into BLIP's embeddings, with the deviation that the images
@@ -38,7 +38,7 @@ def clip_to_blip(vision: Any, clip: Any, images_n3hw: Tensor) -> None:
 
 
 @torch.no_grad()
-def blip_to_clip(clip: Any, vision: Any, images_n3hw: Tensor) -> None:
+def copy_blip_to_clip(clip: Any, vision: Any, images_n3hw: Tensor) -> None:
     """Give a CLIP's vision transformer the weights of a BLIP's of the same size.
 
     CLIP's first normalization is set to undo itself for patches of the deviation and the mean that

@@ -11,7 +11,7 @@ Shapes: n images, 3 RGB channels, h and w pixels.
 from typing import Any
 
 import torch
-from overpaint.jobs.training.eyes import blip_to_clip
+from overpaint.jobs.training.vision_transfer import copy_blip_to_clip
 from torch import Tensor
 
 # The first feature of every image token is the same and tells heads where images are.
@@ -23,7 +23,7 @@ _SHARPNESS = 10.0
 
 
 @torch.no_grad()
-def start_judge(judge: Any, caption: Any, images_n3hw: Tensor, *, num_heads: int = 3) -> None:
+def initialise_judge(judge: Any, caption: Any, images_n3hw: Tensor, *, num_heads: int = 3) -> None:
     """Give a LLaVA a captioner's vision transformer and heads that compare its two images.
 
     Args:
@@ -32,7 +32,7 @@ def start_judge(judge: Any, caption: Any, images_n3hw: Tensor, *, num_heads: int
         images_n3hw: Images by which the size of what the language model sees is set.
         num_heads: Heads of the first layer that compare.
     """
-    blip_to_clip(judge.model.vision_tower, caption.vision_model, images_n3hw)
+    copy_blip_to_clip(judge.model.vision_tower, caption.vision_model, images_n3hw)
     _spread_projector(judge.model, images_n3hw)
     attention = judge.model.language_model.layers[0].self_attn
     distance = int(judge.config.image_seq_length)

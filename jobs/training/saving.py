@@ -14,35 +14,35 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def half_copy(module: Any) -> Any:
+def fp16_copy(module: Any) -> Any:
     """Copy of a module on the CPU in half precision."""
     half = copy.deepcopy(module).cpu().half().eval()
     # safetensors takes no channels_last.
     return half.to(memory_format=torch.contiguous_format)
 
 
-def save_half(module: Any, folder: Path) -> None:
+def save_fp16(module: Any, folder: Path) -> None:
     """Save a transformers or diffusers model to `folder`, its weights as fp16 safetensors.
 
     transformers would load such a folder in half precision, which is slow on a CPU, so the saved
     configuration names float32.
     """
-    half_copy(module).save_pretrained(folder)
-    tidy_configs(folder)
+    fp16_copy(module).save_pretrained(folder)
+    clean_configs(folder)
 
 
-def tidy_configs(folder: Path) -> None:
+def clean_configs(folder: Path) -> None:
     """Make the configurations in and below `folder` ask for float32 and name no folder of here."""
     for path in folder.rglob("config.json"):
-        config = _tidy(json.loads(path.read_text()))
+        config = _clean(json.loads(path.read_text()))
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def _tidy(value: Any) -> Any:
+def _clean(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return {
-        key: "float32" if key == "dtype" and entry else _tidy(entry)
+        key: "float32" if key == "dtype" and entry else _clean(entry)
         for key, entry in value.items()
         if key != "_name_or_path"
     }

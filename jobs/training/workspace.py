@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from overpaint.jobs.training.cache import Cache, Example, open_cache
 from overpaint.jobs.training.examples import EVERYTHING, Mixture, scene_example
-from overpaint.jobs.training.loop import Schedule
+from overpaint.jobs.training.loop import TrainingConfig
 
 M = TypeVar("M")
 
@@ -20,7 +20,7 @@ _DRAWN_A_PROCESS = 2000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Workplace:
+class Workspace:
     """Where a training reads and writes, and how much it draws.
 
     Attributes:
@@ -40,25 +40,25 @@ class Workplace:
     state: Path
     device: torch.device
     start: Path | None = None
-    num_drawn: int = 60_000
-    num_tested: int = 512
+    num_train: int = 60_000
+    num_test: int = 512
     mixture: Mixture = EVERYTHING
-    schedule: Schedule | None = None
+    config: TrainingConfig | None = None
     learning_rate: float | None = None
 
-    def begun(self, built: M, checkpoint: str, part: str = "") -> M:
+    def initialised(self, built: M, checkpoint: str, part: str = "") -> M:
         """A module as it was built, or the same one of the checkpoint to start from."""
         if self.start is None:
             return built
         kind: Any = type(built)
-        return kind.from_pretrained(existing(self.start / checkpoint) / part)
+        return kind.from_pretrained(existing_checkpoint(self.start / checkpoint) / part)
 
-    def scheduled(self, own: Schedule) -> Schedule:
+    def configured(self, own: TrainingConfig) -> TrainingConfig:
         """A checkpoint's own schedule, or what replaces it."""
-        schedule = self.schedule or own
+        config = self.config or own
         if self.learning_rate is None:
-            return schedule
-        return replace(schedule, learning_rate=self.learning_rate)
+            return config
+        return replace(config, learning_rate=self.learning_rate)
 
     def cache(self, name: str, draw: Callable[[int], Example], num_examples: int) -> Cache:
         """Examples of a kind, drawn now if they never were."""
@@ -69,8 +69,8 @@ class Workplace:
     def split(self, name: str, draw: Callable[..., Example]) -> tuple[Cache, Cache]:
         """Examples of a kind to train on, and unseen ones."""
         return (
-            self.cache(f"{name}-train", partial(draw, split="train"), self.num_drawn),
-            self.cache(f"{name}-test", partial(draw, split="test"), self.num_tested),
+            self.cache(f"{name}-train", partial(draw, split="train"), self.num_train),
+            self.cache(f"{name}-test", partial(draw, split="test"), self.num_test),
         )
 
     def scenes(self, mixture: Mixture = EVERYTHING) -> tuple[Cache, Cache]:
@@ -83,7 +83,7 @@ class Workplace:
         return open_cache(folder, encode, len(drawn), num_processes=1)
 
 
-def existing(folder: Path) -> Path:
+def existing_checkpoint(folder: Path) -> Path:
     """The folder of a checkpoint.
 
     Raises:
@@ -94,7 +94,7 @@ def existing(folder: Path) -> Path:
     return folder
 
 
-def default_state() -> Path:
+def default_state_folder() -> Path:
     """Where states and drawn examples are kept between runs, outside the repository."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "overpaint" / "training"

@@ -46,19 +46,19 @@ class Paper(NamedTuple):
     texture: Texture
 
 
-class Reading(NamedTuple):
+class SceneReading(NamedTuple):
     """What was read: the background and the one object, None where nothing stands out."""
 
     background: Background
     thing: Thing | None
 
 
-def read_scene(image: NDArray[np.uint8]) -> Reading:
+def read_scene(image: NDArray[np.uint8]) -> SceneReading:
     """Background and object of a picture, RGB uint8 HWC of 64 px, of a flat single-object scene."""
     background = _nearest_background(image)
     blob = _largest_blob(_distance(image, _backdrops()[background]) > _FAR)
     if blob is None:
-        return Reading(background, None)
+        return SceneReading(background, None)
     eroded = np.asarray(ndimage.binary_erosion(blob, iterations=2), np.bool_)
     inside = image[eroded | _core(blob)].astype(np.float64)
     papers = sorted(_papers(), key=lambda paper: _paper_error(inside, paper))[:_NUM_PAPERS]
@@ -67,10 +67,12 @@ def read_scene(image: NDArray[np.uint8]) -> Reading:
     soft = _soft(Image.fromarray(image))
     ranked = sorted(drawn, key=lambda thing: _drawing_error(soft, background, thing))
     near = [moved for thing in ranked[:_NUM_REFINED] for moved in _nearby(thing)]
-    return Reading(background, min(near, key=lambda thing: _drawing_error(soft, background, thing)))
+    return SceneReading(
+        background, min(near, key=lambda thing: _drawing_error(soft, background, thing))
+    )
 
 
-def names_right(scene: Scene, reading: Reading) -> dict[str, bool]:
+def correct_attributes(scene: Scene, reading: SceneReading) -> dict[str, bool]:
     """For each attribute that a detailed caption names, whether the reading has it too."""
     expected, found = scene.things[0], reading.thing
     return {
