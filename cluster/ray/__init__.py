@@ -1,1 +1,1 @@
-"""Runs tasks on Ray Data."""
+"""Ray: connection, authentication, placement, the stream of tasks, and submission of jobs."""

@@ -1,6 +1,6 @@
-"""Whether a Ray cluster is open to others: who reaches it without a token runs code on it.
+"""Token authentication of Ray clusters: who reaches one without it runs code on it.
 
-Ray's dashboard, job server and control store run whatever they are asked to; only a token, which
+Ray's dashboard, job server and control store run any code that they are sent; only a token, which
 Ray asks for where `RAY_AUTH_MODE=token`, keeps others out.
 """
 
@@ -16,16 +16,16 @@ from overpaint.pipeline.errors import UsageError
 _TIMEOUT_S = 10
 
 
-def refuse_open(name: str, hosts: Iterable[str], dashboard_url: str | None) -> None:
-    """Refuses a cluster that answers whoever asks.
+def require_token_auth(name: str, hosts: Iterable[str], dashboard_url: str | None) -> None:
+    """Refuses a cluster that asks for no token.
 
     Args:
-        name: of the cluster, for people.
+        name: name of the cluster, for people.
         hosts: addresses of its machines; one that only this machine reaches is not open to others.
-        dashboard_url: of its dashboard, without which the mode of this process decides.
+        dashboard_url: URL of its dashboard; without it the mode of this process decides.
 
     Raises:
-        UsageError: it is open; says what to do.
+        UsageError: the cluster is open to others; says what to do.
     """
     if all(_is_loopback(host) for host in hosts):
         return
@@ -39,7 +39,7 @@ def refuse_open(name: str, hosts: Iterable[str], dashboard_url: str | None) -> N
 
 
 def asks_for_token(dashboard_url: str) -> bool | None:
-    """Whether a dashboard turns away a request without a token; None where none answers."""
+    """Tells whether a dashboard refuses a request without a token; None where none answers."""
     url = dashboard_url if "://" in dashboard_url else f"http://{dashboard_url}"
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/api/version", timeout=_TIMEOUT_S):
@@ -51,7 +51,7 @@ def asks_for_token(dashboard_url: str) -> bool | None:
 
 
 def host_of(url: str) -> str:
-    """The host of a URL, or of a `host:port`."""
+    """Returns the host of a URL, or of a `host:port`."""
     return urlsplit(url if "://" in url else f"//{url}").hostname or ""
 
 

@@ -1,4 +1,4 @@
-"""Runs tasks on Ray Data: one stream, one autoscaling pool of actors for each group.
+"""Stream of tasks on Ray Data, with one autoscaling pool of actors for each group.
 
 Each block of the stream holds one row and that row holds one task, so that Ray neither splits a
 task nor bundles two: a task's number of rows decides what is lost with an actor, nothing else does.
@@ -52,13 +52,13 @@ def run_on_ray(run: Run, tasks: Sequence[Task]) -> Iterator[pa.Table]:
 
 
 def _patience_s(plan: Plan) -> float:
-    """How long nothing may end: a task whose rows all take their time is no standstill."""
+    """Returns how long no task may end: one whose rows all take their time is not a standstill."""
     task_s = plan.limits.row_timeout_s * plan.task_rows * len(plan.group_names)
     return max(_LEAST_PATIENCE_S, task_s)
 
 
 def _last_line(error: Exception) -> str:
-    """What is wrong: Ray puts the trace of its machinery before it."""
+    """Returns the last line of an error: Ray puts the stack trace of its machinery before it."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1].strip().removeprefix(_STOPPED) if lines else type(error).__name__
 
@@ -71,7 +71,7 @@ def _context(patience_s: float) -> Generator[None]:
     context.raise_original_map_exception = True
     # One flaky start (a slow disk, a lost node) must not end the run; Ray's default is none.
     context.max_consecutive_actor_init_deaths = 3
-    # What goes wrong is raised as well.
+    # Errors are raised as well.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     with DataContext.current(context):
         yield
@@ -112,7 +112,7 @@ def _task_table(tasks: Sequence[Task]) -> pa.Table:
 
 
 class _Actor:
-    """The stages of one group, as Ray Data calls them."""
+    """Stages of one group, as Ray Data calls them."""
 
     def __init__(self, run: Run, group: str) -> None:
         self._worker = GroupWorker(run, group)

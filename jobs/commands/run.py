@@ -6,7 +6,8 @@ from functools import cache
 from typing import Annotated
 
 from cyclopts import App, Parameter
-from overpaint.cluster.ray.session import Session, check_fits, connected, local_resources
+from overpaint.cluster.ray.placement import check_fits, cluster_resources, local_resources
+from overpaint.cluster.ray.session import Session, connected
 from overpaint.cluster.worker.in_process import run_local
 from overpaint.jobs.recipes import load_plan, read_recipe
 from overpaint.jobs.report.truth import success
@@ -110,7 +111,7 @@ def _runner(plan: Plan, session: Session | None) -> Generator[Runner]:
     from overpaint.cluster.ray.stream import run_on_ray
 
     with connected(session):
-        check_fits(plan)
+        check_fits(plan, cluster_resources())
         yield run_on_ray
 
 

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
-from overpaint.cluster.ray.auth import asks_for_token, host_of, refuse_open
-from overpaint.jobs.recipes import load_plan
-from overpaint.jobs.submit import follow, submit_job
+from overpaint.cluster.ray.submit import submit_job
+from overpaint.jobs.recipes import load_plan, read_recipe
 from overpaint.pipeline.storage.uris import normalise
 from rich.console import Console
 
@@ -55,9 +54,6 @@ def submit(
         insecure_cluster: Send it to a head that asks for no token, where nobody else can reach it.
     """
     load_plan(recipe, settings or [])
-    # A head that does not answer is for the submission itself to say.
-    if not insecure_cluster and asks_for_token(address) is False:
-        refuse_open(f"--address {address}", [host_of(address)], address)
     arguments = ["--input", normalise(input_uri), "--output", normalise(output)]
     arguments += ["--limit", str(limit)] if limit is not None else []
     arguments += ["--base", normalise(base)] if base is not None else []
@@ -65,8 +61,13 @@ def submit(
     arguments += [part for entry in mapping or [] for part in ("--map", entry)]
     arguments += ["--update"] if update else []
     arguments += ["--insecure-cluster"] if insecure_cluster else []
-    client, job = submit_job(
-        recipe, arguments, address=address, submission_id=submission_id, wheel=wheel
+    job = submit_job(
+        read_recipe(recipe)[0],
+        arguments,
+        address=address,
+        submission_id=submission_id,
+        wheel=wheel,
+        allow_open=insecure_cluster,
     )
-    console.print(f"job {job}: ray job logs --address {address} --follow {job}")
-    return follow(client, job) if wait else 0
+    console.print(f"job {job.job_id}: ray job logs --address {address} --follow {job.job_id}")
+    return job.follow() if wait else 0
