@@ -103,9 +103,9 @@ def _run(rows: int) -> dict[str, Any]:
             start = time.perf_counter()
             request = InputRequest(str(table))
             run = open_run(_plan(), request, RunFolder(Storage(f"{folder}/run")), request.read)
-            ledger = execute(run, run_on_ray, Silent())
+            summary = execute(run, run_on_ray, Silent())
             seconds = time.perf_counter() - start
-    assert ledger.accepted == rows
+    assert summary.ledger.accepted == rows
     quarter = max(1, len(memory) // 4)
     return {
         "rows": rows,

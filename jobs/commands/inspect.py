@@ -2,16 +2,19 @@
 
 import json
 import time
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 from overpaint.jobs import doctor as doctoring
 from overpaint.jobs.recipes import description, read_recipe, shipped
+from overpaint.jobs.report.contact_sheet import contact_sheet
 from overpaint.jobs.report.report import write_report
 from overpaint.jobs.runs.status import run_status
 from overpaint.pipeline.catalogue import OPERATORS
 from overpaint.pipeline.recipe import recipe_schema
 from overpaint.pipeline.runs.folder import REPORT, RunFolder
+from overpaint.pipeline.runs.record import RunRecord
 from overpaint.pipeline.storage.store import Storage
 from overpaint.pipeline.storage.uris import normalise
 from rich.console import Console
@@ -60,15 +63,18 @@ def status(
         time.sleep(_WATCH_EVERY_S)
 
 
-def report(output: str) -> int:
+def report(output: str, *, sheet: Path | None = None) -> int:
     """Writes the report of a run again.
 
     Args:
         output: The run folder.
+        sheet: A picture file to draw some accepted edits into, such as edits.png.
     """
     folder = _folder(output)
-    run_status(folder)
+    RunRecord.read(folder)
     write_report(folder)
+    if sheet is not None:
+        contact_sheet(folder).save(sheet)
     console.print(folder.storage.at(REPORT))
     return 0
 

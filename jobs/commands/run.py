@@ -10,7 +10,7 @@ from overpaint.cluster.ray.placement import check_fits, cluster_resources, local
 from overpaint.cluster.ray.session import Session, connected
 from overpaint.cluster.worker.in_process import run_local
 from overpaint.jobs.recipes import load_plan, read_recipe
-from overpaint.jobs.report.truth import success
+from overpaint.jobs.report.report import ManifestSummary
 from overpaint.jobs.runs import accept as accepting
 from overpaint.jobs.runs import replay as replaying
 from overpaint.jobs.runs.display import RunDisplay
@@ -26,7 +26,6 @@ from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.folder import REPORT, RunFolder
 from overpaint.pipeline.runs.inputs import Input, InputRequest
 from overpaint.pipeline.runs.lease import held
-from overpaint.pipeline.runs.manifest import Ledger
 from overpaint.pipeline.runs.planning import plan_parts
 from overpaint.pipeline.runs.record import RunRecord, existing_run
 from overpaint.pipeline.storage.store import Storage
@@ -96,8 +95,8 @@ def run(
     with held(folder):
         opened = open_run(checked, request, folder, read, update=update)
         with RunDisplay(console) as display, _runner(opened.plan, session if ray else None) as on:
-            ledger = execute(opened, on, display)
-    _tell(folder, ledger)
+            summary = execute(opened, on, display)
+    _tell(folder, summary)
     return 0
 
 
@@ -151,14 +150,15 @@ def _names(mapping: list[str]) -> dict[str, str]:
     return {pair[0]: pair[1] for pair in pairs}
 
 
-def _tell(folder: RunFolder, ledger: Ledger) -> None:
+def _tell(folder: RunFolder, summary: ManifestSummary) -> None:
+    ledger = summary.ledger
     console.print(
         f"\nplanned {ledger.planned} = accepted {ledger.accepted} + rejected {ledger.rejected} "
         f"+ failed {ledger.failed}"
     )
-    for name, counts in success(folder).items():
-        matching = _share(counts.successful, counts.planned)
-        oracle = _share(counts.oracle, counts.measured)
+    for name, success in summary.success.named().items():
+        matching = _share(success.successful, success.planned)
+        oracle = _share(success.oracle, success.measured)
         console.print(f"edits that match the truth, {name}: {matching} (oracle {oracle})")
     console.print(f"report   {folder.storage.at(REPORT)}")
     console.print(f"images   {folder.storage.at('images')}")
@@ -231,8 +231,8 @@ def accept(output: str, *, policy: str) -> int:
     bounds = accepting.read_policy(policy)
     RunRecord.read(folder)
     with held(folder):
-        ledger = accepting.accept(folder, bounds)
-    _tell(folder, ledger)
+        summary = accepting.accept(folder, bounds)
+    _tell(folder, summary)
     return 0
 
 
@@ -267,8 +267,8 @@ def redrive(
         refuse_other_versions(opened)
         with RunDisplay(console) as display, _runner(opened.plan, session if ray else None) as on:
             console.print(f"{reopen_failed_rows(opened, error_code)} failed rows are tried again")
-            ledger = execute(opened, on, display)
-    _tell(folder, ledger)
+            summary = execute(opened, on, display)
+    _tell(folder, summary)
     return 0
 
 

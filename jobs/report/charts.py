@@ -1,4 +1,4 @@
-"""Histograms as geometry: where bars, ticks and bounds stand, in units of the picture."""
+"""Histograms as geometry: the places of bars, ticks and bounds, in units of the picture."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,17 @@ LEFT, RIGHT, TOP, BOTTOM = 6, 314, 16, 96
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """Rows of one bin; the accepted ones stand at the bottom."""
+    """One bin as a bar, with the accepted rows at its bottom.
+
+    Attributes:
+        x: left edge.
+        width: width.
+        y: top of the bar.
+        height: height of the bar.
+        accepted_y: top of the accepted rows.
+        accepted_height: height of the accepted rows.
+        title: text shown when the pointer rests on the bar.
+    """
 
     x: float
     width: float
@@ -26,7 +36,13 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """A labelled place on the axis: a tick, or a bound of the policy."""
+    """A labelled place on the axis: a tick, or a bound of the policy.
+
+    Attributes:
+        x: place on the axis.
+        label: text of the mark.
+        anchor: alignment of the text: start, middle or end.
+    """
 
     x: float
     label: str
@@ -35,7 +51,12 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Area:
-    """Values that the policy turns away."""
+    """A range of values that the policy rejects.
+
+    Attributes:
+        x: left edge.
+        width: width.
+    """
 
     x: float
     width: float
@@ -43,84 +64,90 @@ class Area:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """One score of all rows."""
+    """The histogram of one score.
+
+    Attributes:
+        name: column of the score.
+        bars: bars of the histogram; none where no row has a value.
+        ticks: marks of the axis.
+        bounds: bounds of the policy.
+        rejected: ranges of values that the policy rejects.
+        facts: figures below the axis, each with its label.
+        notes: numbers of rows that no bar shows, in words.
+    """
 
     name: str
     bars: list[Bar]
     ticks: list[Mark]
     bounds: list[Mark]
-    refused: list[Area]
+    rejected: list[Area]
     facts: list[tuple[str, str]]
     notes: list[str]
 
 
-def chart(name: str, found: ScoreRange, bins: Sequence[Bin], bounds: Bounds | None) -> Chart:
+def chart(name: str, score: ScoreRange, bins: Sequence[Bin], bounds: Bounds | None) -> Chart:
     """Draws one score.
 
     Args:
-        name: of the score.
-        found: its range.
-        bins: its bars; none where it has no value.
-        bounds: the policy's; None where it has none.
+        name: column of the score.
+        score: range of the score.
+        bins: bins of the histogram; none where the score has no value.
+        bounds: bounds of the policy; None where it has none for the score.
     """
     notes = [
         f"{whole(count)} {what}"
-        for count, what in ((found.num_null, "not measured"), (found.num_infinite, "infinite"))
+        for count, what in ((score.num_null, "not measured"), (score.num_infinite, "infinite"))
         if count
     ]
     if not bins:
-        return Chart(name=name, bars=[], ticks=[], bounds=[], refused=[], facts=[], notes=notes)
-    facts = [("least", short(found.least)), ("median", short(found.quantile(0.5)))]
-    facts += [("mean", short(found.mean)), ("greatest", short(found.greatest))]
+        return Chart(name=name, bars=[], ticks=[], bounds=[], rejected=[], facts=[], notes=notes)
+    facts = [("least", short(score.least)), ("median", short(score.quantile(0.5)))]
+    facts += [("mean", short(score.mean)), ("greatest", short(score.greatest))]
     low, high = bins[0].low, bins[-1].high
     return Chart(
         name=name,
-        bars=_bars(bins, found),
-        ticks=[_tick(value, low, high) for value in ticks(low, high)],
+        bars=_bars(bins, score),
+        ticks=[_mark(value, short(value), low, high) for value in ticks(low, high)],
         bounds=_bound_marks(bounds, low, high),
-        refused=_refused(bounds, low, high),
+        rejected=_rejected(bounds, low, high),
         facts=facts,
         notes=notes,
     )
 
 
-def _bars(bins: Sequence[Bin], found: ScoreRange) -> list[Bar]:
-    tallest = max(one.num_rows for one in bins) or 1
+def _bars(bins: Sequence[Bin], score: ScoreRange) -> list[Bar]:
+    tallest = max(each.num_rows for each in bins) or 1
     low, high = bins[0].low, bins[-1].high
     bars: list[Bar] = []
-    for one in bins:
-        if not one.num_rows:
+    for each in bins:
+        if not each.num_rows:
             continue
-        x = _x(one.low, low, high)
+        x = _x(each.low, low, high)
         # A bin with one row of a million is still a bar.
-        height = max(1.5, (BOTTOM - TOP) * one.num_rows / tallest)
-        accepted = height * one.num_accepted / one.num_rows
+        height = max(1.5, (BOTTOM - TOP) * each.num_rows / tallest)
+        accepted = height * each.num_accepted / each.num_rows
         bars.append(
             Bar(
                 x=round(x + 0.5, 2),
-                width=round(max(1.0, _x(one.high, low, high) - x - 1), 2),
+                width=round(max(1.0, _x(each.high, low, high) - x - 1), 2),
                 y=round(BOTTOM - height, 2),
                 height=round(height, 2),
                 accepted_y=round(BOTTOM - accepted, 2),
                 accepted_height=round(accepted, 2),
-                title=_title(one, found, is_first=one is bins[0], is_last=one is bins[-1]),
+                title=_title(each, score, is_first=each is bins[0], is_last=each is bins[-1]),
             )
         )
     return bars
 
 
-def _title(one: Bin, found: ScoreRange, *, is_first: bool, is_last: bool) -> str:
-    low = found.least if is_first and found.least < one.low else one.low
-    high = found.greatest if is_last and found.greatest > one.high else one.high
-    rows = "row" if one.num_rows == 1 else "rows"
+def _title(bar: Bin, score: ScoreRange, *, is_first: bool, is_last: bool) -> str:
+    low = score.least if is_first and score.least < bar.low else bar.low
+    high = score.greatest if is_last and score.greatest > bar.high else bar.high
+    rows = "row" if bar.num_rows == 1 else "rows"
     return (
-        f"{short(low)} to {short(high)}: {whole(one.num_rows)} {rows}, "
-        f"{whole(one.num_accepted)} accepted"
+        f"{short(low)} to {short(high)}: {whole(bar.num_rows)} {rows}, "
+        f"{whole(bar.num_accepted)} accepted"
     )
-
-
-def _tick(value: float, low: float, high: float) -> Mark:
-    return _mark(value, short(value), low, high)
 
 
 def _mark(value: float, label: str, low: float, high: float) -> Mark:
@@ -139,14 +166,14 @@ def _bound_marks(bounds: Bounds | None, low: float, high: float) -> list[Mark]:
     return marks
 
 
-def _refused(bounds: Bounds | None, low: float, high: float) -> list[Area]:
-    found: list[Area] = []
+def _rejected(bounds: Bounds | None, low: float, high: float) -> list[Area]:
+    areas: list[Area] = []
     if bounds is not None and bounds.min is not None:
-        found.append(Area(x=LEFT, width=round(_x(bounds.min, low, high) - LEFT, 2)))
+        areas.append(Area(x=LEFT, width=round(_x(bounds.min, low, high) - LEFT, 2)))
     if bounds is not None and bounds.max is not None:
         x = _x(bounds.max, low, high)
-        found.append(Area(x=round(x, 2), width=round(RIGHT - x, 2)))
-    return [area for area in found if area.width > 0]
+        areas.append(Area(x=round(x, 2), width=round(RIGHT - x, 2)))
+    return [area for area in areas if area.width > 0]
 
 
 def _x(value: float, low: float, high: float) -> float:

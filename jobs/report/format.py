@@ -1,4 +1,4 @@
-"""How a report writes numbers, times and durations."""
+"""Formats of numbers, times and durations in a report."""
 
 import math
 from datetime import UTC, datetime
@@ -9,12 +9,12 @@ _MINUS = "\u2212"
 
 
 def whole(value: int) -> str:
-    """A count with thousands set apart: `100,000`."""
+    """Formats a count with its thousands set apart: `100,000`."""
     return f"{value:,}"
 
 
 def short(value: float | None) -> str:
-    """A figure in about three digits: `0.214`, `25.3`, `1,250`; a dash where there is none."""
+    """Formats a figure in about three digits: `0.214`, `25.3`, `1,250`; None is a dash."""
     if value is None or math.isnan(value):
         return NOTHING
     if math.isinf(value):
@@ -25,7 +25,7 @@ def short(value: float | None) -> str:
 
 
 def share(part: float, total: float) -> str:
-    """A part of a total in per cent: `12.5 %`, `100 %`; a dash where the total is 0."""
+    """Formats a part of a total in per cent: `12.5 %`, `100 %`; a dash where the total is 0."""
     if not total:
         return NOTHING
     percent = 100 * part / total
@@ -37,7 +37,7 @@ def share(part: float, total: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as people say them: `4.2 s`, `3 min 42 s`, `5 h 7 min`."""
+    """Formats seconds as people say them: `4.2 s`, `3 min 42 s`, `5 h 7 min`."""
     if seconds is None:
         return NOTHING
     if seconds < 60:
@@ -50,8 +50,8 @@ def duration(seconds: float | None) -> str:
 
 
 def moment(value: Any) -> str:
-    """A time, given in ISO 8601 or in seconds since 1970, as `23 Nov 2026, 15:30 UTC`."""
-    time = _parsed(value)
+    """Formats a time, in ISO 8601 or in seconds since 1970, as `23 Nov 2026, 15:30 UTC`."""
+    time = _parse(value)
     if time is None:
         return str(value)
     if time.tzinfo is not None:
@@ -59,7 +59,7 @@ def moment(value: Any) -> str:
     return f"{time.day} {time:%b %Y, %H:%M}" + (" UTC" if time.tzinfo else "")
 
 
-def _parsed(value: Any) -> datetime | None:
+def _parse(value: Any) -> datetime | None:
     try:
         if isinstance(value, int | float):
             return datetime.fromtimestamp(value, UTC)

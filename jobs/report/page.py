@@ -1,16 +1,17 @@
-"""The parts of a report's page, as its template shows them: words and shares, no decisions left."""
+"""The parts of a report's page, as its template shows them: in words, shares and widths."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from overpaint.jobs.report.data import Counts, policy_rules
+from overpaint.jobs.report.counts import EndingCounter, policy_rules
 from overpaint.jobs.report.format import NOTHING, duration, moment, share, short, whole
-from overpaint.jobs.report.truth import Success
+from overpaint.jobs.report.truth import Success, SuccessCounter
 from overpaint.pipeline.error_codes import ROW_ERRORS
 from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.runs.manifest import Ledger
+from overpaint.pipeline.runs.record import RunRecord
 
 _MAX_LINES = 40
 _OTHER_CODE = "A code of the operator's own, or the class of an exception that it raised."
@@ -19,7 +20,15 @@ _LEDGER_WORDS = ("accepted", "rejected", "failed", "pending")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A piece of the ledger's bar, in per cent of it."""
+    """A piece of the ledger's bar.
+
+    Attributes:
+        status: accepted, rejected, failed or pending.
+        num_rows: number of rows.
+        share: share of the planned rows, in words.
+        x: left edge, in per cent of the bar.
+        width: width, in per cent of the bar.
+    """
 
     status: str
     num_rows: int
@@ -32,13 +41,14 @@ class Segment:
 class Line:
     """One line of a table with a bar.
 
-    Args:
-        label: what it is about.
-        figures: its figures, in the order of the table's columns.
-        width: of its bar, in per cent.
-        mark: a second value on the bar, in per cent; None where there is none.
-        choose: what a click looks for in the gallery, by the name of the filter.
-        meaning: what the label means, where the label does not say it.
+    Attributes:
+        label: subject of the line.
+        figures: figures of the line, in the order of the table's columns.
+        width: width of the bar, in per cent.
+        status: status whose colour the line has; "" for none.
+        mark: second value on the bar, in per cent; None for none.
+        choose: values that a click looks for in the gallery, by the name of the filter.
+        meaning: explanation of the label; "" where the label needs none.
     """
 
     label: str
@@ -51,13 +61,13 @@ class Line:
 
 
 def segments(ledger: Ledger) -> list[Segment]:
-    """The ledger as pieces of a bar, side by side."""
-    found: list[Segment] = []
+    """Returns the ledger as pieces of a bar, side by side."""
+    pieces: list[Segment] = []
     x = 0.0
     for status in _LEDGER_WORDS:
         num_rows = getattr(ledger, status)
         width = 100 * num_rows / ledger.planned if ledger.planned else 0.0
-        found.append(
+        pieces.append(
             Segment(
                 status=status,
                 num_rows=num_rows,
@@ -67,44 +77,46 @@ def segments(ledger: Ledger) -> list[Segment]:
             )
         )
         x += width
-    return found
+    return pieces
 
 
-def facts(recipe: Mapping[str, Any], stats: Mapping[str, Any], uri: str) -> list[tuple[str, str]]:
-    """What there is to say of a run as a whole: where, when, how fast."""
-    found: list[tuple[str, str]] = [("Folder", uri)]
-    found += [("Input", str(recipe["input"]))] if recipe.get("input") else []
-    found += [("Started", moment(stats["started_at"]))] if stats.get("started_at") else []
-    found += [("Finished", moment(stats["finished_at"]))] if stats.get("finished_at") else []
-    found += [("Took", duration(stats["wall_s"]))] if _is_number(stats.get("wall_s")) else []
+def facts(record: RunRecord | None, stats: Mapping[str, Any], uri: str) -> list[tuple[str, str]]:
+    """Lists the facts of a run as a whole: its folder, input, times and speed."""
+    pairs: list[tuple[str, str]] = [("Folder", uri)]
+    pairs += [("Input", record.input)] if record and record.input else []
+    pairs += [("Started", moment(stats["started_at"]))] if stats.get("started_at") else []
+    pairs += [("Finished", moment(stats["finished_at"]))] if stats.get("finished_at") else []
+    pairs += [("Took", duration(stats["wall_s"]))] if _is_number(stats.get("wall_s")) else []
     if _is_number(stats.get("rows_per_s")):
-        found.append(("Speed", f"{short(stats['rows_per_s'])} rows/s"))
+        pairs.append(("Speed", f"{short(stats['rows_per_s'])} rows/s"))
     if isinstance(stats.get("num_tasks"), int):
-        found.append(("Tasks", whole(stats["num_tasks"])))
+        pairs.append(("Tasks", whole(stats["num_tasks"])))
     hosts = stats.get("hosts") or []
-    found += [("Hosts" if len(hosts) > 1 else "Host", _few(hosts))] if hosts else []
-    return found
+    pairs += [("Hosts" if len(hosts) > 1 else "Host", _few(hosts))] if hosts else []
+    return pairs
 
 
-def identities(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Fingerprints of the run and of its stages, and the weights behind each."""
-    found = [("run", str(recipe["fingerprint"]))] if recipe.get("fingerprint") else []
-    found += [(name, str(value)) for name, value in (recipe.get("fingerprints") or {}).items()]
-    for stage, revisions in (recipe.get("revisions") or {}).items():
-        found += [(f"{stage}: {name}", str(value)) for name, value in revisions.items()]
-    return found
+def identities(record: RunRecord | None) -> list[tuple[str, str]]:
+    """Lists the fingerprints of a run and of its stages, and the weights behind each."""
+    if record is None:
+        return []
+    pairs = [("run", record.fingerprint)] if record.fingerprint else []
+    pairs += record.fingerprints.items()
+    for stage, revisions in record.revisions.items():
+        pairs += [(f"{stage}: {name}", value) for name, value in revisions.items()]
+    return pairs
 
 
-def versions(recipe: Mapping[str, Any], stats: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Names and versions of the packages that ran."""
-    found: Mapping[str, Any] = recipe.get("versions") or stats.get("versions") or {}
-    return [(name, str(value)) for name, value in found.items()]
+def versions(record: RunRecord | None, stats: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Lists the names and versions of the packages that ran."""
+    packages: Mapping[str, Any] = (record and record.versions) or stats.get("versions") or {}
+    return [(name, str(value)) for name, value in packages.items()]
 
 
 def stage_lines(stats: Mapping[str, Any]) -> list[Line]:
-    """Seconds by stage, in the order in which they run."""
+    """Returns the seconds of each stage, in the order in which the stages run."""
     stages: Mapping[str, Any] = stats.get("stages") or {}
-    seconds = {name: float(found.get("seconds") or 0.0) for name, found in stages.items()}
+    seconds = {name: float(figures.get("seconds") or 0.0) for name, figures in stages.items()}
     total = sum(seconds.values())
     return [
         Line(
@@ -116,14 +128,14 @@ def stage_lines(stats: Mapping[str, Any]) -> list[Line]:
     ]
 
 
-def ending_lines(counts: Counts) -> list[Line]:
-    """How rows were turned away by a stage, or failed in it, the most frequent first."""
-    endings = [(e, n) for e, n in counts.endings.most_common() if e.stage]
+def ending_lines(counter: EndingCounter) -> list[Line]:
+    """Returns the codes with which stages rejected or failed rows, the most frequent first."""
+    endings = [(e, n) for e, n in counter.endings.most_common() if e.stage]
     lines = [
         Line(
             label=ending.code or "unknown",
-            figures=(ending.stage, whole(num_rows), share(num_rows, counts.num_rows)),
-            width=_percent(num_rows, counts.num_rows),
+            figures=(ending.stage, whole(num_rows), share(num_rows, counter.num_rows)),
+            width=_percent(num_rows, counter.num_rows),
             status=ending.status,
             choose={"status": ending.status, "stage": ending.stage, "reason": ending.code},
             meaning=ROW_ERRORS.get(ending.code, _OTHER_CODE),
@@ -133,63 +145,58 @@ def ending_lines(counts: Counts) -> list[Line]:
     return _first(lines)
 
 
-def rule_lines(counts: Counts, policy: Policy) -> list[Line]:
-    """What each rule of the policy turns away; those that nothing breaks come last."""
-    rules = list(dict.fromkeys([*policy_rules(policy), *counts.broken]))
-    rules.sort(key=lambda rule: -counts.broken[rule])
+def rule_lines(counter: EndingCounter, policy: Policy) -> list[Line]:
+    """Returns the rows that each rule of the policy rejects; rules that none breaks come last."""
+    rules = list(dict.fromkeys([*policy_rules(policy), *counter.broken]))
+    rules.sort(key=lambda rule: -counter.broken[rule])
     lines = [
         Line(
             label=rule,
             figures=(
-                whole(counts.broken[rule]),
-                share(counts.broken[rule], counts.num_judged),
-                whole(counts.broken_alone[rule]),
+                whole(counter.broken[rule]),
+                share(counter.broken[rule], counter.num_judged),
+                whole(counter.broken_alone[rule]),
             ),
-            width=_percent(counts.broken[rule], counts.num_judged),
+            width=_percent(counter.broken[rule], counter.num_judged),
             status="rejected",
-            choose={"reason": rule} if counts.broken[rule] else None,
+            choose={"reason": rule} if counter.broken[rule] else None,
         )
         for rule in rules
-        if counts.broken[rule] or not rule.endswith(" is null")
+        if counter.broken[rule] or not rule.endswith(" is null")
     ]
     return _first(lines)
 
 
-def truth_lines(truth: Mapping[str, Success]) -> list[Line]:
-    """Success by edit type beside the oracle; all types together first."""
-    lines = [_truth_line(name or "other", truth[name], name) for name in sorted(truth)]
-    if len(truth) != 1:
-        every = Success(
-            *(
-                sum(getattr(found, name) for found in truth.values())
-                for name in ("planned", "successful", "measured", "oracle")
-            )
-        )
-        lines.insert(0, _truth_line("all types", every, ""))
-    return _first(lines) if truth else []
+def truth_lines(counter: SuccessCounter) -> list[Line]:
+    """Returns the success of each edit type beside the oracle; all types together first."""
+    types = {edit_type: success for (edit_type,), success in sorted(counter.groups.items())}
+    lines = [_truth_line(name or "other", success, name) for name, success in types.items()]
+    if len(types) > 1:
+        lines.insert(0, _truth_line("all types", counter.total, ""))
+    return _first(lines)
 
 
-def _truth_line(label: str, found: Success, edit_type: str) -> Line:
+def _truth_line(label: str, success: Success, edit_type: str) -> Line:
     return Line(
         label=label,
         figures=(
-            share(found.successful, found.planned),
-            f"{whole(found.successful)} of {whole(found.planned)}",
-            share(found.oracle, found.measured),
+            share(success.successful, success.planned),
+            f"{whole(success.successful)} of {whole(success.planned)}",
+            share(success.oracle, success.measured),
         ),
-        width=_percent(found.successful, found.planned),
-        mark=_percent(found.oracle, found.measured) if found.measured else None,
+        width=_percent(success.successful, success.planned),
+        mark=_percent(success.oracle, success.measured) if success.measured else None,
         choose={"type": edit_type} if edit_type else None,
     )
 
 
-def recipe_text(recipe: Mapping[str, Any]) -> str:
-    """The resolved recipe, for people."""
-    return json.dumps(recipe.get("recipe") or {}, indent=2, ensure_ascii=False)
+def recipe_text(record: RunRecord | None) -> str:
+    """Returns the resolved recipe, for people."""
+    return json.dumps(record.recipe if record else {}, indent=2, ensure_ascii=False)
 
 
 def script_json(value: Any) -> str:
-    """JSON that can stand in a script element: nothing in it can end the element."""
+    """Returns JSON for a script element: nothing in it can end the element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -197,7 +204,7 @@ def script_json(value: Any) -> str:
 
 
 def _first(lines: list[Line]) -> list[Line]:
-    """As many lines as a page can bear, and how many more there are."""
+    """Cuts lines to as many as a page can bear, and says how many more there are."""
     more = len(lines) - _MAX_LINES
     if more <= 0:
         return lines

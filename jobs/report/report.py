@@ -12,143 +12,145 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from overpaint.jobs.report import charts as report_charts
-from overpaint.jobs.report import page as report_page
-from overpaint.jobs.report.charts import Chart, chart
-from overpaint.jobs.report.data import (
-    Counts,
-    counted_columns,
-    manifest_schema,
-    num_pending,
-    score_names,
-    survey,
-)
+from overpaint.jobs.report import page
+from overpaint.jobs.report.charts import chart
+from overpaint.jobs.report.counts import EndingCounter, count_pending
 from overpaint.jobs.report.format import whole
-from overpaint.jobs.report.rows import Picker, read_rows, shared_columns, shown_columns
-from overpaint.jobs.report.scores import Histograms, Scores
-from overpaint.jobs.report.thumbnails import Album, Pictures
+from overpaint.jobs.report.rows import RowReader, RowSampler, shared_columns, shown_columns
+from overpaint.jobs.report.scan import scan_manifest
+from overpaint.jobs.report.scores import Histograms, ScoreRanges
+from overpaint.jobs.report.thumbnails import ImageReader, ThumbnailSheet
+from overpaint.jobs.report.truth import SuccessCounter
+from overpaint.pipeline import columns as c
 from overpaint.pipeline.policy import Policy
-from overpaint.pipeline.runs.folder import RECIPE, REPORT, STATS, RunFolder
+from overpaint.pipeline.runs.folder import REPORT, STATS, RunFolder
 from overpaint.pipeline.runs.manifest import Ledger
+from overpaint.pipeline.runs.record import RunRecord
 
 MAX_ROWS = 600
 """Rows in the gallery: what a browser opens at once, and a mail takes as an attachment."""
 _MAX_IMAGE_BYTES = 6_400_000
-"""Of all thumbnails, before they are written as text, which takes a third more."""
+"""Size of all thumbnails, before they are written as text, which takes a third more."""
 _TEMPLATES = Path(__file__).parent / "templates"
 _SCRIPTS = ("rows.js", "lightbox.js", "gallery.js")
 
 
-def write_report(folder: RunFolder) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestSummary:
+    """What one pass over a manifest tells of all of its rows.
+
+    Attributes:
+        schema: columns of the manifest; none where no part is written.
+        endings: rows by their ending.
+        success: success against the truth, by edit type.
+        ranges: range of every score.
+        sampler: rows that a gallery shows.
+    """
+
+    schema: pa.Schema
+    endings: EndingCounter
+    success: SuccessCounter
+    ranges: ScoreRanges
+    sampler: RowSampler
+
+    @property
+    def ledger(self) -> Ledger:
+        """The counts of the rows in the manifest."""
+        return self.endings.ledger()
+
+
+def summarise_manifest(
+    folder: RunFolder, policy: Policy, max_rows: int = MAX_ROWS
+) -> ManifestSummary:
+    """Reads the manifest of a run once, part by part.
+
+    Args:
+        folder: run folder, finished or not.
+        policy: policy of the run.
+        max_rows: number of rows in the gallery at most.
+    """
+    endings, success = EndingCounter(), SuccessCounter(c.EDIT_TYPE.name)
+    ranges, sampler = ScoreRanges(len(folder.parts("manifest"))), RowSampler(max_rows, policy)
+    schema = scan_manifest(folder, [endings, success, ranges, sampler])
+    return ManifestSummary(
+        schema=schema, endings=endings, success=success, ranges=ranges, sampler=sampler
+    )
+
+
+def write_report(folder: RunFolder, summary: ManifestSummary | None = None) -> None:
     """Writes `report.html`; what is missing in the folder is missing in the report.
 
     Args:
-        folder: a run, finished or not; rows count where their part of the manifest is written.
+        folder: run folder, finished or not; rows count where their part of the manifest is written.
+        summary: summary of the manifest as it is; None to read it here.
     """
-    folder.storage.write(REPORT, report_html(folder).encode())
+    record = RunRecord.find(folder)
+    policy = _policy(record)
+    summary = summary or summarise_manifest(folder, policy)
+    folder.storage.write(REPORT, _html(folder, record, policy, summary).encode())
 
 
-def report_html(folder: RunFolder, max_rows: int = MAX_ROWS) -> str:
-    """The report as a page.
+def _policy(record: RunRecord | None) -> Policy:
+    return Policy.model_validate((record.recipe.get("policy") if record else None) or {})
 
-    Args:
-        folder: the run.
-        max_rows: in the gallery.
-    """
-    recipe: dict[str, Any] = folder.read_json(RECIPE) or {}
+
+def _html(
+    folder: RunFolder, record: RunRecord | None, policy: Policy, summary: ManifestSummary
+) -> str:
+    """Returns the page, after a second pass over the manifest: for bars, and the sampled rows."""
+    histograms = Histograms(summary.ranges.by_name, policy)
+    sampled = RowReader(summary.sampler.sample())
+    scan_manifest(folder, [histograms, sampled])
     stats: dict[str, Any] = folder.read_json(STATS) or {}
-    policy = Policy.model_validate((recipe.get("recipe") or {}).get("policy") or {})
-    found = examine(folder, policy, max_rows)
-    ledger = found.counts.ledger(num_pending(folder))
+    endings = summary.endings
+    ledger = endings.ledger(count_pending(folder))
     return _render(
-        name=str(recipe.get("name") or folder.storage.uri.rsplit("/", 1)[-1]),
+        name=record.name if record else folder.storage.uri.rsplit("/", 1)[-1],
         ledger=ledger,
-        segments=report_page.segments(ledger),
-        facts=report_page.facts(recipe, stats, folder.storage.uri),
-        identities=report_page.identities(recipe),
-        versions=report_page.versions(recipe, stats),
-        recipe=report_page.recipe_text(recipe),
-        stages=report_page.stage_lines(stats),
-        endings=report_page.ending_lines(found.counts),
-        rules=report_page.rule_lines(found.counts, policy),
-        num_judged=found.counts.num_judged,
-        truth=report_page.truth_lines(found.counts.truth),
-        charts=found.charts,
-        chart_size=report_charts,
-        num_shown=len(found.rows),
-        num_rows=found.counts.num_rows,
-        num_places=found.num_places,
-        data=gallery(folder, found, policy),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
-    """What the manifest says.
-
-    Args:
-        columns: of the manifest, in order.
-        counts: over all rows.
-        charts: of every score, over all rows.
-        rows: those that the gallery shows.
-        num_places: of the gallery that went to each kind of bad row.
-    """
-
-    columns: list[str]
-    counts: Counts
-    charts: list[Chart]
-    rows: list[dict[str, Any]]
-    num_places: int
-
-
-def examine(folder: RunFolder, policy: Policy, max_rows: int) -> Findings:
-    """Reads the manifest twice, part by part: for ranges and a choice of rows, then for bars.
-
-    Args:
-        folder: the run.
-        policy: its bounds.
-        max_rows: to choose for the gallery.
-    """
-    schema = manifest_schema(folder)
-    names = score_names(schema) if schema is not None else []
-    counts = Counts()
-    scores = Scores(names, len(folder.parts("manifest")))
-    picker = Picker(max_rows, policy, names)
-    if schema is not None:
-        columns = [*counted_columns(schema), *names]
-        survey(folder, columns, [counts.look, scores.look, picker.look])
-    histograms = Histograms(scores.ranges, policy)
-    survey(folder, ["status", *names], [histograms.look])
-    return Findings(
-        columns=schema.names if schema is not None else [],
-        counts=counts,
+        segments=page.segments(ledger),
+        facts=page.facts(record, stats, folder.storage.uri),
+        identities=page.identities(record),
+        versions=page.versions(record, stats),
+        recipe=page.recipe_text(record),
+        stages=page.stage_lines(stats),
+        endings=page.ending_lines(endings),
+        rules=page.rule_lines(endings, policy),
+        num_judged=endings.num_judged,
+        truth=page.truth_lines(summary.success),
         charts=[
-            chart(name, found, histograms.bins(name), policy.root.get(name))
-            for name, found in scores.ranges.items()
+            chart(name, score, histograms.bins(name), policy.root.get(name))
+            for name, score in summary.ranges.by_name.items()
         ],
-        rows=read_rows(folder, picker.picks()),
-        num_places=picker.num_places,
+        chart_size=report_charts,
+        num_shown=len(sampled.rows),
+        num_rows=endings.num_rows,
+        num_places=summary.sampler.num_places,
+        data=_gallery(folder, sampled.rows, summary, policy),
     )
 
 
-def gallery(folder: RunFolder, found: Findings, policy: Policy) -> dict[str, Any]:
-    """What the page's script shows: rows, thumbnails, and how to name and judge scores."""
-    shared = shared_columns(found.rows)
-    album = Album(Pictures(folder), found.rows, _MAX_IMAGE_BYTES)
+def _gallery(
+    folder: RunFolder, rows: list[dict[str, Any]], summary: ManifestSummary, policy: Policy
+) -> dict[str, Any]:
+    """Returns what the page's script shows: rows, thumbnails, and how to name and judge scores."""
+    shared = shared_columns(rows)
+    sheet = ThumbnailSheet(ImageReader(folder), rows, _MAX_IMAGE_BYTES)
     return {
         "rows": [
-            {"values": shown_columns(row, shared), "images": shown}
-            for row, shown in zip(found.rows, album.shown, strict=True)
+            {"values": shown_columns(row, shared), "images": images}
+            for row, images in zip(rows, sheet.shown, strict=True)
         ],
         "shared": shared,
         "thumbnails": [
-            found and [found.data_uri, found.width_px, found.height_px, int(found.is_crisp)]
-            for found in album.thumbnails
+            each and [each.data_uri, each.width_px, each.height_px, int(each.is_crisp)]
+            for each in sheet.thumbnails
         ],
-        "columns": found.columns,
-        "scores": [chart.name for chart in found.charts],
+        "columns": summary.schema.names,
+        "scores": list(summary.ranges.by_name),
         "policy": policy.model_dump(mode="json", exclude_none=True),
         "replay": f"overpaint replay {shlex.quote(folder.storage.uri)}",
     }
@@ -171,19 +173,19 @@ def _render(*, data: dict[str, Any], ledger: Ledger, **shown: Any) -> str:
         ledger=ledger,
         style=Markup(style),
         script=Markup(script),
-        data=Markup(report_page.script_json(data)),
+        data=Markup(page.script_json(data)),
         security=_content_security_policy(style, script),
     )
 
 
 def _script() -> str:
-    """The page's script: its files in one scope, which the page's own names stay out of."""
+    """Joins the files of the page's script in one scope, apart from the page's own names."""
     files = "\n".join((_TEMPLATES / name).read_text() for name in _SCRIPTS)
     return f'"use strict";\n(() => {{\n{files}}})();\n'
 
 
 def _content_security_policy(style: str, script: str) -> str:
-    """Allows the page's own style and script, by their hashes, and inlined pictures; no more."""
+    """Returns a policy that allows the page's own style, script and pictures, and nothing else."""
     return "; ".join(
         (
             "default-src 'none'",

@@ -1,47 +1,89 @@
-"""How a run came out where the truth is known: the share of successful edits beside the oracle."""
+"""Success of a run where the true edits are known, beside the oracle's: what a VAE lets through."""
 
-from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
-from overpaint.pipeline.runs.folder import RunFolder
+import pyarrow as pa
+
+TRUTH_SUCCESS, ORACLE_SUCCESS = "truth_success", "oracle_success"
+_TARGET_URI = "in_target_uri"
 
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """Counts of one edit type.
+    """Counts of rows whose true edit is known.
 
-    Args:
-        planned: rows with a known truth, ended in whatever way.
+    Attributes:
+        planned: rows that ended, in whatever way.
         successful: rows whose edit matches the truth.
-        measured: rows that were edited, so that the oracle was asked.
-        oracle: rows of those whose true target survives the VAE's round trip.
+        measured: rows that were edited, so that the oracle was measured.
+        oracle: rows whose true target survives the VAE's round trip, of those measured.
     """
 
-    planned: int
-    successful: int
-    measured: int
-    oracle: int
+    planned: int = 0
+    successful: int = 0
+    measured: int = 0
+    oracle: int = 0
+
+    def plus(self, other: "Success") -> "Success":
+        """Returns both counts together."""
+        return Success(
+            self.planned + other.planned,
+            self.successful + other.successful,
+            self.measured + other.measured,
+            self.oracle + other.oracle,
+        )
 
 
-def success(folder: RunFolder) -> dict[str, Success]:
-    """Success by edit type, and of `all`; empty where the run does not measure it."""
-    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
-    for part in folder.parts("manifest"):
-        table = folder.read_part("manifest", part)
-        if "truth_success" not in table.column_names:
+class SuccessCounter:
+    """Success by the values of some columns, such as the edit type.
+
+    Args:
+        by: names of columns whose equal values are counted together; null counts as "".
+
+    Attributes:
+        groups: success by the columns' values; empty where the run does not measure it.
+    """
+
+    def __init__(self, *by: str) -> None:
+        self._by = by
+        self.groups: dict[tuple[str, ...], Success] = {}
+
+    @property
+    def total(self) -> Success:
+        """The success of all groups together."""
+        return reduce(Success.plus, self.groups.values(), Success())
+
+    def named(self) -> dict[str, Success]:
+        """Returns the success of `all` rows, then of each group; empty where it is not measured."""
+        if not self.groups:
             return {}
-        columns = ["edit_type", "in_target_uri", "truth_success", "oracle_success"]
-        known = [name for name in columns if name in table.column_names]
-        rows = table.select(known).to_pylist()
-        for row in (row for row in rows if row.get("in_target_uri")):
-            for name in ("all", row["edit_type"] or "other"):
-                _count(counts[name], row)
-    return {name: Success(*found) for name, found in sorted(counts.items())}
+        groups = {" ".join(group) or "other": found for group, found in sorted(self.groups.items())}
+        return {"all": self.total, **groups}
 
+    def columns(self, part: int, schema: pa.Schema) -> Collection[str]:
+        """Names the columns that tell success, and those that rows are grouped by."""
+        del part
+        names = {TRUTH_SUCCESS, ORACLE_SUCCESS, _TARGET_URI, *self._by}
+        return names & set(schema.names)
 
-def _count(counts: list[int], row: dict[str, Any]) -> None:
-    counts[0] += 1
-    counts[1] += bool(row["truth_success"])
-    counts[2] += row["oracle_success"] is not None
-    counts[3] += bool(row["oracle_success"])
+    def add_part(self, part: int, table: pa.Table) -> None:
+        """Counts the rows of one part whose truth is known."""
+        del part
+        if not {TRUTH_SUCCESS, _TARGET_URI} <= set(table.column_names):
+            return
+        table = table.filter(pa.array([bool(uri) for uri in table[_TARGET_URI].to_pylist()]))
+        measures: list[Any] = [(TRUTH_SUCCESS, "sum"), ([], "count_all")]
+        if ORACLE_SUCCESS in table.column_names:
+            measures += [(ORACLE_SUCCESS, "count"), (ORACLE_SUCCESS, "sum")]
+        for row in table.group_by(list(self._by)).aggregate(measures).to_pylist():
+            group = tuple(row[name] or "" for name in self._by)
+            success = Success(
+                planned=row["count_all"],
+                successful=int(row[f"{TRUTH_SUCCESS}_sum"] or 0),
+                measured=row.get(f"{ORACLE_SUCCESS}_count", 0),
+                oracle=int(row.get(f"{ORACLE_SUCCESS}_sum") or 0),
+            )
+            self.groups[group] = self.groups.get(group, Success()).plus(success)

@@ -4,11 +4,11 @@ import tomllib
 from pathlib import Path
 
 import pyarrow as pa
-from overpaint.jobs.report.report import write_report
+from overpaint.jobs.report.report import ManifestSummary, summarise_manifest, write_report
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.runs.folder import SUCCESS, RunFolder
-from overpaint.pipeline.runs.manifest import Ledger, count, judged
+from overpaint.pipeline.runs.manifest import judged
 from overpaint.pipeline.runs.record import RunRecord
 from pydantic import ValidationError
 
@@ -32,7 +32,7 @@ def read_policy(file: str) -> Policy:
         ) from error
 
 
-def accept(folder: RunFolder, policy: Policy) -> Ledger:
+def accept(folder: RunFolder, policy: Policy) -> ManifestSummary:
     """Rewrites the manifest's acceptance, its report and its ledger; the caller holds the lease.
 
     Raises:
@@ -42,12 +42,12 @@ def accept(folder: RunFolder, policy: Policy) -> Ledger:
     if not folder.is_finished():
         raise UsageError(f"{folder.storage.uri}: the run there is not finished; finish it first")
     record.plan(folder)  # refuses bounds on a score that no stage writes
-    ledger = Ledger()
     for part, table in folder.tables():
         rows = [judged(row, policy) for row in table.to_pylist()]
         folder.write_part("manifest", part, pa.Table.from_pylist(rows, table.schema))
-        ledger = ledger.plus(count((row["status"] for row in rows), len(rows)))
     record.write(folder)
-    folder.write_json(SUCCESS, {**(folder.read_json(SUCCESS) or {}), **ledger.as_json()})
-    write_report(folder)
-    return ledger
+    summary = summarise_manifest(folder, policy)
+    success = {**(folder.read_json(SUCCESS) or {}), **summary.ledger.as_json()}
+    folder.write_json(SUCCESS, success)
+    write_report(folder, summary)
+    return summary

@@ -13,13 +13,13 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 from overpaint.cluster.worker.group import Trace
-from overpaint.jobs.report.report import write_report
+from overpaint.jobs.report.report import ManifestSummary, summarise_manifest, write_report
 from overpaint.jobs.runs.update import remove_unreferenced
 from overpaint.jobs.signals import raise_if_asked
 from overpaint.pipeline.errors import BudgetError, OverpaintError
 from overpaint.pipeline.runs.folder import PLANNED, REPORT, STATS, SUCCESS, WORK, RunFolder
 from overpaint.pipeline.runs.lease import LEASE
-from overpaint.pipeline.runs.manifest import Ledger, finish_part, manifest_ledger
+from overpaint.pipeline.runs.manifest import Ledger, finish_part
 from overpaint.pipeline.runs.record import current_versions
 from overpaint.pipeline.runs.run import Run
 from overpaint.pipeline.runs.tasks import Remaining, Task, remaining
@@ -62,25 +62,33 @@ class Progress:
         return counts.ended
 
 
-def execute(run: Run, runner: Runner, display: Display) -> Ledger:
+def execute(run: Run, runner: Runner, display: Display) -> ManifestSummary:
     """Takes what remains of a run to its end; the caller holds its lease.
+
+    The manifest of a run that ends is read twice: for the summary, and for the report.
+
+    Returns:
+        The summary of the finished run's manifest.
 
     Raises:
         BudgetError: too many rows failed.
         OverpaintError: the ledger does not add up, which is a fault of Overpaint.
     """
     folder = run.folder
-    if not folder.is_finished():
-        _execute(run, runner, display)
+    left = None if folder.is_finished() else _execute(run, runner, display)
+    summary = summarise_manifest(folder, run.plan.policy)
+    if left is not None:
+        _finish(run, left.ledger.planned, summary.ledger)
     if not folder.storage.exists(REPORT):
-        write_report(folder)
+        write_report(folder, summary)
     folder.storage.remove_tree(WORK, but=LEASE)
     for name in ("images", "masks", "plan", "manifest"):
         folder.storage.remove_leftovers(name)
-    return manifest_ledger(folder, folder.parts("manifest"))
+    return summary
 
 
-def _execute(run: Run, runner: Runner, display: Display) -> None:
+def _execute(run: Run, runner: Runner, display: Display) -> Remaining:
+    """Takes what remains through the runner; returns what remained."""
     left = remaining(run.folder, run.plan.task_rows)
     run = replace(run, kept_parts=left.kept_parts, idle=left.idle)
     progress = Progress(left.ledger)
@@ -91,7 +99,7 @@ def _execute(run: Run, runner: Runner, display: Display) -> None:
         _drive(run, left, runner, progress, display)
     finally:
         _write_stats(run.folder, progress, started_at, time.monotonic() - start)
-    _finish(run, left.ledger.planned)
+    return left
 
 
 def _drive(run: Run, left: Remaining, runner: Runner, progress: Progress, display: Display) -> None:
@@ -121,14 +129,16 @@ def _summaries(tables: Iterable[pa.Table]) -> Iterator[dict[str, Any]]:
         yield from table.to_pylist()
 
 
-def _finish(run: Run, planned: int) -> None:
+def _finish(run: Run, planned: int, ledger: Ledger) -> None:
     """Checks the ledger from storage, and marks the run as done; its report is to be written."""
     folder = run.folder
-    parts = folder.parts("manifest")
-    ledger = manifest_ledger(folder, parts)
     planned_json: dict[str, Any] = folder.read_json(PLANNED) or {}
     planned = planned_json.get("planned", planned)
-    if parts != folder.parts("plan") or ledger.planned != planned or ledger.pending:
+    if (
+        folder.parts("manifest") != folder.parts("plan")
+        or ledger.planned != planned
+        or ledger.pending
+    ):
         raise OverpaintError(
             f"the ledger does not add up: {planned} planned, {ledger.as_json()}: this is a fault "
             f"of Overpaint; the run folder is kept as it is"

@@ -9,13 +9,18 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 import pytest
-from overpaint.jobs.report.report import write_report
-from overpaint.jobs.report.truth import success
+from overpaint.cluster.worker.in_process import run_local
+from overpaint.jobs.bench.overhead import Silent
+from overpaint.jobs.report.report import summarise_manifest, write_report
+from overpaint.jobs.runs.execute import execute
 from overpaint.pipeline.error_codes import ROW_ERRORS
+from overpaint.pipeline.policy import Policy
+from overpaint.pipeline.runs import planning
 from overpaint.pipeline.runs.folder import REPORT, RunFolder
 from overpaint.pipeline.storage.store import Storage
 from PIL import Image
 from report_runs import HOSTILE, SCHEMA, Page, declined, failed, planned_row, write_run
+from toy_runs import planned_run, table_of, toy_plan, write_sources
 
 
 def _mixed(num_rows):
@@ -73,12 +78,33 @@ def test_policy_rules_are_counted_over_the_rows_it_judged(page):
 
 
 def test_success_stands_beside_the_oracle_and_agrees_with_the_command_line(run, page):
-    found = success(run)["all"]
-    shares = (found.successful / found.planned, found.oracle / found.measured)
+    success = summarise_manifest(run, Policy()).success.total
+    shares = (success.successful / success.planned, success.oracle / success.measured)
     success_share, oracle_share = (f"{100 * share:.1f} %" for share in shares)
-    rows = f"{found.successful} of {found.planned}"
-    assert found.planned == 96
+    rows = f"{success.successful} of {success.planned}"
+    assert success.planned == 96
     assert f"all types {success_share} {rows} {oracle_share}" in page.text
+
+
+def test_end_of_a_run_reads_each_part_of_the_manifest_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "PART_ROWS", 4)
+    uris = write_sources(tmp_path / "input", 10)
+    rows = [{"source_uri": uri, "instruction": "paint"} for uri in uris]
+    run = planned_run(toy_plan(), table_of(rows, tmp_path / "input"), tmp_path / "run")
+    reads = Counter()
+    read = Storage.read
+
+    def counted(storage, path):
+        reads[path] += path.startswith("manifest/")
+        return read(storage, path)
+
+    monkeypatch.setattr(Storage, "read", counted)
+    summary = execute(run, run_local, Silent())
+    assert summary.ledger.accepted == 10
+    assert run.folder.storage.exists(REPORT)
+    assert {path: n for path, n in reads.items() if n} == {
+        f"manifest/part-{part:05d}.parquet": 2 for part in range(3)
+    }
 
 
 def test_header_says_when_how_long_and_with_what(page):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from overpaint.jobs.report.charts import BOTTOM, LEFT, RIGHT, TOP, chart
-from overpaint.jobs.report.rows import Picker, shared_columns, shown_columns
-from overpaint.jobs.report.scores import Histograms, Scores, ticks
+from overpaint.jobs.report.rows import RowSampler, shared_columns, shown_columns
+from overpaint.jobs.report.scores import Histograms, ScoreRanges, ticks
 from overpaint.pipeline.policy import Bounds, Policy
 from report_runs import SCHEMA, declined, failed, planned_row
 
@@ -26,13 +26,13 @@ def _examined(values, policy=None, part_rows=7):
         )
         for part in parts
     ]
-    scores = Scores(["quality"], len(parts))
+    ranges = ScoreRanges(len(parts))
     for number, table in enumerate(tables):
-        scores.look(number, table)
-    histograms = Histograms(scores.ranges, Policy.model_validate(policy or {}))
+        ranges.add_part(number, table)
+    histograms = Histograms(ranges.by_name, Policy.model_validate(policy or {}))
     for number, table in enumerate(tables):
-        histograms.look(number, table)
-    return scores.ranges["quality"], histograms.bins("quality")
+        histograms.add_part(number, table)
+    return ranges.by_name["quality"], histograms.bins("quality")
 
 
 @settings(max_examples=60, deadline=None)
@@ -109,52 +109,51 @@ def test_ticks_are_round():
     assert ticks(-3, 17) == [0, 5, 10, 15]
 
 
-def _picked(rows, num_rows, policy=None, part_rows=50):
-    names = ["clip_sim_dir", "background_psnr_db", "truth_gain"]
-    picker = Picker(num_rows, Policy.model_validate(policy or {}), names)
-    for start in range(0, len(rows), part_rows):
+def _sampled(rows, num_rows, policy=None, part_rows=50):
+    sampler = RowSampler(num_rows, Policy.model_validate(policy or {}))
+    for part, start in enumerate(range(0, len(rows), part_rows)):
         table = pa.Table.from_pylist(rows[start : start + part_rows], SCHEMA)
-        picker.look(start // part_rows, table.select([*picker.columns]))
-    return [rows[pick.part * part_rows + pick.place] for pick in picker.picks()]
+        sampler.add_part(part, table.select([*sampler.columns(part, SCHEMA)]))
+    return [rows[row.part * part_rows + row.offset] for row in sampler.sample()]
 
 
 def _rows(count):
     return [planned_row(number) | {"status": "accepted"} for number in range(count)]
 
 
-def test_all_rows_are_picked_where_there_is_room():
+def test_all_rows_are_sampled_where_there_is_room():
     rows = _rows(120)
-    assert _picked(rows, 120) == rows
+    assert _sampled(rows, 120) == rows
 
 
-def test_picks_do_not_depend_on_parts():
+def test_sampled_rows_do_not_depend_on_parts():
     rows = _rows(500)
-    assert _picked(rows, 60, part_rows=50) == _picked(rows, 60, part_rows=499)
+    assert _sampled(rows, 60, part_rows=50) == _sampled(rows, 60, part_rows=499)
 
 
-def test_picks_show_every_cause_and_leave_half_to_the_sample():
+def test_sampled_rows_show_every_cause_and_leave_half_to_the_sample():
     rows = _rows(1000)
     for number in range(100, 900):
         rows[number] = failed(rows[number], "edit", "out_of_memory", "too large")
     rows[50] = failed(rows[50], "fetch", "image_empty", "no bytes")
     rows[51] = declined(rows[51], "find", "mask_empty", "nothing")
     rows[52] |= {"status": "rejected", "reject_reasons": ["clip_sim_dir < 0.2"]}
-    picked = _picked(rows, 60)
-    assert len(picked) == 60
+    sampled = _sampled(rows, 60)
+    assert len(sampled) == 60
     for number in (50, 51, 52):
-        assert rows[number] in picked
-    num_failed = sum(row["status"] == "failed" for row in picked)
+        assert rows[number] in sampled
+    num_failed = sum(row["status"] == "failed" for row in sampled)
     assert 10 <= num_failed <= 10 + 40
 
 
-def test_picks_show_the_worst_accepted_by_every_bound():
+def test_sampled_rows_show_the_worst_accepted_by_every_bound():
     rows = _rows(1000)
     rows[500] |= {"truth_gain": -9.0}
     rows[501] |= {"clip_sim_dir": -0.9}
     rows[502] |= {"background_psnr_db": 99.0}
     policy = {"clip_sim_dir": {"min": -1}, "background_psnr_db": {"max": 100}}
-    picked = _picked(rows, 60, policy)
-    assert all(rows[number] in picked for number in (500, 501, 502))
+    sampled = _sampled(rows, 60, policy)
+    assert all(rows[number] in sampled for number in (500, 501, 502))
 
 
 def test_columns_keep_whole_numbers_that_javascript_cannot():
