@@ -1,1 +1,1 @@
-"""Papercut: a drawn world of 64 px cut-paper scenes in which every edit has a known true answer."""
+"""Papercut: a drawn world of 64 px scenes in which the true result of every edit is known."""

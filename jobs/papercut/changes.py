@@ -1,6 +1,4 @@
-"""What all edits are made of: a draft of a change, how big it is, and where it may show."""
-
-from __future__ import annotations
+"""Building blocks of all edits: the draft of a change, its visibility and its masks."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
@@ -32,7 +30,14 @@ Mask = NDArray[np.uint8]
 
 
 class DragPoint(NamedTuple):
-    """Something at `from` in the source that is at `to` in the target, in pixels."""
+    """Displacement of one point, in pixels, as in DragGAN.
+
+    Attributes:
+        from_x_px: horizontal position in the source.
+        from_y_px: vertical position in the source.
+        to_x_px: horizontal position in the target.
+        to_y_px: vertical position in the target.
+    """
 
     from_x_px: int
     from_y_px: int
@@ -42,15 +47,16 @@ class DragPoint(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A change before it is known to be visible enough and of the right split.
+    """Change of a scene that is not yet checked for visibility and split.
 
     Attributes:
-        source: The scene before.
-        target: The scene after.
-        phrasings: Instructions that all mean this change.
-        mask_phrase: What to look for in the source to find the mask; empty for the whole picture.
-        mask: Where the change may show, uint8 HW, 0 or 255.
-        drag_points: What goes where; None where nothing moves.
+        source: scene before the change.
+        target: scene after the change.
+        phrasings: instructions that all mean this change.
+        mask_phrase: referring expression that locates the mask in the source; empty for the whole
+            picture.
+        mask: pixels that the change may touch, uint8 HW, 0 or 255.
+        drag_points: displacements; None where nothing moves.
     """
 
     source: Scene
@@ -62,24 +68,24 @@ class Draft:
 
 
 def is_visible(source: Scene, target: Scene) -> bool:
-    """Whether two scenes differ by a mean squared error of at least 0.005, of colours in 0..1."""
+    """Tells whether two scenes differ by an MSE of at least 0.005, of colours in 0..1."""
     before, after = (np.asarray(draw(scene), np.int64) for scene in (source, target))
     error = int(((before - after) ** 2).sum())
     return error * 1000 >= MIN_MSE_THOUSANDTHS * 255 * 255 * before.size
 
 
-def mask_of(source: Scene, index: int, target: Scene, target_index: int) -> Mask:
-    """All that an item touches before and after."""
+def changed_mask(source: Scene, index: int, target: Scene, target_index: int) -> Mask:
+    """Returns the pixels that an item touches before or after a change."""
     return footprint(source, index) | footprint(target, target_index)
 
 
 def whole_mask() -> Mask:
-    """The whole picture."""
+    """Returns a mask of the whole picture."""
     return np.full((SIZE_PX, SIZE_PX), 255, np.uint8)
 
 
 def backdrop_mask(scene: Scene, num_items: int) -> Mask:
-    """Every pixel that the background shows in, soft edges and shadows included."""
+    """Returns every pixel in which the background shows, soft edges and shadows included."""
     covered = np.zeros((SIZE_PX, SIZE_PX), np.uint8)
     for index in range(num_items):
         covered = np.maximum(covered, coverage(scene, index))
@@ -87,7 +93,7 @@ def backdrop_mask(scene: Scene, num_items: int) -> Mask:
 
 
 def features_mask(source: Scene, target: Scene) -> Mask:
-    """The eyes, brows, mouth and the like of two faces, and a margin for their shadows."""
+    """Returns the facial features of two faces, with a margin for their shadows."""
     reach = ImageFilter.MaxFilter(9)
     masks = [np.asarray(detail_silhouette(scene).filter(reach)) for scene in (source, target)]
     return np.where(masks[0] | masks[1], 255, 0).astype(np.uint8)

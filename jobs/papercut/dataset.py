@@ -1,20 +1,18 @@
-"""A folder of drawn pictures with edits to make and the true edited pictures beside them."""
+"""Datasets of drawn pictures: sources, edit instructions, masks and the true edited pictures."""
 
-from __future__ import annotations
-
-import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from overpaint.jobs.papercut.changes import EDIT_TYPES, EditType
 from overpaint.jobs.papercut.draw import draw
-from overpaint.jobs.papercut.edits import Edit, sample_edit
+from overpaint.jobs.papercut.edits import DrawnEdit, sample_edit
 from overpaint.jobs.papercut.scene import Split
+from overpaint.pipeline.errors import near_miss
 from PIL import Image
 
 ROWS_FILE = "rows.jsonl"
-# Where the layout of the target, or what goes where, says more than the instruction.
+# Types for which the layout of the target, or the drag points, say more than the instruction.
 BOX_TYPES: frozenset[EditType] = frozenset({"add", "move", "resize"})
 POINT_TYPES: frozenset[EditType] = frozenset({"move", "resize", "pose"})
 # Rows of one dataset take neighbouring seeds; two datasets never share one.
@@ -29,7 +27,7 @@ def write_dataset(
     edit_types: Sequence[str] = ("color", "replace"),
     split: Split = "test",
 ) -> None:
-    """Write images/, masks/, targets/ and rows.jsonl; the same arguments give the same bytes.
+    """Writes images/, masks/, targets/ and rows.jsonl; equal arguments give equal bytes.
 
     A row has `source_uri`, `instruction`, `source_prompt`, `target_prompt`, `edit_type`,
     `mask_uri`, `target_uri` and `mask_phrase`; where one of the types has them also `boxes` (label
@@ -37,14 +35,17 @@ def write_dataset(
     the others.
 
     Args:
-        out: A folder that is empty or not there yet.
-        rows: How many, at least 1; the edit types take turns.
-        seed: Which dataset; any whole number.
-        edit_types: Some of the 12, or "all" alone.
-        split: Whose content the sources show.
+        out: folder that is empty or does not exist yet.
+        rows: number of rows, at least 1; the edit types alternate.
+        seed: any integer; each gives another dataset.
+        edit_types: some of the 12, or "all" alone.
+        split: split whose content the sources show.
 
     Raises:
         ValueError: `out` is not an empty folder, `rows` is below 1, or an edit type is unknown.
+
+    Example:
+        >>> write_dataset(Path("drawn"), rows=24, seed=0, edit_types=["all"])
     """
     if rows < 1:
         raise ValueError(f"rows is {rows}; it must be at least 1")
@@ -55,13 +56,13 @@ def write_dataset(
 
 
 def parse_edit_types(names: Sequence[str]) -> tuple[EditType, ...]:
-    """The edit types that names stand for; "all" alone stands for the 12.
+    """Returns the edit types of some names; "all" alone stands for the 12.
 
     Args:
-        names: Some of EDIT_TYPES, or "all".
+        names: some of EDIT_TYPES, or "all".
 
     Raises:
-        ValueError: No name is given, or one is unknown.
+        ValueError: `names` is empty, or holds an unknown one.
     """
     if list(names) == ["all"]:
         return EDIT_TYPES
@@ -71,12 +72,10 @@ def parse_edit_types(names: Sequence[str]) -> tuple[EditType, ...]:
 
 
 def _edit_type(name: str) -> EditType:
-    for known in EDIT_TYPES:
-        if name == known:
-            return known
-    near = difflib.get_close_matches(name, EDIT_TYPES, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(EDIT_TYPES)}"
-    raise ValueError(f"edit_types has {name!r}, which is no edit type{hint}")
+    for edit_type in EDIT_TYPES:
+        if name == edit_type:
+            return edit_type
+    raise ValueError(f"edit_types has {name!r}: {near_miss(name, EDIT_TYPES)}")
 
 
 def _prepare(out: Path) -> None:
@@ -107,8 +106,8 @@ def _write_row(out: Path, row: int, seed: int, types: tuple[EditType, ...], spli
     return json.dumps(columns | _steering_columns(edit, types))
 
 
-def _steering_columns(edit: Edit, types: tuple[EditType, ...]) -> dict[str, object]:
-    """Boxes and points where any type of the dataset has them, so that every row has one shape."""
+def _steering_columns(edit: DrawnEdit, types: tuple[EditType, ...]) -> dict[str, object]:
+    """Returns `boxes` and `points` where any type of the dataset has them: rows are alike."""
     columns: dict[str, object] = {}
     if BOX_TYPES.intersection(types):
         boxes = [{"label": box.label, "box": list(box[:4])} for box in edit.boxes]

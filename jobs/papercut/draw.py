@@ -1,6 +1,4 @@
-"""A scene becomes pixels: the backdrop, then every cutout with its shadow, then the style."""
-
-from __future__ import annotations
+"""Rendering of a scene: the backdrop, then every cutout with its shadow, then the style."""
 
 from typing import NamedTuple
 
@@ -41,8 +39,15 @@ from PIL import Image, ImageChops
 TEXTURE_PERIOD_PX = 8
 
 
-class Placed(NamedTuple):
-    """A cutout, where its frame's corner goes, and its paints."""
+class PlacedCutout(NamedTuple):
+    """Cutout at its position in the picture.
+
+    Attributes:
+        cutout: sheets of the item, in a frame of their own.
+        corner: position of the frame's upper left corner in the picture, x and y.
+        paints: colour of each of the cutout's named paints.
+        texture: pattern of the paint `main`.
+    """
 
     cutout: Cutout
     corner: tuple[int, int]
@@ -51,33 +56,39 @@ class Placed(NamedTuple):
 
 
 def draw(scene: Scene) -> Image.Image:
-    """The picture of a scene, RGB 64x64."""
+    """Draws a scene, RGB 64x64.
+
+    Example:
+        >>> from overpaint.jobs.papercut.sample import sample_scene
+        >>> draw(sample_scene(0)).size
+        (64, 64)
+    """
     return apply_style(draw_flat(scene), scene.style)
 
 
 def draw_flat(scene: Scene) -> Image.Image:
-    """The picture of a scene before its style is applied, RGB 64x64."""
+    """Draws a scene without its style, RGB 64x64."""
     image = backdrop(scene.background).copy()
-    for item in placed(scene):
+    for item in placed_cutouts(scene):
         image.paste(SHADOW_RGB, item.corner, item.cutout.shadow)
         for sheet in item.cutout.sheets:
-            _glue(image, sheet, item)
+            _paste_sheet(image, sheet, item)
     return image
 
 
 def num_items(scene: Scene) -> int:
-    """How many things the scene has; a face, figure, house or car counts as one."""
+    """Returns the number of items of a scene: its things, or 1 for its subject."""
     return len(scene.things) if scene.subject is None else 1
 
 
-def thing_mask(scene: Scene, index: int) -> NDArray[np.uint8]:
-    """The visible shape of an item without its shadow, uint8 HW, 0 or 255.
+def item_mask(scene: Scene, index: int) -> NDArray[np.uint8]:
+    """Returns the visible shape of an item without its shadow, uint8 HW, 0 or 255.
 
     Args:
-        scene: Any scene.
-        index: Which thing, from the back; 0 for the face, figure, house or car of other scenes.
+        scene: any scene.
+        index: number of the thing, from the back; 0 for the subject of other scenes.
     """
-    items = placed(scene)
+    items = placed_cutouts(scene)
     own = np.asarray(_in_picture(items[index].cutout.silhouette, items[index].corner))
     visible = own >= 128
     for other in items[index + 1 :]:
@@ -86,30 +97,30 @@ def thing_mask(scene: Scene, index: int) -> NDArray[np.uint8]:
 
 
 def footprint(scene: Scene, index: int) -> NDArray[np.uint8]:
-    """Every pixel that an item touches, its soft edge and shadow included, uint8 HW, 0 or 255."""
-    item = placed(scene)[index]
+    """Returns every pixel that an item touches, edge and shadow included, uint8 HW, 0 or 255."""
+    item = placed_cutouts(scene)[index]
     touched = ImageChops.lighter(item.cutout.silhouette, item.cutout.shadow)
     return np.where(np.asarray(_in_picture(touched, item.corner)) > 0, 255, 0).astype(np.uint8)
 
 
 def coverage(scene: Scene, index: int) -> NDArray[np.uint8]:
-    """How much of each pixel an item covers, uint8 HW, 0-255, without its shadow."""
-    item = placed(scene)[index]
+    """Returns the alpha of an item without its shadow, uint8 HW, 0-255."""
+    item = placed_cutouts(scene)[index]
     return np.asarray(_in_picture(item.cutout.silhouette, item.corner)).astype(np.uint8)
 
 
 def detail_silhouette(scene: Scene) -> Image.Image:
-    """Everything on a face but skin and hair, L 64x64; empty in scenes without a face."""
+    """Returns the features of a face (no skin, no hair), L 64x64; empty in other scenes."""
     details = Image.new("L", (SIZE_PX, SIZE_PX))
-    for item in placed(scene) if isinstance(scene.subject, Face) else []:
+    for item in placed_cutouts(scene) if isinstance(scene.subject, Face) else []:
         for sheet in item.cutout.sheets:
             if sheet.paint not in ("skin", "hair"):
                 details = ImageChops.lighter(details, _in_picture(sheet.mask, item.corner))
     return details
 
 
-def placed(scene: Scene) -> list[Placed]:
-    """The items of a scene from back to front."""
+def placed_cutouts(scene: Scene) -> list[PlacedCutout]:
+    """Returns the items of a scene as cutouts at their positions, from back to front."""
     if scene.subject is None:
         return [_place_thing(thing) for thing in scene.things]
     return [_place_subject(scene.subject)]
@@ -121,7 +132,7 @@ def _in_picture(mask: Image.Image, corner: tuple[int, int]) -> Image.Image:
     return picture
 
 
-def _glue(image: Image.Image, sheet: Sheet, item: Placed) -> None:
+def _paste_sheet(image: Image.Image, sheet: Sheet, item: PlacedCutout) -> None:
     rgb = item.paints[sheet.paint]
     image.paste(rgb, item.corner, sheet.mask)
     if sheet.paint == "main" and item.texture != "plain":
@@ -130,7 +141,7 @@ def _glue(image: Image.Image, sheet: Sheet, item: Placed) -> None:
     image.paste(mix(rgb, (255, 255, 255), 60), item.corner, sheet.rim)
 
 
-def _place_thing(thing: Thing) -> Placed:
+def _place_thing(thing: Thing) -> PlacedCutout:
     rgb = COLOUR_RGB[thing.colour]
     paints = {
         "main": rgb,
@@ -144,10 +155,10 @@ def _place_thing(thing: Thing) -> Placed:
         "ink": INK,
     }
     corner = (thing.x_px - HALF_PX, thing.y_px - HALF_PX)
-    return Placed(thing_cutout(thing.kind, thing.radius_px), corner, paints, thing.texture)
+    return PlacedCutout(thing_cutout(thing.kind, thing.radius_px), corner, paints, thing.texture)
 
 
-def _place_subject(subject: Subject) -> Placed:
+def _place_subject(subject: Subject) -> PlacedCutout:
     corner = (subject.x_px - HALF_PX, subject.y_px - HALF_PX)
     match subject:
         case Face():
@@ -162,7 +173,7 @@ def _place_subject(subject: Subject) -> Placed:
         case Car():
             cutout = car_cutout(subject.view, subject.radius_px)
             paints = _car_paints(subject)
-    return Placed(cutout, corner, paints, "plain")
+    return PlacedCutout(cutout, corner, paints, "plain")
 
 
 def _face_paints(face: Face) -> dict[str, Rgb]:

@@ -1,16 +1,14 @@
-"""The 12 edit types of Papercut, each with the true edited picture.
+"""Edits of the 12 types, each with the true edited picture.
 
-A target is a function of its source and its instruction: where the instruction leaves a place or a
-size open, a fixed rule fills it in (`thing_edits.centre_of`, `NAMED_RADIUS_PX`, `resized_px`).
+A target is a function of its source and its instruction: where the instruction leaves a position or
+a size open, a fixed rule sets it (`thing_edits.centre_of`, `NAMED_RADIUS_PX`, `resized_px`).
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from overpaint.jobs.papercut.changes import EDIT_TYPES, Draft, DragPoint, EditType, Mask, is_visible
-from overpaint.jobs.papercut.sample import Dice, split_of
+from overpaint.jobs.papercut.sample import PortableRandom, split_of
 from overpaint.jobs.papercut.scene import Scene, Split
 from overpaint.jobs.papercut.scene_edits import (
     change_background,
@@ -28,12 +26,12 @@ from overpaint.jobs.papercut.thing_edits import (
     resize_thing,
     retexture_thing,
 )
-from overpaint.jobs.papercut.views import Box, layout_boxes
+from overpaint.jobs.papercut.views import LabelledBox, layout_boxes
 from overpaint.jobs.papercut.words import captions
 
-__all__ = ["EDIT_TYPES", "DragPoint", "Edit", "EditType", "sample_edit"]
+__all__ = ["EDIT_TYPES", "DragPoint", "DrawnEdit", "EditType", "sample_edit"]
 
-_DRAFTERS: dict[EditType, Callable[[Dice], Draft | None]] = {
+_DRAFTERS: dict[EditType, Callable[[PortableRandom], Draft | None]] = {
     "add": add_thing,
     "remove": remove_thing,
     "replace": replace_thing,
@@ -50,22 +48,22 @@ _DRAFTERS: dict[EditType, Callable[[Dice], Draft | None]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Edit:
-    """One edit and the truth about it.
+class DrawnEdit:
+    """Edit of a drawn scene with its true result.
 
     Attributes:
-        edit_type: Which of EDIT_TYPES it is.
-        source: The scene before.
-        target: The scene after; `draw(target)` is the true edited picture.
-        instruction: What to do, in words.
-        phrasings: Other words for the same, the instruction among them.
-        source_prompt: The most detailed caption of the source.
-        target_prompt: The most detailed caption of the target.
-        mask_phrase: What to look for in the source to find the mask, such as "red star"; empty for
-            the whole picture.
-        mask: Where the edit may show, uint8 HW, 0 or 255: all that was and all that will be.
-        drag_points: What goes where; None where nothing moves.
-        boxes: The layout of the target.
+        edit_type: one of EDIT_TYPES.
+        source: scene before the edit.
+        target: scene after the edit; `draw(target)` is the true edited picture.
+        instruction: edit instruction in words.
+        phrasings: paraphrases of the instruction, itself included.
+        source_prompt: most detailed caption of the source.
+        target_prompt: most detailed caption of the target.
+        mask_phrase: referring expression that locates the mask in the source, such as "red star";
+            empty for the whole picture.
+        mask: pixels that the edit may touch, uint8 HW, 0 or 255: the old item and the new one.
+        drag_points: displacements; None where nothing moves.
+        boxes: layout of the target.
     """
 
     edit_type: EditType
@@ -78,23 +76,28 @@ class Edit:
     mask_phrase: str
     mask: Mask
     drag_points: tuple[DragPoint, ...] | None
-    boxes: tuple[Box, ...]
+    boxes: tuple[LabelledBox, ...]
 
 
-def sample_edit(seed: int, edit_type: EditType, split: Split = "train") -> Edit:
-    """The edit of a seed, whose target differs from its source by an MSE of 0.005 or more.
+def sample_edit(seed: int, edit_type: EditType, split: Split = "train") -> DrawnEdit:
+    """Returns the edit of a seed; its target differs from its source by an MSE of 0.005 or more.
 
     Args:
-        seed: Any whole number.
-        edit_type: Which of EDIT_TYPES.
-        split: Whose content the source shows; an edit for training shows none of the test split,
-            before or after.
+        seed: any integer.
+        edit_type: one of EDIT_TYPES.
+        split: split whose content the source shows; an edit of the training split shows no test
+            content, before or after.
+
+    Example:
+        >>> edit = sample_edit(7, "color")
+        >>> edit.instruction, edit.mask_phrase
+        ('change the color of the pink cat to purple', 'pink cat')
     """
-    dice = Dice(f"edit {edit_type} {seed}")
+    rng = PortableRandom(f"edit {edit_type} {seed}")
     while True:
-        draft = _DRAFTERS[edit_type](dice)
+        draft = _DRAFTERS[edit_type](rng)
         if draft is not None and _is_in(draft, split) and is_visible(draft.source, draft.target):
-            return _finish(dice, edit_type, draft)
+            return _finish(rng, edit_type, draft)
 
 
 def _is_in(draft: Draft, split: Split) -> bool:
@@ -103,12 +106,12 @@ def _is_in(draft: Draft, split: Split) -> bool:
     return split == "test" or split_of(draft.target) == "train"
 
 
-def _finish(dice: Dice, edit_type: EditType, draft: Draft) -> Edit:
-    return Edit(
+def _finish(rng: PortableRandom, edit_type: EditType, draft: Draft) -> DrawnEdit:
+    return DrawnEdit(
         edit_type=edit_type,
         source=draft.source,
         target=draft.target,
-        instruction=dice.pick(draft.phrasings),
+        instruction=rng.choice(draft.phrasings),
         phrasings=draft.phrasings,
         source_prompt=captions(draft.source)[0],
         target_prompt=captions(draft.target)[0],

@@ -1,6 +1,4 @@
-"""The colours of Papercut, and which of them can be told apart when one lies on another."""
-
-from __future__ import annotations
+"""Colours of Papercut, and the rule that tells which of them are distinguishable side by side."""
 
 from overpaint.jobs.papercut.scene import Background, Colour, HairColour, SkinTone, Tint
 
@@ -52,12 +50,12 @@ LANDSCAPE_RGB: dict[str, tuple[Rgb, ...]] = {
     "sea": ((250, 224, 196), (112, 182, 214), (72, 142, 190)),
     "night": ((34, 42, 88), (48, 60, 116), (250, 230, 160)),
 }
-# Two papers nearer than this are hard to tell apart at 64 px once shadows and a VAE soften them.
+# Two colours nearer than this are hard to tell apart at 64 px once shadows and a VAE soften them.
 MIN_DISTANCE = 92
 
 
 def mix(first: Rgb, second: Rgb, percent: int) -> Rgb:
-    """`percent` of the second colour in the first, in integers so that it is the same anywhere."""
+    """Mixes `percent` of the second colour into the first, in integers: equal on every machine."""
     red, green, blue = (
         (a * (100 - percent) + b * percent + 50) // 100 for a, b in zip(first, second, strict=True)
     )
@@ -65,29 +63,29 @@ def mix(first: Rgb, second: Rgb, percent: int) -> Rgb:
 
 
 def luma(rgb: Rgb) -> int:
-    """Brightness, 0 to 255."""
+    """Returns the brightness (BT.601 luma) of a colour, 0 to 255."""
     return (rgb[0] * 299 + rgb[1] * 587 + rgb[2] * 114) // 1000
 
 
 def shade(rgb: Rgb) -> Rgb:
-    """A darker neighbour of a colour, for the parts of a thing that lie in its own shade."""
+    """Returns a darker neighbour of a colour, for the parts of a thing in its own shade."""
     return mix(rgb, (30, 22, 52), 28)
 
 
 def light(rgb: Rgb) -> Rgb:
-    """A paler neighbour of a colour."""
+    """Returns a paler neighbour of a colour."""
     return mix(rgb, CREAM, 50)
 
 
 def second_tone(rgb: Rgb) -> Rgb:
-    """The other paper of a striped, dotted or checked thing."""
+    """Returns the second colour of a striped, dotted or checked thing."""
     if luma(rgb) > 190:
         return mix(rgb, (112, 82, 96), 58)
     return mix(rgb, CREAM, 76)
 
 
 def papers(background: Background) -> tuple[Rgb, ...]:
-    """The colours that something on this background must stand out from."""
+    """Returns the colours of a background that a thing on it must stand out from."""
     if background.tint is None:
         return LANDSCAPE_RGB[background.kind][: 2 if background.kind == "night" else 3]
     tint = TINT_RGB[background.tint]
@@ -95,12 +93,12 @@ def papers(background: Background) -> tuple[Rgb, ...]:
 
 
 def is_near(first: Rgb, second: Rgb) -> bool:
-    """Whether two papers that touch would run together."""
+    """Tells whether two colours that touch would run together."""
     return sum((a - b) ** 2 for a, b in zip(first, second, strict=True)) < 50 * 50
 
 
 def second_tint(rgb: Rgb) -> Rgb:
-    """The other paper of a patterned background: close to the first on purpose."""
+    """Returns the second colour of a patterned background, which is close to the first."""
     if luma(rgb) < 128:
         return mix(rgb, (255, 255, 255), 13)
     red, green, blue = (band - (255 - band) * 45 // 100 - 11 for band in rgb)
@@ -108,7 +106,7 @@ def second_tint(rgb: Rgb) -> Rgb:
 
 
 def stands_out(rgb: Rgb, background: Background) -> bool:
-    """Whether a colour can be told apart from every paper of a background."""
+    """Tells whether a colour can be told apart from every colour of a background."""
     least = MIN_DISTANCE * MIN_DISTANCE
     return all(
         sum((a - b) ** 2 for a, b in zip(rgb, paper, strict=True)) >= least

@@ -1,4 +1,4 @@
-"""Cutting paper: outlines become soft-edged masks, masks become sheets with a lit rim and a shadow.
+"""Paper cutting: outlines become soft-edged masks, masks become sheets with a lit rim and a shadow.
 
 An outline is a short string in units of a hundredth of the radius, x to the right and y down:
 
@@ -9,8 +9,6 @@ An outline is a short string in units of a hundredth of the radius, x to the rig
 A leading "-" cuts a hole into what came before. Curves are flattened with additions and
 multiplications only and rounded to the supersampled grid, so every machine cuts the same shape.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Sequence
@@ -34,8 +32,13 @@ Point = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """Outlines that are cut from one paper; `paint` is the name under which its colour is given."""
+class Piece:
+    """Outlines that are cut from one paper.
+
+    Attributes:
+        paint: name of the colour; each scene sets the colour of each name.
+        outlines: outlines in the notation of this module, joined in order.
+    """
 
     paint: str
     outlines: tuple[str, ...]
@@ -43,7 +46,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sheet:
-    """A cut part: its coverage and its lit upper left rim, both L of 88x88 px."""
+    """Piece after cutting.
+
+    Attributes:
+        paint: name of the colour.
+        mask: alpha of the piece, L 88x88.
+        rim: alpha of its lit upper left rim, L 88x88.
+    """
 
     paint: str
     mask: Image.Image
@@ -52,30 +61,36 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cutout:
-    """Sheets glued together, the outline of them all, and the shadow they throw; all L, 88x88."""
+    """Sheets glued together.
+
+    Attributes:
+        sheets: sheets from back to front.
+        silhouette: alpha of all sheets together, L 88x88.
+        shadow: alpha of the shadow they throw, L 88x88.
+    """
 
     sheets: tuple[Sheet, ...]
     silhouette: Image.Image
     shadow: Image.Image
 
 
-def part(paint: str, *outlines: str) -> Part:
-    """A part from its outlines."""
-    return Part(paint=paint, outlines=outlines)
+def piece(paint: str, *outlines: str) -> Piece:
+    """Returns a piece with these outlines."""
+    return Piece(paint=paint, outlines=outlines)
 
 
-def cut(parts: Sequence[Part], radius_px: int, *, is_lifted: bool = True) -> Cutout:
-    """Cut parts so that 100 units are `radius_px`, centred in the frame.
+def cut(pieces: Sequence[Piece], radius_px: int, *, is_lifted: bool = True) -> Cutout:
+    """Cuts pieces so that 100 units are `radius_px`, centred in the frame.
 
     Args:
-        parts: From back to front.
-        radius_px: What 100 units measure.
-        is_lifted: Whether the cutout throws a shadow.
+        pieces: pieces from back to front.
+        radius_px: length of 100 units.
+        is_lifted: whether the cutout throws a shadow.
     """
     sheets: list[Sheet] = []
     silhouette = Image.new("L", (FRAME_PX, FRAME_PX))
-    for each in parts:
-        mask, rim = _cut_part(each, radius_px)
+    for each in pieces:
+        mask, rim = _cut_piece(each, radius_px)
         silhouette = ImageChops.lighter(silhouette, mask)
         sheets.append(Sheet(paint=each.paint, mask=mask, rim=rim))
     shadow = shadow_of(silhouette) if is_lifted else Image.new("L", silhouette.size)
@@ -83,14 +98,14 @@ def cut(parts: Sequence[Part], radius_px: int, *, is_lifted: bool = True) -> Cut
 
 
 def shadow_of(mask: Image.Image) -> Image.Image:
-    """The soft short shadow that a mask throws to the lower right."""
+    """Returns the soft short shadow that a mask throws to the lower right."""
     shifted = Image.new("L", mask.size)
     shifted.paste(mask, (1, 2))
     blurred = shifted.filter(ImageFilter.BoxBlur(1)).filter(ImageFilter.BoxBlur(1))
     return blurred.point([value * SHADOW_STRENGTH // 255 for value in range(256)])
 
 
-def _cut_part(each: Part, radius_px: int) -> tuple[Image.Image, Image.Image]:
+def _cut_piece(each: Piece, radius_px: int) -> tuple[Image.Image, Image.Image]:
     large = FRAME_PX * SUPERSAMPLE
     canvas = Image.new("L", (large, large))
     pen = ImageDraw.Draw(canvas)
@@ -115,10 +130,10 @@ def _to_grid(point: Point, radius_px: int) -> tuple[int, int]:
 
 
 def flatten(outline: str) -> list[list[Point]]:
-    """The polygons of an outline, in its own units.
+    """Returns the polygons of an outline, in its own units.
 
     Raises:
-        ValueError: The outline starts with an unknown letter.
+        ValueError: the outline starts with an unknown letter.
     """
     words = outline.replace("M", "M ").replace("L", " L ").replace("Z", "")
     words = words.replace("C", " C ").replace("Q", " Q ")
@@ -130,7 +145,7 @@ def flatten(outline: str) -> list[list[Point]]:
         return _stroke(float(rest[0]), [_point(word) for word in rest[1:]])
     if letter == "M":
         return [_path(rest)]
-    raise ValueError(f"outline {outline!r} starts with {letter!r}; M, O and S are known")
+    raise ValueError(f"outline {outline!r} starts with {letter!r}; it must be M, O or S")
 
 
 def _point(word: str) -> Point:

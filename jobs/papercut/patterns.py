@@ -1,6 +1,4 @@
-"""Stripes, dots and checks as masks, for things and for backgrounds."""
-
-from __future__ import annotations
+"""Masks of stripes, dots and checks, for things and for backgrounds."""
 
 from functools import lru_cache
 
@@ -10,11 +8,11 @@ from PIL import Image, ImageDraw
 
 @lru_cache(maxsize=32)
 def pattern(name: str, period_px: int) -> Image.Image:
-    """Where the second paper shows, L of 88x88 px, anchored to the middle of the frame.
+    """Returns the mask of a pattern's second colour, L 88x88, anchored to the frame's middle.
 
     Args:
         name: `striped`, `dotted` or `checked`.
-        period_px: After how many pixels it repeats.
+        period_px: distance after which the pattern repeats.
     """
     large = FRAME_PX * SUPERSAMPLE
     canvas = Image.new("L", (large, large))

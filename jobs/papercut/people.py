@@ -1,10 +1,8 @@
-"""Faces with expressions and figures with poses, cut from paper."""
-
-from __future__ import annotations
+"""Outlines of faces with expressions and of figures with poses."""
 
 from functools import lru_cache
 
-from overpaint.jobs.papercut.paper import Cutout, Part, cut, part
+from overpaint.jobs.papercut.paper import Cutout, Piece, cut, piece
 from overpaint.jobs.papercut.scene import Expression, HairStyle, Pose
 
 JOINTS: tuple[str, ...] = (
@@ -24,35 +22,35 @@ JOINTS: tuple[str, ...] = (
 
 @lru_cache(maxsize=256)
 def face_cutout(expression: Expression, hair_style: HairStyle, radius_px: int) -> Cutout:
-    """A head of 100 units radius; paints `skin`, `hair` and the fixed ones."""
+    """Cuts a head of 100 units radius; paints `skin`, `hair` and those of the features."""
     behind = _HAIR_BEHIND[hair_style]
     head = (
-        part("skin", "O -92,10 16,20", "O 92,10 16,20"),
-        part("skin", "O 0,4 92,92"),
+        piece("skin", "O -92,10 16,20", "O 92,10 16,20"),
+        piece("skin", "O 0,4 92,92"),
     )
     return cut((*behind, *head, *_EXPRESSIONS[expression], _HAIR_FRONT[hair_style]), radius_px)
 
 
 @lru_cache(maxsize=256)
 def figure_cutout(pose: Pose, radius_px: int) -> Cutout:
-    """A person 200 units tall; paints `shirt`, `sleeve`, `trousers`, `skin`, `hair`, `wood`."""
+    """Cuts a person of 200 units; paints `shirt`, `sleeve`, `trousers`, `skin`, `hair`, `wood`."""
     at = {name: f"{x},{y}" for name, (x, y) in zip(JOINTS, POSE_POINTS[pose], strict=True)}
     head_x, head_y = POSE_POINTS[pose][0]
-    stool = (part("wood", "M-40,36 L14,36 14,46 -40,46Z", "S 9 -32,40 -36,98", "S 9 6,40 10,98"),)
+    stool = (piece("wood", "M-40,36 L14,36 14,46 -40,46Z", "S 9 -32,40 -36,98", "S 9 6,40 10,98"),)
     return cut(
         (
             *(stool if pose == "sitting" else ()),
-            part("trousers", f"S 23 {at['hip']} {at['left knee']} {at['left foot']}"),
-            part("ink", f"S 21 {at['left foot']} {_toe(pose, 8)}"),
-            part("trousers", f"S 23 {at['hip']} {at['right knee']} {at['right foot']}"),
-            part("ink", f"S 21 {at['right foot']} {_toe(pose, 10)}"),
-            part("shirt", f"S 46 {at['neck']} {at['hip']}"),
-            part("sleeve", f"S 17 {_shoulder(pose, -1)} {at['left elbow']} {at['left hand']}"),
-            part("sleeve", f"S 17 {_shoulder(pose, 1)} {at['right elbow']} {at['right hand']}"),
-            part("skin", f"O {at['left hand']} 12,12"),
-            part("skin", f"O {at['right hand']} 12,12"),
-            part("skin", f"O {at['head']} 29,29"),
-            part("hair", _hair(head_x, head_y)),
+            piece("trousers", f"S 23 {at['hip']} {at['left knee']} {at['left foot']}"),
+            piece("ink", f"S 21 {at['left foot']} {_toe(pose, 8)}"),
+            piece("trousers", f"S 23 {at['hip']} {at['right knee']} {at['right foot']}"),
+            piece("ink", f"S 21 {at['right foot']} {_toe(pose, 10)}"),
+            piece("shirt", f"S 46 {at['neck']} {at['hip']}"),
+            piece("sleeve", f"S 17 {_shoulder(pose, -1)} {at['left elbow']} {at['left hand']}"),
+            piece("sleeve", f"S 17 {_shoulder(pose, 1)} {at['right elbow']} {at['right hand']}"),
+            piece("skin", f"O {at['left hand']} 12,12"),
+            piece("skin", f"O {at['right hand']} 12,12"),
+            piece("skin", f"O {at['head']} 29,29"),
+            piece("hair", _hair(head_x, head_y)),
         ),
         radius_px,
     )
@@ -147,17 +145,17 @@ POSE_POINTS: dict[Pose, tuple[tuple[int, int], ...]] = {
     ),
 }
 
-_HAIR_BEHIND: dict[HairStyle, tuple[Part, ...]] = {
+_HAIR_BEHIND: dict[HairStyle, tuple[Piece, ...]] = {
     "short": (),
     "long": (
-        part(
+        piece(
             "hair",
             "M-96,20 C-112,-66 -58,-112 0,-112 C58,-112 112,-66 96,20 C98,60 106,84 112,104"
             " L-112,104 C-106,84 -98,60 -96,20Z",
         ),
     ),
     "curly": (
-        part(
+        piece(
             "hair",
             "O -84,-34 36,36",
             "O -92,6 28,28",
@@ -173,50 +171,52 @@ _FRINGE = (
     "M-92,6 C-104,-66 -54,-106 0,-106 C54,-106 104,-66 92,6"
     " C76,-16 62,-34 50,-52 C10,-34 -40,-24 -72,-34 C-82,-22 -88,-8 -92,6Z"
 )
-_HAIR_FRONT: dict[HairStyle, Part] = {
-    "short": part("hair", _FRINGE),
-    "long": part(
+_HAIR_FRONT: dict[HairStyle, Piece] = {
+    "short": piece("hair", _FRINGE),
+    "long": piece(
         "hair",
         "M-96,16 C-108,-66 -54,-108 0,-108 C54,-108 108,-66 96,16"
         " C84,-20 48,-44 0,-66 C-48,-44 -84,-20 -96,16Z",
     ),
-    "curly": part("hair", "O -58,-58 30,26", "O -22,-70 30,26", "O 22,-70 30,26", "O 58,-58 30,26"),
+    "curly": piece(
+        "hair", "O -58,-58 30,26", "O -22,-70 30,26", "O 22,-70 30,26", "O 58,-58 30,26"
+    ),
 }
 _OPEN_EYES = (
-    part("white", "O -36,0 17,20", "O 36,0 17,20"),
-    part("ink", "O -35,2 11,14", "O 35,2 11,14"),
+    piece("white", "O -36,0 17,20", "O 36,0 17,20"),
+    piece("ink", "O -35,2 11,14", "O 35,2 11,14"),
 )
-_EXPRESSIONS: dict[Expression, tuple[Part, ...]] = {
+_EXPRESSIONS: dict[Expression, tuple[Piece, ...]] = {
     "happy": (
-        part("blush", "O -60,32 19,14", "O 60,32 19,14"),
-        part("ink", "O -36,0 14,18", "O 36,0 14,18"),
-        part("white", "O -32,-6 5,6", "O 40,-6 5,6"),
-        part("mouth", "M-44,32 C-20,42 20,42 44,32 C44,64 24,80 0,80 C-24,80 -44,64 -44,32Z"),
-        part("white", "M-36,35 C-16,43 16,43 36,35 L32,47 C14,53 -14,53 -32,47Z"),
+        piece("blush", "O -60,32 19,14", "O 60,32 19,14"),
+        piece("ink", "O -36,0 14,18", "O 36,0 14,18"),
+        piece("white", "O -32,-6 5,6", "O 40,-6 5,6"),
+        piece("mouth", "M-44,32 C-20,42 20,42 44,32 C44,64 24,80 0,80 C-24,80 -44,64 -44,32Z"),
+        piece("white", "M-36,35 C-16,43 16,43 36,35 L32,47 C14,53 -14,53 -32,47Z"),
     ),
     "sad": (
-        part("ink", "S 10 -56,-14 -24,-30", "S 10 56,-14 24,-30"),
+        piece("ink", "S 10 -56,-14 -24,-30", "S 10 56,-14 24,-30"),
         *_OPEN_EYES,
-        part("tear", "M44,22 C56,42 60,54 50,60 C36,64 30,52 44,22Z"),
-        part("ink", "S 13 -32,70 -20,56 0,51 20,56 32,70"),
+        piece("tear", "M44,22 C56,42 60,54 50,60 C36,64 30,52 44,22Z"),
+        piece("ink", "S 13 -32,70 -20,56 0,51 20,56 32,70"),
     ),
     "surprised": (
-        part("ink", "S 9 -54,-38 -36,-44 -20,-38", "S 9 54,-38 36,-44 20,-38"),
-        part("white", "O -36,-4 25,26", "O 36,-4 25,26"),
-        part("ink", "O -36,-4 11,12", "O 36,-4 11,12"),
-        part("mouth", "O 0,56 23,29"),
+        piece("ink", "S 9 -54,-38 -36,-44 -20,-38", "S 9 54,-38 36,-44 20,-38"),
+        piece("white", "O -36,-4 25,26", "O 36,-4 25,26"),
+        piece("ink", "O -36,-4 11,12", "O 36,-4 11,12"),
+        piece("mouth", "O 0,56 23,29"),
     ),
     "angry": (
-        part("flush", "O -58,34 24,18", "O 58,34 24,18"),
+        piece("flush", "O -58,34 24,18", "O 58,34 24,18"),
         *_OPEN_EYES,
-        part("ink", "S 15 -62,-38 -16,-14", "S 15 62,-38 16,-14"),
-        part("ink", "M-40,74 C-36,46 36,46 40,74Z"),
-        part("white", "M-28,67 C-22,56 22,56 28,67Z"),
+        piece("ink", "S 15 -62,-38 -16,-14", "S 15 62,-38 16,-14"),
+        piece("ink", "M-40,74 C-36,46 36,46 40,74Z"),
+        piece("white", "M-28,67 C-22,56 22,56 28,67Z"),
     ),
     "sleepy": (
-        part("ink", "S 10 -56,0 -46,10 -36,13 -26,10 -16,0", "S 10 56,0 46,10 36,13 26,10 16,0"),
-        part("mouth", "O 4,56 13,10"),
-        part("blush", "O -60,34 17,12", "O 60,34 17,12"),
-        part("tear", "M62,-104 L92,-104 92,-97 74,-76 92,-76 92,-66 60,-66 60,-73 78,-94 62,-94Z"),
+        piece("ink", "S 10 -56,0 -46,10 -36,13 -26,10 -16,0", "S 10 56,0 46,10 36,13 26,10 16,0"),
+        piece("mouth", "O 4,56 13,10"),
+        piece("blush", "O -60,34 17,12", "O 60,34 17,12"),
+        piece("tear", "M62,-104 L92,-104 92,-97 74,-76 92,-76 92,-66 60,-66 60,-73 78,-94 62,-94Z"),
     ),
 }

@@ -1,6 +1,4 @@
-"""What a Papercut picture is: typed values that say everything the pixels are drawn from."""
-
-from __future__ import annotations
+"""Scene description: typed values from which every pixel of a picture is drawn."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -75,11 +73,11 @@ MAX_RADIUS_PX = 21
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Background:
-    """The sheet that everything lies on.
+    """Sheet behind everything.
 
     Attributes:
-        kind: Plain, patterned in two close tints, or a landscape.
-        tint: Colour of a plain or patterned sheet; a landscape has its own colours and says None.
+        kind: plain, patterned in two close tints, or a landscape.
+        tint: colour of a plain or patterned sheet; None for a landscape, which has its own colours.
     """
 
     kind: BackgroundKind
@@ -88,7 +86,16 @@ class Background:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thing:
-    """One paper object; `x_px`, `y_px` is its centre, `radius_px` half of its bounding width."""
+    """Paper object.
+
+    Attributes:
+        kind: shape of the object.
+        colour: colour of its paper.
+        texture: pattern of its paper.
+        x_px: horizontal position of its centre.
+        y_px: vertical position of its centre.
+        radius_px: half of its bounding width.
+    """
 
     kind: Kind
     colour: Colour
@@ -100,7 +107,17 @@ class Thing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Face:
-    """A round head that fills most of the picture."""
+    """Round head that fills most of the picture.
+
+    Attributes:
+        expression: expression of the features.
+        skin: colour of the skin.
+        hair_style: shape of the hair.
+        hair_colour: colour of the hair.
+        x_px: horizontal position of its centre.
+        y_px: vertical position of its centre.
+        radius_px: radius of the head.
+    """
 
     expression: Expression
     skin: SkinTone
@@ -113,7 +130,18 @@ class Face:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A whole person in one of the named poses; `radius_px` is half of the standing height."""
+    """Whole person.
+
+    Attributes:
+        pose: position of the limbs.
+        shirt: colour of the shirt.
+        trousers: colour of the trousers.
+        skin: colour of the skin.
+        hair_colour: colour of the hair.
+        x_px: horizontal position of its centre.
+        y_px: vertical position of its centre.
+        radius_px: half of the standing height.
+    """
 
     pose: Pose
     shirt: Colour
@@ -127,7 +155,16 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class House:
-    """A house seen from one side; `radius_px` is half of its bounding width."""
+    """House seen from one side.
+
+    Attributes:
+        view: side that is seen.
+        wall: colour of the walls.
+        roof: colour of the roof.
+        x_px: horizontal position of its centre.
+        y_px: vertical position of its centre.
+        radius_px: half of its bounding width.
+    """
 
     view: Viewpoint
     wall: Colour
@@ -139,7 +176,15 @@ class House:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Car:
-    """A car seen from one side; `radius_px` is half of the length of its side view."""
+    """Car seen from one side.
+
+    Attributes:
+        view: side that is seen.
+        colour: colour of the body.
+        x_px: horizontal position of its centre.
+        y_px: vertical position of its centre.
+        radius_px: half of the length of its side view.
+    """
 
     view: Viewpoint
     colour: Colour
@@ -153,13 +198,13 @@ Subject = Face | Figure | House | Car
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """One picture.
+    """Content of one picture.
 
     Attributes:
-        background: What is behind everything.
-        things: Paper objects from back to front; only scenes without a subject have any.
-        subject: The face, figure, house or car that the scene shows, None in a scene of objects.
-        style: How the finished picture is rendered as a whole.
+        background: sheet behind everything.
+        things: paper objects from back to front; empty in a scene with a subject.
+        subject: face, figure, house or car that the scene shows; None in a scene of objects.
+        style: rendering of the whole finished picture.
     """
 
     background: Background
@@ -169,7 +214,7 @@ class Scene:
 
     @property
     def family(self) -> Family:
-        """Which family of scenes this one belongs to."""
+        """Family of scenes that this one belongs to."""
         match self.subject:
             case None:
                 return "objects"
@@ -184,7 +229,7 @@ class Scene:
 
 
 def size_of(radius_px: int) -> Size:
-    """The size word of a thing: small up to 13 px, medium up to 17 px, large above."""
+    """Returns the size word of a thing: small up to 13 px, medium up to 17 px, large above."""
     if radius_px <= 13:
         return "small"
     return "medium" if radius_px <= 17 else "large"

@@ -1,6 +1,4 @@
-"""Edits of what fills the picture: background, style, expression, pose and viewpoint."""
-
-from __future__ import annotations
+"""Drafts of edits of a whole scene: background, style, expression, pose and viewpoint."""
 
 from dataclasses import replace
 
@@ -8,14 +6,14 @@ from overpaint.jobs.papercut.changes import (
     Draft,
     DragPoint,
     backdrop_mask,
+    changed_mask,
     features_mask,
-    mask_of,
     whole_mask,
 )
 from overpaint.jobs.papercut.draw import num_items
 from overpaint.jobs.papercut.sample import (
-    Dice,
-    fits,
+    PortableRandom,
+    is_legible,
     sample_background,
     sample_family,
     sample_objects,
@@ -36,11 +34,11 @@ from overpaint.jobs.papercut.views import pose_points
 from overpaint.jobs.papercut.words import background_noun, phrase, style_noun, with_article
 
 
-def change_background(dice: Dice) -> Draft | None:
-    """The same items on another sheet; None where they would not stand out."""
-    source = _any_scene(dice)
-    target = replace(source, background=sample_background(dice, landscape_percent=35))
-    if target.background == source.background or not fits(target):
+def change_background(rng: PortableRandom) -> Draft | None:
+    """Drafts another background; None where the items would not stand out from it."""
+    source = _sample_source(rng)
+    target = replace(source, background=sample_background(rng, landscape_percent=35))
+    if target.background == source.background or not is_legible(target):
         return None
     new = background_noun(target.background)
     return Draft(
@@ -56,10 +54,10 @@ def change_background(dice: Dice) -> Draft | None:
     )
 
 
-def change_style(dice: Dice) -> Draft:
-    """The whole picture in another style."""
-    source = _any_scene(dice)
-    target = replace(source, style=dice.pick(STYLES[1:]))
+def change_style(rng: PortableRandom) -> Draft:
+    """Drafts another style of the whole picture."""
+    source = _sample_source(rng)
+    target = replace(source, style=rng.choice(STYLES[1:]))
     new = style_noun(target.style)
     return Draft(
         source=source,
@@ -75,12 +73,12 @@ def change_style(dice: Dice) -> Draft:
     )
 
 
-def change_expression(dice: Dice) -> Draft:
-    """The same face with another expression."""
-    source = sample_family(dice, "face")
+def change_expression(rng: PortableRandom) -> Draft:
+    """Drafts another expression of a face."""
+    source = sample_family(rng, "face")
     face = source.subject
     assert isinstance(face, Face)
-    new = dice.pick([name for name in EXPRESSIONS if name != face.expression])
+    new = rng.choice([name for name in EXPRESSIONS if name != face.expression])
     target = replace(source, subject=replace(face, expression=new))
     return Draft(
         source=source,
@@ -95,12 +93,12 @@ def change_expression(dice: Dice) -> Draft:
     )
 
 
-def change_pose(dice: Dice) -> Draft:
-    """The same person in another pose."""
-    source = sample_family(dice, "figure")
+def change_pose(rng: PortableRandom) -> Draft:
+    """Drafts another pose of a person."""
+    source = sample_family(rng, "figure")
     figure = source.subject
     assert isinstance(figure, Figure)
-    new = dice.pick([name for name in POSES if name != figure.pose])
+    new = rng.choice([name for name in POSES if name != figure.pose])
     target = replace(source, subject=replace(figure, pose=new))
     joints = zip(pose_points(source), pose_points(target), strict=True)
     return Draft(
@@ -112,19 +110,19 @@ def change_pose(dice: Dice) -> Draft:
             f"make it {with_article(new)} person",
         ),
         mask_phrase=phrase(source, 0),
-        mask=mask_of(source, 0, target, 0),
+        mask=changed_mask(source, 0, target, 0),
         drag_points=tuple(
             DragPoint(before.x_px, before.y_px, after.x_px, after.y_px) for before, after in joints
         ),
     )
 
 
-def change_viewpoint(dice: Dice) -> Draft:
-    """The same house or car seen from another side."""
-    source = sample_family(dice, dice.pick(("house", "car")))
+def change_viewpoint(rng: PortableRandom) -> Draft:
+    """Drafts another viewpoint of a house or a car."""
+    source = sample_family(rng, rng.choice(("house", "car")))
     subject = source.subject
     assert isinstance(subject, House | Car)
-    new = dice.pick([name for name in VIEWPOINTS if name != subject.view])
+    new = rng.choice([name for name in VIEWPOINTS if name != subject.view])
     target = replace(source, subject=replace(subject, view=new))
     noun = "house" if isinstance(subject, House) else "car"
     return Draft(
@@ -136,10 +134,10 @@ def change_viewpoint(dice: Dice) -> Draft:
             f"turn the {noun} to see the {new}",
         ),
         mask_phrase=phrase(source, 0),
-        mask=mask_of(source, 0, target, 0),
+        mask=changed_mask(source, 0, target, 0),
     )
 
 
-def _any_scene(dice: Dice) -> Scene:
-    family = "objects" if dice.percent(70) else dice.pick(FAMILIES[1:])
-    return sample_objects(dice) if family == "objects" else sample_family(dice, family)
+def _sample_source(rng: PortableRandom) -> Scene:
+    family = "objects" if rng.chance(70) else rng.choice(FAMILIES[1:])
+    return sample_objects(rng) if family == "objects" else sample_family(rng, family)

@@ -1,9 +1,7 @@
-"""Whole-image renderings: the same picture as a sketch, in pixels, in watercolour, by night.
+"""Styles of a whole picture: pencil sketch, pixel art, watercolour, night.
 
 Each is a pure function of the flat picture, in integers.
 """
-
-from __future__ import annotations
 
 from functools import lru_cache
 
@@ -17,7 +15,7 @@ PIXEL_PX = 4
 
 
 def apply_style(image: Image.Image, style: Style) -> Image.Image:
-    """The picture in a style; `flat` gives it back as it is."""
+    """Renders a flat picture in a style; `flat` returns the picture unchanged."""
     match style:
         case "flat":
             return image
@@ -32,7 +30,7 @@ def apply_style(image: Image.Image, style: Style) -> Image.Image:
 
 
 def outline_of(image: Image.Image) -> Image.Image:
-    """How strongly each pixel of a picture is an edge, L, 0-255."""
+    """Returns the edge strength of each pixel, L, 0-255."""
     grown = image.filter(ImageFilter.MaxFilter(3))
     red, green, blue = ImageChops.difference(grown, image).split()
     edge = ImageChops.lighter(ImageChops.lighter(red, green), blue)
@@ -62,7 +60,7 @@ def _wash(image: Image.Image) -> Image.Image:
 
 @lru_cache(maxsize=1)
 def _pools() -> Image.Image:
-    """Where the wash is thin, L: a few fixed soft pools of water."""
+    """Returns the thinness of the watercolour wash, L: a few fixed soft pools of water."""
     coarse = Image.new("L", (6, 6))
     coarse.putdata(
         [

@@ -1,12 +1,16 @@
-"""Edits of single things: add, remove, replace, color, texture, move and resize."""
-
-from __future__ import annotations
+"""Drafts of edits of single things: add, remove, replace, color, texture, move and resize."""
 
 from dataclasses import replace
 
-from overpaint.jobs.papercut.changes import Draft, DragPoint, mask_of
+from overpaint.jobs.papercut.changes import Draft, DragPoint, changed_mask
 from overpaint.jobs.papercut.draw import footprint
-from overpaint.jobs.papercut.sample import Dice, colours_on, is_free, sample_objects, sample_texture
+from overpaint.jobs.papercut.sample import (
+    PortableRandom,
+    colours_on,
+    has_room,
+    sample_objects,
+    sample_texture,
+)
 from overpaint.jobs.papercut.scene import (
     KINDS,
     MAX_RADIUS_PX,
@@ -18,27 +22,34 @@ from overpaint.jobs.papercut.scene import (
     Size,
     Thing,
 )
-from overpaint.jobs.papercut.words import PLACES, Place, looks, phrase, place_of, with_article
+from overpaint.jobs.papercut.words import (
+    POSITION_PHRASES,
+    Position,
+    describe_thing,
+    phrase,
+    position_of,
+    with_article,
+)
 
-# An instruction that says "small" or "in the top left" means exactly these.
+# Radius that an instruction means by a size word.
 NAMED_RADIUS_PX: dict[Size, int] = {"small": 11, "medium": 15, "large": 19}
 MARGIN_PX = 3
 # The demo's edits are of things large enough for a 16x16 latent to hold their shape.
 CLEAR_RADIUS_PX = 13
 
 
-def add_thing(dice: Dice) -> Draft | None:
-    """A new thing of a named kind, colour, size and place; None where there is no room."""
-    source = sample_objects(dice, num_things=dice.between(1, 2))
+def add_thing(rng: PortableRandom) -> Draft | None:
+    """Drafts a new thing of a named look, size and position; None where there is no room."""
+    source = sample_objects(rng, num_things=rng.between(1, 2))
     for _ in range(8):
-        size, place = dice.pick(SIZES), dice.pick(tuple(PLACES))
-        thing = _named_thing(dice, source, size, place)
-        if is_free(thing, source.things):
+        size, position = rng.choice(SIZES), rng.choice(tuple(POSITION_PHRASES))
+        thing = _named_thing(rng, source, size, position)
+        if has_room(thing, source.things):
             break
     else:
         return None
     target = replace(source, things=(*source.things, thing))
-    noun, where = with_article(f"{size} {looks(thing)}"), PLACES[place]
+    noun, where = with_article(f"{size} {describe_thing(thing)}"), POSITION_PHRASES[position]
     return Draft(
         source=source,
         target=target,
@@ -48,10 +59,10 @@ def add_thing(dice: Dice) -> Draft | None:
     )
 
 
-def remove_thing(dice: Dice) -> Draft:
-    """One thing less."""
-    source = sample_objects(dice, num_things=dice.pick((1, 2, 2, 2, 3)))
-    index = dice.below(len(source.things))
+def remove_thing(rng: PortableRandom) -> Draft:
+    """Drafts the removal of a thing."""
+    source = sample_objects(rng, num_things=rng.choice((1, 2, 2, 2, 3)))
+    index = rng.below(len(source.things))
     noun = phrase(source, index)
     verbs = ("remove", "delete", "take away", "erase")
     return Draft(
@@ -63,18 +74,18 @@ def remove_thing(dice: Dice) -> Draft:
     )
 
 
-def replace_thing(dice: Dice) -> Draft | None:
-    """A plain thing of another kind and colour in the place and size of the old one."""
-    source, index = _clear_source(dice)
+def replace_thing(rng: PortableRandom) -> Draft | None:
+    """Drafts a plain thing of another kind and colour, at the position and size of an old one."""
+    source, index = _sample_large_source(rng)
     old = source.things[index]
     new = replace(
         old,
-        kind=dice.pick([name for name in KINDS if name != old.kind]),
-        colour=dice.pick([name for name in colours_on(source.background) if name != old.colour]),
+        kind=rng.choice([name for name in KINDS if name != old.kind]),
+        colour=rng.choice([name for name in colours_on(source.background) if name != old.colour]),
         texture="plain",
     )
     noun, other = phrase(source, index), with_article(f"{new.colour} {new.kind}")
-    return _changed(
+    return _draft_change(
         source,
         index,
         new,
@@ -84,14 +95,14 @@ def replace_thing(dice: Dice) -> Draft | None:
     )
 
 
-def recolour_thing(dice: Dice) -> Draft | None:
-    """The same thing in another colour."""
-    source, index = _clear_source(dice)
+def recolour_thing(rng: PortableRandom) -> Draft | None:
+    """Drafts another colour of a thing."""
+    source, index = _sample_large_source(rng)
     old = source.things[index]
     colours = [name for name in colours_on(source.background) if name != old.colour]
-    new = replace(old, colour=dice.pick(colours))
+    new = replace(old, colour=rng.choice(colours))
     noun = phrase(source, index)
-    return _changed(
+    return _draft_change(
         source,
         index,
         new,
@@ -103,13 +114,13 @@ def recolour_thing(dice: Dice) -> Draft | None:
     )
 
 
-def retexture_thing(dice: Dice) -> Draft | None:
-    """The same thing of plain, striped, dotted or checked paper."""
-    source, index = _clear_source(dice)
+def retexture_thing(rng: PortableRandom) -> Draft | None:
+    """Drafts another texture of a thing."""
+    source, index = _sample_large_source(rng)
     old = source.things[index]
-    new = replace(old, texture=dice.pick([name for name in TEXTURES if name != old.texture]))
+    new = replace(old, texture=rng.choice([name for name in TEXTURES if name != old.texture]))
     noun = phrase(source, index)
-    return _changed(
+    return _draft_change(
         source,
         index,
         new,
@@ -119,30 +130,30 @@ def retexture_thing(dice: Dice) -> Draft | None:
     )
 
 
-def move_thing(dice: Dice) -> Draft | None:
-    """The same thing at another of nine places; None where there is no room."""
-    source, index = _any_source(dice)
+def move_thing(rng: PortableRandom) -> Draft | None:
+    """Drafts another of nine positions of a thing; None where there is no room."""
+    source, index = _sample_source(rng)
     old = source.things[index]
-    place = dice.pick([name for name in PLACES if name != place_of(old)])
-    x, y = centre_of(place, old.radius_px)
-    noun, where = phrase(source, index), PLACES[place]
+    position = rng.choice([name for name in POSITION_PHRASES if name != position_of(old)])
+    x, y = centre_of(position, old.radius_px)
+    noun, where = phrase(source, index), POSITION_PHRASES[position]
     drag = (DragPoint(old.x_px, old.y_px, x, y),)
-    return _changed(
+    return _draft_change(
         source,
         index,
         replace(old, x_px=x, y_px=y),
-        f"move the {noun} to the {place}",
-        f"shift the {noun} to the {place}",
+        f"move the {noun} to the {position}",
+        f"shift the {noun} to the {position}",
         f"put the {noun} {where}",
         drag_points=drag,
     )
 
 
-def resize_thing(dice: Dice) -> Draft | None:
-    """The same thing half as big again, or three fifths of its size, about its centre."""
-    source, index = _any_source(dice)
+def resize_thing(rng: PortableRandom) -> Draft | None:
+    """Drafts another size of a thing about its centre: 3/2 or 3/5 of its radius."""
+    source, index = _sample_source(rng)
     old = source.things[index]
-    is_bigger = dice.percent(50)
+    is_bigger = rng.chance(50)
     radius = resized_px(old.radius_px, is_bigger=is_bigger)
     new = replace(old, radius_px=radius)
     if not (MIN_RADIUS_PX <= radius <= MAX_RADIUS_PX and _is_inside(new)):
@@ -150,66 +161,66 @@ def resize_thing(dice: Dice) -> Draft | None:
     noun = phrase(source, index)
     word, verb = ("much bigger", "enlarge") if is_bigger else ("much smaller", "shrink")
     sides = ((-1, 0), (1, 0), (0, -1), (0, 1))
-    return _changed(
+    return _draft_change(
         source,
         index,
         new,
         f"make the {noun} {word}",
         f"{verb} the {noun}",
-        drag_points=tuple(_pull(old, radius, dx, dy) for dx, dy in sides),
+        drag_points=tuple(_edge_drag(old, radius, dx, dy) for dx, dy in sides),
     )
 
 
 def resized_px(radius_px: int, *, is_bigger: bool) -> int:
-    """The radius that "much bigger" and "much smaller" mean."""
+    """Returns the radius that "much bigger" or "much smaller" means."""
     return radius_px * 3 // 2 if is_bigger else radius_px * 3 // 5
 
 
-def centre_of(place: Place, radius_px: int) -> tuple[int, int]:
-    """The centre of a thing that an instruction puts at a place."""
+def centre_of(position: Position, radius_px: int) -> tuple[int, int]:
+    """Returns the centre of a thing that an instruction puts at a position."""
     near, far = radius_px + MARGIN_PX, SIZE_PX - MARGIN_PX - 1 - radius_px
-    x = near if "left" in place else far if "right" in place else SIZE_PX // 2
-    y = near if "top" in place else far if "bottom" in place else SIZE_PX // 2
+    x = near if "left" in position else far if "right" in position else SIZE_PX // 2
+    y = near if "top" in position else far if "bottom" in position else SIZE_PX // 2
     return x, y
 
 
-def _named_thing(dice: Dice, source: Scene, size: Size, place: Place) -> Thing:
-    x, y = centre_of(place, NAMED_RADIUS_PX[size])
+def _named_thing(rng: PortableRandom, source: Scene, size: Size, position: Position) -> Thing:
+    x, y = centre_of(position, NAMED_RADIUS_PX[size])
     return Thing(
-        kind=dice.pick(KINDS),
-        colour=dice.pick(colours_on(source.background)),
-        texture=sample_texture(dice),
+        kind=rng.choice(KINDS),
+        colour=rng.choice(colours_on(source.background)),
+        texture=sample_texture(rng),
         x_px=x,
         y_px=y,
         radius_px=NAMED_RADIUS_PX[size],
     )
 
 
-def _clear_source(dice: Dice) -> tuple[Scene, int]:
+def _sample_large_source(rng: PortableRandom) -> tuple[Scene, int]:
     source = sample_objects(
-        dice,
-        num_things=dice.pick((1, 1, 2)),
+        rng,
+        num_things=rng.choice((1, 1, 2)),
         least_px=CLEAR_RADIUS_PX,
         landscape_percent=10,
     )
-    return source, dice.below(len(source.things))
+    return source, rng.below(len(source.things))
 
 
-def _any_source(dice: Dice) -> tuple[Scene, int]:
-    source = sample_objects(dice, num_things=dice.pick((1, 1, 2)))
-    return source, dice.below(len(source.things))
+def _sample_source(rng: PortableRandom) -> tuple[Scene, int]:
+    source = sample_objects(rng, num_things=rng.choice((1, 1, 2)))
+    return source, rng.below(len(source.things))
 
 
-def _changed(
+def _draft_change(
     source: Scene,
     index: int,
     new: Thing,
     *phrasings: str,
     drag_points: tuple[DragPoint, ...] | None = None,
 ) -> Draft | None:
-    """The draft that puts `new` where thing `index` was; None where another is in the way."""
+    """Drafts `new` in place of thing `index`; None where another thing is in the way."""
     before, after = source.things[:index], source.things[index + 1 :]
-    if not is_free(new, (*before, *after)):
+    if not has_room(new, (*before, *after)):
         return None
     target = replace(source, things=(*before, new, *after))
     return Draft(
@@ -217,7 +228,7 @@ def _changed(
         target=target,
         phrasings=phrasings,
         mask_phrase=phrase(source, index),
-        mask=mask_of(source, index, target, index),
+        mask=changed_mask(source, index, target, index),
         drag_points=drag_points,
     )
 
@@ -227,7 +238,7 @@ def _is_inside(thing: Thing) -> bool:
     return near <= thing.x_px <= far and near <= thing.y_px <= far
 
 
-def _pull(old: Thing, radius_px: int, dx: int, dy: int) -> DragPoint:
+def _edge_drag(old: Thing, radius_px: int, dx: int, dy: int) -> DragPoint:
     return DragPoint(
         old.x_px + dx * old.radius_px,
         old.y_px + dy * old.radius_px,

@@ -1,15 +1,13 @@
-"""Other views of a scene, for editors that are steered by more than text.
+"""Conditioning signals of a scene, for editors that take more than text.
 
-A segmentation map, a sketch, layout boxes, pose points, the depth order and a reference crop.
+Segmentation map, sketch, layout boxes, pose keypoints, depth order and reference crop.
 """
-
-from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from overpaint.jobs.papercut.draw import draw_flat, num_items, placed, thing_mask
+from overpaint.jobs.papercut.draw import draw_flat, item_mask, num_items, placed_cutouts
 from overpaint.jobs.papercut.palette import COLOUR_RGB
 from overpaint.jobs.papercut.people import JOINTS, POSE_POINTS
 from overpaint.jobs.papercut.scene import COLOURS, KINDS, SIZE_PX, Figure, Scene
@@ -17,12 +15,20 @@ from overpaint.jobs.papercut.styles import outline_of
 from overpaint.jobs.papercut.words import phrase
 from PIL import Image, ImageChops
 
-# Class numbers of the segmentation map: 0 background, then the kinds, then the other families.
+# Class indices of the segmentation map: 0 background, then the kinds, then the other families.
 CLASSES: tuple[str, ...] = ("background", *KINDS, "face", "figure", "house", "car")
 
 
-class Box(NamedTuple):
-    """A labelled rectangle in pixels; right and bottom are one past the last pixel."""
+class LabelledBox(NamedTuple):
+    """Bounding box with the words that name its content.
+
+    Attributes:
+        left_px: first column.
+        top_px: first row.
+        right_px: one past the last column.
+        bottom_px: one past the last row.
+        label: referring expression of the content.
+    """
 
     left_px: int
     top_px: int
@@ -32,7 +38,13 @@ class Box(NamedTuple):
 
 
 class PosePoint(NamedTuple):
-    """One joint of a figure in pixels."""
+    """Keypoint of a figure.
+
+    Attributes:
+        joint: name of the joint.
+        x_px: horizontal position.
+        y_px: vertical position.
+    """
 
     joint: str
     x_px: int
@@ -40,45 +52,47 @@ class PosePoint(NamedTuple):
 
 
 def segmentation(scene: Scene) -> NDArray[np.uint8]:
-    """Which of CLASSES each pixel shows, uint8 HW."""
+    """Returns the segmentation map of a scene, indices into CLASSES, uint8 HW."""
     labels = np.zeros((SIZE_PX, SIZE_PX), np.uint8)
     for index in range(num_items(scene)):
         name = scene.family if scene.subject is not None else scene.things[index].kind
-        labels[thing_mask(scene, index) > 0] = CLASSES.index(name)
+        labels[item_mask(scene, index) > 0] = CLASSES.index(name)
     return labels
 
 
 def segmentation_image(scene: Scene) -> Image.Image:
-    """The segmentation map as a picture, RGB 64x64, one colour a class."""
+    """Returns the segmentation map as a picture, RGB 64x64, one colour a class."""
     palette = np.array([_class_rgb(index) for index in range(len(CLASSES))], np.uint8)
     return Image.fromarray(palette[segmentation(scene)])
 
 
 def sketch(scene: Scene) -> Image.Image:
-    """The outlines of a scene, L 64x64, dark lines on white."""
+    """Returns the outlines of a scene, L 64x64, dark lines on white."""
     return ImageChops.invert(outline_of(draw_flat(scene)))
 
 
-def layout_boxes(scene: Scene) -> tuple[Box, ...]:
-    """The bounding box of every item, labelled with the words that name it."""
+def layout_boxes(scene: Scene) -> tuple[LabelledBox, ...]:
+    """Returns the bounding box of every item, labelled with its referring expression."""
     return tuple(
-        box_of(thing_mask(scene, index), phrase(scene, index)) for index in range(num_items(scene))
+        box_of(item_mask(scene, index), phrase(scene, index)) for index in range(num_items(scene))
     )
 
 
-def box_of(mask: NDArray[np.uint8], label: str) -> Box:
-    """The bounding box of the set pixels of a mask.
+def box_of(mask: NDArray[np.uint8], label: str) -> LabelledBox:
+    """Returns the bounding box of the set pixels of a mask.
 
     Args:
         mask: uint8 HW with at least one set pixel.
-        label: What the box shows.
+        label: referring expression of the content.
     """
     rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
-    return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1, label)
+    return LabelledBox(
+        int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1, label
+    )
 
 
 def pose_points(scene: Scene) -> tuple[PosePoint, ...]:
-    """The joints of the scene's figure; empty when it has none."""
+    """Returns the keypoints of a scene's figure; empty for a scene without one."""
     figure = scene.subject
     if not isinstance(figure, Figure):
         return ()
@@ -93,24 +107,24 @@ def pose_points(scene: Scene) -> tuple[PosePoint, ...]:
 
 
 def depth_order(scene: Scene) -> tuple[int, ...]:
-    """The indices of the items from the farthest to the nearest."""
+    """Returns the indices of the items from the farthest to the nearest."""
     return tuple(range(num_items(scene)))
 
 
 def reference_crop(scene: Scene, index: int, size_px: int = SIZE_PX) -> Image.Image:
-    """One item alone on white paper, cropped to a square around it, RGB.
+    """Returns one item alone on white, cropped to a square around it, RGB.
 
     Args:
-        scene: Any scene.
-        index: Which item, from the back.
-        size_px: Side of the result.
+        scene: any scene.
+        index: number of the item, from the back.
+        size_px: side of the result.
     """
     alone = Image.new("RGB", (SIZE_PX, SIZE_PX), (255, 255, 255))
-    item = placed(scene)[index]
+    item = placed_cutouts(scene)[index]
     shape = Image.new("L", alone.size)
     shape.paste(item.cutout.silhouette, item.corner)
     alone.paste(draw_flat(scene), None, shape)
-    left, top, right, bottom, _ = box_of(thing_mask(scene, index), "")
+    left, top, right, bottom, _ = box_of(item_mask(scene, index), "")
     half = (max(right - left, bottom - top) + 5) // 2
     x, y = (left + right) // 2, (top + bottom) // 2
     square = Image.new("RGB", (2 * half, 2 * half), (255, 255, 255))

@@ -1,9 +1,7 @@
-"""What there is to say about a scene: captions, names of single things, the attributes behind them.
+"""Words of a scene: captions, referring expressions of items, and the attributes that they name.
 
-Captions have at most 26 words and commas, so that a text model with 29 places reads them whole.
+Captions have at most 26 words and commas, so that a text model of 29 tokens reads them whole.
 """
-
-from __future__ import annotations
 
 from typing import NamedTuple
 
@@ -33,8 +31,8 @@ from overpaint.jobs.papercut.scene import (
 MAX_WORDS = 26
 LOW_PX, HIGH_PX = 27, 37
 
-Place = str
-PLACES: dict[Place, str] = {
+Position = str
+POSITION_PHRASES: dict[Position, str] = {
     "top left": "in the top left",
     "top": "at the top",
     "top right": "in the top right",
@@ -58,7 +56,7 @@ _STYLE_WORDS: dict[Style, str] = {
     "watercolour": "a watercolour painting of",
     "night": "a dim moonlit view of",
 }
-# What instructions say beyond what captions say.
+# Words of instructions that captions do not have.
 _INSTRUCTION_WORDS = (
     "add put place remove delete erase take away replace swap for turn into to make paint"
     " change colour color recolor it its picture image whole redraw as give texture pattern move"
@@ -74,7 +72,7 @@ LEXICON: frozenset[str] = frozenset(
         (
             _CAPTION_WORDS,
             _INSTRUCTION_WORDS,
-            *PLACES.values(),
+            *POSITION_PHRASES.values(),
             *KINDS,
             *COLOURS,
             *TEXTURES,
@@ -91,7 +89,13 @@ LEXICON: frozenset[str] = frozenset(
 
 
 class Attribute(NamedTuple):
-    """One thing that a caption of a scene should name; `value` is the word it uses."""
+    """Attribute of a scene that a detailed caption names.
+
+    Attributes:
+        item: index of the item; -1 for the whole picture.
+        name: name of the attribute, such as "colour".
+        value: word for it, such as "red".
+    """
 
     item: int
     name: str
@@ -99,25 +103,21 @@ class Attribute(NamedTuple):
 
 
 def captions(scene: Scene) -> list[str]:
-    """Phrasings of what a scene shows, the most detailed first, each at most 26 words.
-
-    Args:
-        scene: Any scene.
-    """
+    """Returns captions of a scene, the most detailed first, each of at most 26 words."""
     item_lists = _item_lists(scene)
     ground = background_words(scene.background)
     full = [_styled(scene.style, f"{items} {ground}") for items in item_lists]
-    loose = [_styled(scene.style, items) for items in (item_lists[-1], _bare(scene))]
+    loose = [_styled(scene.style, items) for items in (item_lists[-1], _colours_and_kinds(scene))]
     kept = [text for text in (*full, *loose) if count_words(text) <= MAX_WORDS]
     return list(dict.fromkeys(kept))
 
 
 def phrase(scene: Scene, index: int) -> str:
-    """The shortest words that tell an item from the others of its scene, such as "red star".
+    """Returns the shortest referring expression of an item, such as "red star".
 
     Args:
-        scene: Any scene.
-        index: Which thing, from the back; 0 for the face, person, house or car of other scenes.
+        scene: any scene.
+        index: number of the thing, from the back; 0 for the subject of other scenes.
     """
     if scene.subject is not None:
         return _subject_noun(scene.subject)
@@ -126,56 +126,56 @@ def phrase(scene: Scene, index: int) -> str:
 
 
 def attributes(scene: Scene) -> tuple[Attribute, ...]:
-    """What a caption of a scene should name, item by item; item -1 is the whole picture."""
-    found = [Attribute(-1, "background", _background_name(scene.background))]
+    """Returns the attributes that a detailed caption names, item by item."""
+    facts = [Attribute(-1, "background", _background_name(scene.background))]
     if scene.style != "flat":
-        found.append(Attribute(-1, "style", scene.style))
+        facts.append(Attribute(-1, "style", scene.style))
     for index, thing in enumerate(scene.things):
-        found.append(Attribute(index, "kind", thing.kind))
-        found.append(Attribute(index, "colour", thing.colour))
+        facts.append(Attribute(index, "kind", thing.kind))
+        facts.append(Attribute(index, "colour", thing.colour))
         if thing.texture != "plain":
-            found.append(Attribute(index, "texture", thing.texture))
-    return (*found, *(Attribute(0, name, value) for name, value in _subject_facts(scene.subject)))
+            facts.append(Attribute(index, "texture", thing.texture))
+    return (*facts, *(Attribute(0, name, value) for name, value in _subject_facts(scene.subject)))
 
 
-def place_of(thing: Thing) -> Place:
-    """In which of nine places of the picture a thing is."""
+def position_of(thing: Thing) -> Position:
+    """Returns the one of nine positions in the picture that a thing is at."""
     column = "left" if thing.x_px < LOW_PX else "right" if thing.x_px > HIGH_PX else ""
     row = "top" if thing.y_px < LOW_PX else "bottom" if thing.y_px > HIGH_PX else ""
     return f"{row} {column}".strip() or "centre"
 
 
 def background_words(background: Background) -> str:
-    """A background as captions say it: "on a striped mint background", "by the sea"."""
+    """Returns a background as captions say it: "on a striped mint background", "by the sea"."""
     if background.tint is None:
         return _LANDSCAPE_WORDS[background.kind]
     return f"on {with_article(f'{_background_name(background)} background')}"
 
 
 def background_noun(background: Background) -> str:
-    """A background as instructions say it: "striped mint", "a starry night"."""
+    """Returns a background as instructions say it: "striped mint", "a starry night"."""
     if background.tint is None:
         return _LANDSCAPE_WORDS[background.kind].split(" ", 1)[1]
     return _background_name(background)
 
 
 def style_noun(style: Style) -> str:
-    """A style as instructions say it: "a pencil sketch"; empty for flat."""
+    """Returns a style as instructions say it: "a pencil sketch"; empty for flat."""
     return _STYLE_WORDS[style].removesuffix(" of")
 
 
 def with_article(noun: str) -> str:
-    """A noun phrase with a or an in front."""
+    """Returns a noun phrase with "a" or "an" in front."""
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
 def count_words(text: str) -> int:
-    """Words and punctuation marks of a text."""
+    """Counts the words and punctuation marks of a text."""
     return len(text.replace(",", " ,").replace(".", " .").split())
 
 
-def looks(thing: Thing) -> str:
-    """Texture, colour and kind of a thing: "striped red star"."""
+def describe_thing(thing: Thing) -> str:
+    """Returns texture, colour and kind of a thing: "striped red star"."""
     texture = "" if thing.texture == "plain" else f"{thing.texture} "
     return f"{texture}{thing.colour} {thing.kind}"
 
@@ -187,25 +187,29 @@ def _background_name(background: Background) -> str:
 
 
 def _item_lists(scene: Scene) -> list[str]:
-    """The items of a scene in words, from detailed to short."""
+    """Returns the items of a scene in words, from detailed to short."""
     if scene.subject is not None:
         return _subject_lists(scene.subject)
-    sized = [with_article(f"{size_of(thing.radius_px)} {looks(thing)}") for thing in scene.things]
-    placed = [
-        f"{text} {PLACES[place_of(thing)]}" for text, thing in zip(sized, scene.things, strict=True)
+    sized = [
+        with_article(f"{size_of(thing.radius_px)} {describe_thing(thing)}")
+        for thing in scene.things
     ]
-    plain = [with_article(looks(thing)) for thing in scene.things]
+    placed = [
+        f"{text} {POSITION_PHRASES[position_of(thing)]}"
+        for text, thing in zip(sized, scene.things, strict=True)
+    ]
+    plain = [with_article(describe_thing(thing)) for thing in scene.things]
     return [join(placed), join(sized), join(plain)]
 
 
-def join(parts: list[str]) -> str:
-    """Parts with commas between them and an "and" before the last; no parts are "nothing"."""
-    if not parts:
+def join(phrases: list[str]) -> str:
+    """Joins noun phrases with commas and a last "and"; "nothing" where there are none."""
+    if not phrases:
         return "nothing"
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
 
 
-def _bare(scene: Scene) -> str:
+def _colours_and_kinds(scene: Scene) -> str:
     if scene.subject is not None:
         return with_article(_subject_noun(scene.subject))
     return join([with_article(f"{thing.colour} {thing.kind}") for thing in scene.things])

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from overpaint.jobs.papercut.scene import SIZES
-from overpaint.jobs.papercut.words import PLACES
+from overpaint.jobs.papercut.words import POSITION_PHRASES
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.loop import StepContext, TrainingConfig
@@ -165,8 +165,8 @@ def attributes_of(caption: str) -> tuple[str, ...]:
     """
     words = re.findall(r"[a-z]+|,", caption.lower())
     text = " ".join("a" if word == "an" else word for word in words)
-    for place in sorted(PLACES.values(), key=len, reverse=True):
-        text = text.replace(f" {place}", "")
+    for position in sorted(POSITION_PHRASES.values(), key=len, reverse=True):
+        text = text.replace(f" {position}", "")
     text = re.sub(rf"\b({'|'.join(SIZES)}) ", "", text)
     found = _PARTS.match(text)
     assert found is not None, text

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from overpaint.jobs.papercut import words
-from overpaint.jobs.papercut.draw import coverage, draw, num_items, thing_mask
+from overpaint.jobs.papercut.draw import coverage, draw, item_mask, num_items
 from overpaint.jobs.papercut.edits import EDIT_TYPES, sample_edit
 from overpaint.jobs.papercut.sample import sample_scene
 from overpaint.jobs.papercut.scene import COLOURS, KINDS, Family, Scene, Style
@@ -94,14 +94,14 @@ def mask_example(index: int, *, split: Split) -> Example:
     One example in twelve asks for what is not there, one in twelve for the background.
     """
     scene = mixture_scene(index, split=split)
-    dice = np.random.default_rng([index, 1])
-    item, roll = int(dice.integers(num_items(scene))), int(dice.integers(12))
+    rng = np.random.default_rng([index, 1])
+    item, roll = int(rng.integers(num_items(scene))), int(rng.integers(12))
     if roll == 0 and scene.subject is None and split == "train":
-        mask, phrases = np.zeros((64, 64), np.uint8), [_absent_phrase(scene, dice)]
+        mask, phrases = np.zeros((64, 64), np.uint8), [_absent_phrase(scene, rng)]
     elif roll == 1 and split == "train":
         mask, phrases = _background_mask(scene), ["the background", "background"]
     else:
-        mask, phrases = thing_mask(scene, item), item_phrases(scene, item)
+        mask, phrases = item_mask(scene, item), item_phrases(scene, item)
     return Example({"image": rgb(draw(scene)), "mask": mask}, {"phrases": phrases})
 
 
@@ -111,17 +111,23 @@ def item_phrases(scene: Scene, item: int) -> list[str]:
     if scene.subject is not None:
         return [short, f"the {short}", scene.family, f"the {scene.family}"]
     thing = scene.things[item]
-    place = words.PLACES[words.place_of(thing)]
-    names = [short, f"the {short}", words.looks(thing), f"the {short} {place}", f"{short} {place}"]
+    position = words.POSITION_PHRASES[words.position_of(thing)]
+    names = [
+        short,
+        f"the {short}",
+        words.describe_thing(thing),
+        f"the {short} {position}",
+        f"{short} {position}",
+    ]
     if sum(other.kind == thing.kind for other in scene.things) == 1:
-        names += [thing.kind, f"the {thing.kind}", f"the {thing.kind} {place}"]
+        names += [thing.kind, f"the {thing.kind}", f"the {thing.kind} {position}"]
     return names
 
 
-def _absent_phrase(scene: Scene, dice: np.random.Generator) -> str:
+def _absent_phrase(scene: Scene, rng: np.random.Generator) -> str:
     shown = {(thing.kind, thing.colour) for thing in scene.things}
     while True:
-        kind, colour = KINDS[dice.integers(len(KINDS))], COLOURS[dice.integers(len(COLOURS))]
+        kind, colour = KINDS[rng.integers(len(KINDS))], COLOURS[rng.integers(len(COLOURS))]
         if (kind, colour) not in shown:
             return f"{colour} {kind}"
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from overpaint.jobs.papercut.draw import draw
-from overpaint.jobs.papercut.edits import EDIT_TYPES, Edit, EditType, sample_edit
+from overpaint.jobs.papercut.edits import EDIT_TYPES, DrawnEdit, EditType, sample_edit
 from overpaint.jobs.papercut.scene import COLOURS, KINDS, Scene
 from overpaint.jobs.training.cache import Example
 from overpaint.jobs.training.examples import Split, ordered_caption, rgb
@@ -88,16 +88,16 @@ def pair_example(
 
 def sample_pair(index: int, *, split: Split, edit_types: tuple[EditType, ...] = EDIT_TYPES) -> Pair:
     """Pair number `index` of a split."""
-    dice = np.random.default_rng([index, 2])
+    rng = np.random.default_rng([index, 2])
     edit = _edit(index // PAIRS_AN_EDIT, split, edit_types)
-    outcome: Outcome = dice.choice(get_args(Outcome), p=_OUTCOME_SHARES)
-    finish: Finish = dice.choice(get_args(Finish), p=_FINISH_SHARES)
-    scene, outcome = _carry_out(edit, outcome, index, split, dice)
+    outcome: Outcome = rng.choice(get_args(Outcome), p=_OUTCOME_SHARES)
+    finish: Finish = rng.choice(get_args(Finish), p=_FINISH_SHARES)
+    scene, outcome = _carry_out(edit, outcome, index, split, rng)
     mask = np.full_like(edit.mask, 255) if outcome in ("other", "unrelated") else edit.mask
     return Pair(
         source=rgb(draw(edit.source)),
-        edited=degrade(rgb(draw(scene)), mask, finish, dice),
-        instruction=edit.phrasings[int(dice.integers(len(edit.phrasings)))],
+        edited=degrade(rgb(draw(scene)), mask, finish, rng),
+        instruction=edit.phrasings[int(rng.integers(len(edit.phrasings)))],
         before=ordered_caption(edit.source),
         after=ordered_caption(scene),
         wanted=ordered_caption(edit.target),
@@ -107,7 +107,7 @@ def sample_pair(index: int, *, split: Split, edit_types: tuple[EditType, ...] = 
 
 
 @lru_cache(maxsize=1)
-def _edit(index: int, split: Split, edit_types: tuple[EditType, ...]) -> Edit:
+def _edit(index: int, split: Split, edit_types: tuple[EditType, ...]) -> DrawnEdit:
     return sample_edit(index, edit_types[index % len(edit_types)], split)
 
 
@@ -115,24 +115,24 @@ def degrade(
     image: NDArray[np.uint8],
     mask: NDArray[np.uint8],
     finish: Finish,
-    dice: np.random.Generator,
+    rng: np.random.Generator,
 ) -> NDArray[np.uint8]:
     """An image that is soft, blurred or noisy inside a mask; RGB uint8 HWC and uint8 HW."""
     if finish == "clean":
         return image
     if finish == "noisy":
-        noise = dice.normal(0.0, dice.uniform(18.0, 45.0), image.shape)
+        noise = rng.normal(0.0, rng.uniform(18.0, 45.0), image.shape)
         made = np.clip(image + noise, 0, 255).astype(np.uint8)
     else:
-        radius_px = dice.uniform(0.4, 0.8) if finish == "soft" else dice.uniform(1.5, 3.0)
+        radius_px = rng.uniform(0.4, 0.8) if finish == "soft" else rng.uniform(1.5, 3.0)
         blurred = Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius_px))
-        shift = dice.normal(0.0, 4.0, 3)
+        shift = rng.normal(0.0, 4.0, 3)
         made = np.clip(np.asarray(blurred) + shift, 0, 255).astype(np.uint8)
     return np.where(mask[..., None] > 0, made, image)
 
 
 def _carry_out(
-    edit: Edit, outcome: Outcome, index: int, split: Split, dice: np.random.Generator
+    edit: DrawnEdit, outcome: Outcome, index: int, split: Split, rng: np.random.Generator
 ) -> tuple[Scene, Outcome]:
     """The scene after an outcome, and the outcome: one that cannot be drawn becomes another."""
     match outcome:
@@ -141,19 +141,19 @@ def _carry_out(
         case "no-op":
             return edit.source, outcome
         case "failed":
-            missed = wrong_edit(edit, dice)
+            missed = wrong_edit(edit, rng)
             return (edit.source, "no-op") if missed is None else (missed, outcome)
         case "other":
-            changed = perturb(edit.source, edit, dice)
+            changed = perturb(edit.source, edit, rng)
             return (edit.source, "no-op") if changed is None else (changed, outcome)
         case "over-edited":
-            changed = perturb(edit.target, edit, dice)
+            changed = perturb(edit.target, edit, rng)
             return (edit.target, "true") if changed is None else (changed, outcome)
         case "unrelated":
             return sample_edit(index + 1_000_003, edit.edit_type, split).target, outcome
 
 
-def wrong_edit(edit: Edit, dice: np.random.Generator) -> Scene | None:
+def wrong_edit(edit: DrawnEdit, rng: np.random.Generator) -> Scene | None:
     """The edit carried out wrongly: another colour, kind, place, pose...; None if none is found.
 
     It is the target of another edit of the same type, so far as that changes the same item.
@@ -161,27 +161,27 @@ def wrong_edit(edit: Edit, dice: np.random.Generator) -> Scene | None:
     source, target = edit.source, edit.target
     for index, (old, new) in enumerate(zip(source.things, target.things, strict=False)):
         if old != new:
-            wrong = replace(new, colour=_other(COLOURS, (new.colour, old.colour), dice))
-            if edit.edit_type in ("replace", "add") and dice.random() < 0.6:
-                wrong = replace(new, kind=_other(KINDS, (new.kind, old.kind), dice))
+            wrong = replace(new, colour=_other(COLOURS, (new.colour, old.colour), rng))
+            if edit.edit_type in ("replace", "add") and rng.random() < 0.6:
+                wrong = replace(new, kind=_other(KINDS, (new.kind, old.kind), rng))
             if edit.edit_type in ("move", "resize", "texture"):
-                wrong = replace(old, colour=_other(COLOURS, (old.colour,), dice))
+                wrong = replace(old, colour=_other(COLOURS, (old.colour,), rng))
             return _with_thing(target, index, wrong)
     if len(target.things) > len(source.things):
         new = target.things[-1]
-        wrong = replace(new, kind=_other(KINDS, (new.kind,), dice))
+        wrong = replace(new, kind=_other(KINDS, (new.kind,), rng))
         return _with_thing(target, len(target.things) - 1, wrong)
     if len(target.things) < len(source.things) and target.things:
-        kept = int(dice.integers(len(target.things)))
+        kept = int(rng.integers(len(target.things)))
         removed = target.things[kept]
         rest = tuple(thing for thing in source.things if thing != removed)
         return replace(source, things=rest)
-    return _wrong_scene_edit(edit, dice)
+    return _wrong_scene_edit(edit, rng)
 
 
-def _wrong_scene_edit(edit: Edit, dice: np.random.Generator) -> Scene | None:
+def _wrong_scene_edit(edit: DrawnEdit, rng: np.random.Generator) -> Scene | None:
     for _ in range(12):
-        other = sample_edit(int(dice.integers(2**31)), edit.edit_type, "train").target
+        other = sample_edit(int(rng.integers(2**31)), edit.edit_type, "train").target
         if edit.edit_type == "background" and other.background not in (
             edit.source.background,
             edit.target.background,
@@ -199,28 +199,26 @@ def _wrong_scene_edit(edit: Edit, dice: np.random.Generator) -> Scene | None:
     return None
 
 
-def perturb(scene: Scene, edit: Edit, dice: np.random.Generator) -> Scene | None:
+def perturb(scene: Scene, edit: DrawnEdit, rng: np.random.Generator) -> Scene | None:
     """A scene with something changed that the edit is not about; None if there is nothing."""
     untouched = [
         index
         for index, thing in enumerate(scene.things)
         if thing in edit.source.things and thing in edit.target.things
     ]
-    if untouched and dice.random() < 0.6:
-        index = untouched[int(dice.integers(len(untouched)))]
+    if untouched and rng.random() < 0.6:
+        index = untouched[int(rng.integers(len(untouched)))]
         thing = scene.things[index]
-        if dice.random() < 0.3:
+        if rng.random() < 0.3:
             return replace(scene, things=(*scene.things[:index], *scene.things[index + 1 :]))
-        if dice.random() < 0.5:
-            return _with_thing(
-                scene, index, replace(thing, kind=_other(KINDS, (thing.kind,), dice))
-            )
-        colour = _other(COLOURS, (thing.colour,), dice)
+        if rng.random() < 0.5:
+            return _with_thing(scene, index, replace(thing, kind=_other(KINDS, (thing.kind,), rng)))
+        colour = _other(COLOURS, (thing.colour,), rng)
         return _with_thing(scene, index, replace(thing, colour=colour))
     if edit.edit_type == "background":
         return None
     for _ in range(12):
-        other = sample_edit(int(dice.integers(2**31)), "background", "train").target
+        other = sample_edit(int(rng.integers(2**31)), "background", "train").target
         if other.background != scene.background:
             return replace(scene, background=other.background)
     return None
@@ -232,6 +230,6 @@ def _with_thing(scene: Scene, index: int, thing: object) -> Scene:
     return replace(scene, things=tuple(things))
 
 
-def _other(values: tuple[str, ...], not_these: tuple[str, ...], dice: np.random.Generator) -> str:
+def _other(values: tuple[str, ...], not_these: tuple[str, ...], rng: np.random.Generator) -> str:
     rest = [value for value in values if value not in not_these]
-    return rest[int(dice.integers(len(rest)))]
+    return rest[int(rng.integers(len(rest)))]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from overpaint.jobs.papercut.draw import draw, thing_mask
+from overpaint.jobs.papercut.draw import draw, item_mask
 from overpaint.jobs.papercut.scene import (
     COLOURS,
     KINDS,
@@ -191,7 +191,7 @@ def _mask(kind: Kind, x: int, y: int, radius: int) -> NDArray[np.bool_]:
     scene = Scene(
         background=Background(kind="plain", tint="mint"), things=(_thing(kind, x, y, radius),)
     )
-    return thing_mask(scene, 0) > 0
+    return item_mask(scene, 0) > 0
 
 
 def _drawing_error(soft: NDArray[np.float64], background: Background, thing: Thing) -> float:

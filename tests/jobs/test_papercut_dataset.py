@@ -82,7 +82,7 @@ def test_write_dataset_into_a_folder_with_files_is_refused(tmp_path):
 def test_parse_edit_types_unknown_name_suggests_a_near_miss():
     with pytest.raises(ValueError, match="did you mean 'color'"):
         parse_edit_types(["colour"])
-    with pytest.raises(ValueError, match="known are add, remove"):
+    with pytest.raises(ValueError, match="known: add, "):
         parse_edit_types(["zzz"])
     with pytest.raises(ValueError, match="is empty"):
         parse_edit_types([])

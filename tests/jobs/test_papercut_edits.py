@@ -99,8 +99,8 @@ def test_move_goes_where_the_instruction_says():
         edit = sample_edit(seed, "move")
         pairs = zip(edit.source.things, edit.target.things, strict=True)
         old, new = next((a, b) for a, b in pairs if a != b)
-        place = edit.phrasings[0].split(" to the ")[1]
-        assert (new.x_px, new.y_px) == centre_of(place, old.radius_px)
+        position = edit.phrasings[0].split(" to the ")[1]
+        assert (new.x_px, new.y_px) == centre_of(position, old.radius_px)
         assert edit.drag_points == ((old.x_px, old.y_px, new.x_px, new.y_px),)
         assert edit.boxes == layout_boxes(edit.target)
 

@@ -10,7 +10,7 @@ from overpaint.jobs.papercut.words import (
     captions,
     count_words,
     phrase,
-    place_of,
+    position_of,
 )
 
 SCENES = [sample_scene(seed) for seed in range(300)]
@@ -52,11 +52,11 @@ def test_phrase_tells_the_things_of_a_scene_apart():
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "place"), [(12, 12, "top left"), (32, 32, "centre"), (50, 32, "right")]
+    ("x", "y", "position"), [(12, 12, "top left"), (32, 32, "centre"), (50, 32, "right")]
 )
-def test_place_of_names_the_ninth_of_the_picture(x, y, place):
+def test_position_of_names_the_ninth_of_the_picture(x, y, position):
     thing = Thing(kind="star", colour="orange", x_px=x, y_px=y, radius_px=10)
-    assert place_of(thing) == place
+    assert position_of(thing) == position
 
 
 def test_caption_of_a_known_scene_reads_as_written():

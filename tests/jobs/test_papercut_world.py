@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from overpaint.jobs.papercut.draw import draw, footprint, num_items, thing_mask
+from overpaint.jobs.papercut.draw import draw, footprint, item_mask, num_items
 from overpaint.jobs.papercut.palette import COLOUR_RGB, HAIR_RGB, SKIN_RGB, is_near
 from overpaint.jobs.papercut.sample import content_of, sample_scene, split_of
 from overpaint.jobs.papercut.scene import COLOURS, FAMILIES, KINDS, Background, Scene, Thing
@@ -121,7 +121,7 @@ def test_thing_masks_do_not_overlap_and_lie_in_their_footprint():
         scene = sample_scene(seed)
         total = np.zeros((64, 64), int)
         for index in range(num_items(scene)):
-            mask = thing_mask(scene, index)
+            mask = item_mask(scene, index)
             assert set(np.unique(mask)) == {0, 255}
             assert not (mask & ~footprint(scene, index)).any()
             total += mask > 0
@@ -148,14 +148,14 @@ def test_thing_is_as_wide_as_its_radius_says():
         box = layout_boxes(scene)[0]
         longer = max(box.right_px - box.left_px, box.bottom_px - box.top_px)
         assert 30 <= longer <= 38, kind
-        assert 2 * 18 * 18 * 0.6 <= (thing_mask(scene, 0) > 0).sum() <= 4 * 18 * 18, kind
+        assert 2 * 18 * 18 * 0.6 <= (item_mask(scene, 0) > 0).sum() <= 4 * 18 * 18, kind
 
 
 def test_views_agree_with_the_masks():
     scene = next(s for s in map(sample_scene, range(99)) if len(s.things) == 2)
     labels = segmentation(scene)
     for index, thing in enumerate(scene.things):
-        assert (labels[thing_mask(scene, index) > 0] == CLASSES.index(thing.kind)).all()
+        assert (labels[item_mask(scene, index) > 0] == CLASSES.index(thing.kind)).all()
         box = layout_boxes(scene)[index]
         assert box.left_px <= thing.x_px < box.right_px
         assert box.label == f"{thing.colour} {thing.kind}"
@@ -176,6 +176,6 @@ def test_reference_crop_shows_the_thing_on_white():
 def test_pose_points_lie_on_the_person():
     for seed in range(30):
         scene = sample_scene(seed, families=["figure"])
-        mask = thing_mask(scene, 0)
+        mask = item_mask(scene, 0)
         assert all(mask[point.y_px, point.x_px] for point in pose_points(scene))
     assert pose_points(sample_scene(0, families=["car"])) == ()
