@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 from overpaint.operators.models import device
 from overpaint.operators.models import pretrained as loading
 from overpaint.operators.models import weights as checkpoints
-from overpaint.operators.padding import once_each
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.images import decode
-from overpaint.pipeline.operator import Kind, NewColumns, Operator, Rejected
+from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns
+from PIL import Image
 from pydantic import Field
 
 _PART = "caption"
@@ -28,7 +28,7 @@ class Captioner:
     model: Any
 
 
-class Caption(Operator[Captioner]):
+class Caption(ModelOperator[Captioner, Image.Image, str]):
     """Describes each source image in words."""
 
     kind: ClassVar[Kind] = "caption"
@@ -70,36 +70,43 @@ class Caption(Operator[Captioner]):
         """Loads the captioner."""
         from transformers import AutoModelForImageTextToText
 
-        device.threads(self.num_threads)
         source = (self.checkpoint, _PART, self.revision)
         return Captioner(
             loading.load_processor(*source),
             loading.load_model(AutoModelForImageTextToText, *source, self.dtype),
         )
 
-    def run(self, rows: Sequence[Row], model: Captioner) -> list[NewColumns | Rejected]:
-        """Captions each source."""
+    def prepare(self, row: Row, model: Captioner) -> Image.Image:
+        """Returns the source as the captioner is shown it."""
+        del model
+        return decode(row["source_image"]).small_image()
+
+    def infer(self, inputs: Sequence[Image.Image], model: Captioner) -> list[str]:
+        """Returns a caption of each image."""
         import torch
 
-        device.threads(self.num_threads)
-        images = once_each(lambda row: decode(row[c.SOURCE_IMAGE.name]).small_image(), rows)
         # All rows have the same prompt, so there is nothing to pad.
-        text = {"text": [self.prompt] * len(rows)} if self.prompt else {}
-        inputs = model.processor(images=images, return_tensors="pt", **text)
+        text = {"text": [self.prompt] * len(inputs)} if self.prompt else {}
+        tokens = model.processor(images=list(inputs), return_tensors="pt", **text)
         with torch.inference_mode():
-            tokens = model.model.generate(
-                **inputs.to(model.model.device, model.model.dtype),
-                max_new_tokens=self._num_new_tokens(model.model, inputs),
+            generated = model.model.generate(
+                **tokens.to(model.model.device, model.model.dtype),
+                max_new_tokens=self._num_new_tokens(model.model, tokens),
                 do_sample=False,
                 num_beams=1,
             )
-        captions = model.processor.batch_decode(tokens, skip_special_tokens=True)
-        return [{c.CAPTION.name: " ".join(caption.split())} for caption in captions]
+        captions = model.processor.batch_decode(generated, skip_special_tokens=True)
+        return [" ".join(caption.split()) for caption in captions]
 
-    def _num_new_tokens(self, model: Any, inputs: Any) -> int:
-        """No more than the model has places for: BLIP's decoder fails beyond its last one."""
+    def answer(self, row: Row, image: Image.Image, caption: str, model: Captioner) -> NewColumns:
+        """Returns the caption."""
+        del row, image, model
+        return {"caption": caption}
+
+    def _num_new_tokens(self, model: Any, tokens: Any) -> int:
+        """Returns no more than the model has places for: BLIP's decoder fails beyond its last."""
         num_places = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         if num_places is None:
             return self.max_new_tokens
-        num_taken = inputs["input_ids"].shape[1] if "input_ids" in inputs else 1
+        num_taken = tokens["input_ids"].shape[1] if "input_ids" in tokens else 1
         return max(1, min(self.max_new_tokens, num_places - num_taken))

@@ -6,7 +6,6 @@ answer comes back at the source's size; where there is a mask, every pixel outsi
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,8 +23,7 @@ from overpaint.operators.framing.region import (
 from overpaint.operators.invert import Invert
 from overpaint.operators.methods import find_method
 from overpaint.operators.models.checkpoint import Checkpoint
-from overpaint.operators.models.device import DtypeName, threads
-from overpaint.operators.padding import once_each
+from overpaint.operators.models.device import DtypeName
 from overpaint.pipeline.columns import (
     CHECKPOINT,
     EDITED_IMAGE,
@@ -45,7 +43,7 @@ from overpaint.pipeline.columns import (
 from overpaint.pipeline.errors import RowError, near_miss
 from overpaint.pipeline.identity import canonical_json
 from overpaint.pipeline.images import Picture, Pixels, decode, encode
-from overpaint.pipeline.operator import Kind, NewColumns, Operator, Rejected
+from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns, Rejected
 from pydantic import Field, model_validator
 
 
@@ -58,7 +56,7 @@ class _Placed:
     region: Region | None
 
 
-class Edit(Operator[Any]):
+class Edit(ModelOperator[Any, _Placed, NDArray[np.float32]]):
     """Edits each source; a field that is null takes the method's own default."""
 
     kind: ClassVar[Kind] = "edit"
@@ -174,18 +172,28 @@ class Edit(Operator[Any]):
         """Does what the method's model can do without memory."""
         return find_method(self.method).relieve(model, exact)
 
-    def run(self, rows: Sequence[Row], model: Any) -> list[NewColumns | Rejected]:
-        """Edits a batch of sources of one shape; an empty mask is `mask_empty`.
+    def prepare(self, row: Row, model: Any) -> _Placed:
+        """Returns a row as the method sees it.
 
         Raises:
-            RowError: `nan_in_result`, `prompt_missing`, `inversion_mismatch`, or an image that
-                cannot be decoded.
+            RowError: `prompt_missing`, `inversion_mismatch`, or an image that cannot be decoded.
         """
-        threads(self.num_threads)
-        method = find_method(self.method)
-        placed = once_each(lambda row: self._place(row, method, model), rows)
-        edited = method.edit([found.job for found in placed], model, self.settings)
-        return once_each(partial(self._answer, model), rows, placed, edited)
+        return self._place(row, find_method(self.method), model)
+
+    def infer(self, inputs: Sequence[_Placed], model: Any) -> Sequence[NDArray[np.float32]]:
+        """Edits a batch of sources of one shape."""
+        jobs = [placed.job for placed in inputs]
+        return find_method(self.method).edit(jobs, model, self.settings)
+
+    def answer(
+        self, row: Row, placed: _Placed, edited: NDArray[np.float32], model: Any
+    ) -> NewColumns | Rejected:
+        """Pastes the edit into the source; an empty mask is rejected with `mask_empty`.
+
+        Raises:
+            RowError: `nan_in_result`.
+        """
+        return self._answer(model, row, placed, edited)
 
     @property
     def _weights(self) -> Checkpoint:

@@ -11,7 +11,14 @@ from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.identity import sha256
 from overpaint.pipeline.images import MAX_PIXELS, Picture, decode, decode_mask, encode_mask
-from overpaint.pipeline.operator import SPEED_ONLY, Kind, NewColumns, Operator, Rejected
+from overpaint.pipeline.operator import (
+    NOT_IN_FINGERPRINT,
+    Answer,
+    Kind,
+    NewColumns,
+    Operator,
+    row_error_as_answer,
+)
 from pydantic import Field
 
 GIVEN = "given"
@@ -23,31 +30,32 @@ class Fetch(Operator[Reader]):
 
     kind: ClassVar[Kind] = "fetch"
 
-    batch_size: int = Field(default=8, ge=1, le=4096, json_schema_extra=SPEED_ONLY)
+    batch_size: int = Field(default=8, ge=1, le=4096, json_schema_extra=NOT_IN_FINGERPRINT)
     """Sources that are read at once."""
     read_mask: bool = False
     """Whether the table's `mask_uri` is read: white may change, black is kept."""
-    max_pixels: int = Field(default=MAX_PIXELS, ge=1, le=MAX_PIXELS, json_schema_extra=SPEED_ONLY)
+    max_pixels: int = Field(
+        default=MAX_PIXELS, ge=1, le=MAX_PIXELS, json_schema_extra=NOT_IN_FINGERPRINT
+    )
     """Larger images fail before they are decoded."""
-    max_bytes: int = Field(default=MAX_BYTES, ge=1, json_schema_extra=SPEED_ONLY)
+    max_bytes: int = Field(default=MAX_BYTES, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)
     """Larger files fail before they are read."""
-    allow_schemes: tuple[str, ...] = Field(default=OBJECT_STORES, json_schema_extra=SPEED_ONLY)
+    allow_schemes: tuple[str, ...] = Field(
+        default=OBJECT_STORES, json_schema_extra=NOT_IN_FINGERPRINT
+    )
     """Object stores that a table may name, by fsspec's schemes; the input's own is always read."""
-    allow_local_files: bool = Field(default=False, json_schema_extra=SPEED_ONLY)
+    allow_local_files: bool = Field(default=False, json_schema_extra=NOT_IN_FINGERPRINT)
     """Whether a table may name files outside the input's folder."""
-    allow_http: bool = Field(default=False, json_schema_extra=SPEED_ONLY)
+    allow_http: bool = Field(default=False, json_schema_extra=NOT_IN_FINGERPRINT)
     """Whether a table may name http and https URLs."""
-    allow_private_hosts: bool | tuple[str, ...] = Field(default=False, json_schema_extra=SPEED_ONLY)
+    allow_private_hosts: bool | tuple[str, ...] = Field(
+        default=False, json_schema_extra=NOT_IN_FINGERPRINT
+    )
     """Hosts that may have a private, loopback or link-local address; true for all of them."""
-    timeout_s: float = Field(default=60.0, gt=0, le=3600, json_schema_extra=SPEED_ONLY)
+    timeout_s: float = Field(default=60.0, gt=0, le=3600, json_schema_extra=NOT_IN_FINGERPRINT)
     """How long one download from the web may take, in seconds."""
-    attempts: int = Field(default=3, ge=1, le=20, json_schema_extra=SPEED_ONLY)
+    attempts: int = Field(default=3, ge=1, le=20, json_schema_extra=NOT_IN_FINGERPRINT)
     """How often a download is tried whose trouble may pass."""
-
-    @property
-    def pads(self) -> bool:
-        """Rows are read one by one."""
-        return False
 
     @property
     def inputs(self) -> tuple[Column, ...]:
@@ -77,7 +85,7 @@ class Fetch(Operator[Reader]):
         """Opens nothing yet."""
         return Reader(self.access)
 
-    def run(self, rows: Sequence[Row], model: Reader) -> list[NewColumns | Rejected]:
+    def run(self, rows: Sequence[Row], model: Reader) -> list[Answer]:
         """Reads and decodes each source."""
         base_uri: str = rows[0][c.BASE_URI.name] or ""
         uris = [row[c.SOURCE_URI.name] for row in rows]
@@ -85,11 +93,12 @@ class Fetch(Operator[Reader]):
         found = model.read(base_uri, [*uris, *(uri for uri in masks if uri)])
         sources, mask_data = found[: len(uris)], iter(found[len(uris) :])
         return [
-            self._fetched(_bytes(source), next(mask_data) if mask else None)
+            row_error_as_answer(self._fetched, source, next(mask_data) if mask else None)
             for source, mask in zip(sources, masks, strict=True)
         ]
 
-    def _fetched(self, data: bytes, mask: bytes | RowError | None) -> NewColumns:
+    def _fetched(self, source: bytes | RowError, mask: bytes | RowError | None) -> NewColumns:
+        data = _bytes(source)
         picture = decode(data, self.max_pixels)
         found = {
             c.SOURCE_IMAGE.name: data,

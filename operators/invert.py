@@ -5,15 +5,14 @@ The whole path is kept, so that an edit can hold what it must not change exactly
 """
 
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from overpaint.operators.diffusion.inversion import Inversion
 from overpaint.operators.diffusion.method import TEXT_TO_IMAGE
 from overpaint.operators.framing.frame import UNET_SHAPES, Fit, Frame, view
 from overpaint.operators.framing.region import frame_row, picture_bucket
 from overpaint.operators.models.checkpoint import Checkpoint
-from overpaint.operators.models.device import DtypeName, threads
-from overpaint.operators.padding import once_each
+from overpaint.operators.models.device import DtypeName
 from overpaint.pipeline.columns import (
     CAPTION,
     HEIGHT_PX,
@@ -27,14 +26,22 @@ from overpaint.pipeline.columns import (
 )
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import Pixels, decode
-from overpaint.pipeline.operator import Kind, NewColumns, Operator, Rejected
+from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns
 from pydantic import Field
 
 if TYPE_CHECKING:
     from overpaint.operators.diffusion.latent_model import LatentModel
 
 
-class Invert(Operator[Any]):
+class _Placed(NamedTuple):
+    """A row as the model sees it: its frame, the picture in the frame, and its prompt."""
+
+    frame: Frame
+    picture: Pixels
+    prompt: str
+
+
+class Invert(ModelOperator[Any, _Placed, Any]):
     """Walks each source back to noise under its prompt (`source_prompt`, else `caption`)."""
 
     kind: ClassVar[Kind] = "invert"
@@ -106,32 +113,42 @@ class Invert(Operator[Any]):
 
         return relieve(model, exact=exact)
 
-    def run(self, rows: Sequence[Row], model: Any) -> list[NewColumns | Rejected]:
-        """Inverts a batch of sources of one shape.
+    def prepare(self, row: Row, model: Any) -> _Placed:
+        """Returns a source as the model sees it.
 
         Raises:
-            RowError: `nan_in_result`, or the source cannot be decoded.
+            RowError: the source cannot be decoded.
         """
+        frame = self._frame(row, model)
+        prompt = row.get("source_prompt") or row.get("caption") or ""
+        return _Placed(frame, _view(row, frame), prompt)
+
+    def infer(self, inputs: Sequence[_Placed], model: Any) -> list[Any]:
+        """Inverts a batch of sources of one shape."""
+        import torch
         from overpaint.operators.diffusion import latents as autoencode
         from overpaint.operators.diffusion import prompts as text
         from overpaint.operators.diffusion.sampling import invert
         from overpaint.operators.diffusion.schedule import make_schedule
 
-        threads(self.num_threads)
-        frames = once_each(lambda row: self._frame(row, model), rows)
-        pictures = once_each(_view, rows, frames)
-        prompts = [row.get("source_prompt") or row.get("caption") or "" for row in rows]
+        pictures = [placed.picture for placed in inputs]
         path = invert(
             model,
             autoencode.encode(model, autoencode.to_tensor(pictures, model.device)),
             make_schedule(model.scheduler_config, self.num_inference_steps),
-            text.embed(model, prompts),
+            text.embed(model, [placed.prompt for placed in inputs]),
             self.num_fixed_point_iterations,
         )
-        return [
-            {"inversion": _inversion(model, frame, prompt, [latents[i] for latents in path])}
-            for i, (frame, prompt) in enumerate(zip(frames, prompts, strict=True))
-        ]
+        return [torch.stack([latents[i] for latents in path]) for i in range(len(inputs))]
+
+    def answer(self, row: Row, placed: _Placed, path_scyx: Any, model: Any) -> NewColumns:
+        """Returns the path to noise.
+
+        Raises:
+            RowError: `nan_in_result`.
+        """
+        del row
+        return {"inversion": _inversion(model, placed.frame, placed.prompt, path_scyx)}
 
     @property
     def _weights(self) -> Checkpoint:
@@ -150,10 +167,7 @@ def _view(row: Row, frame: Frame) -> Pixels:
     return view(frame, decode(row["source_image"]).rgb)
 
 
-def _inversion(model: "LatentModel", frame: Frame, prompt: str, path: list[Any]) -> Inversion:
-    import torch
-
-    path_scyx = torch.stack(path)
+def _inversion(model: "LatentModel", frame: Frame, prompt: str, path_scyx: Any) -> Inversion:
     if not bool(path_scyx.isfinite().all()):
         raise RowError("nan_in_result", "the inversion holds values that are not finite")
     return Inversion(

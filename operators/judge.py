@@ -8,6 +8,7 @@ import os
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import repeat
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -16,14 +17,20 @@ from overpaint.operators.measures.verdicts import PROMPT, is_refusal, read_verdi
 from overpaint.operators.models import chat_endpoint, chat_model, device
 from overpaint.operators.models import weights as checkpoints
 from overpaint.operators.models.chat_endpoint import Endpoint, Reply
-from overpaint.operators.models.chat_model import ChatModel, Question
-from overpaint.operators.padding import once_each
+from overpaint.operators.models.chat_model import ChatModel, Question, Tokens
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.identity import sha256
 from overpaint.pipeline.images import decode
-from overpaint.pipeline.operator import SPEED_ONLY, Kind, NewColumns, Operator, Rejected
+from overpaint.pipeline.operator import (
+    NOT_IN_FINGERPRINT,
+    Answer,
+    Kind,
+    ModelOperator,
+    NewColumns,
+    row_error_as_answer,
+)
 from PIL import Image
 from pydantic import Field, model_validator
 
@@ -45,7 +52,7 @@ _INSTRUCTION = "{instruction}"
 _FACTORS = (LMM_ACCURACY, LMM_PRESERVATION, LMM_QUALITY, LMM_REALISM)
 
 
-class Judge(Operator[ChatModel | Endpoint]):
+class Judge(ModelOperator[ChatModel | Endpoint, Tokens, str]):
     """Scores each edit by EditEval's four factors, as a model sees them."""
 
     kind: ClassVar[Kind] = "judge"
@@ -74,13 +81,13 @@ class Judge(Operator[ChatModel | Endpoint]):
     """The URL, up to `/v1`, of a hosted model; null runs `checkpoint` here."""
     request: dict[str, Any] = Field(default={"temperature": 0, "max_tokens": 512})
     """What else is sent to the endpoint; `model` names the model."""
-    api_key_env: str | None = Field(default=None, json_schema_extra=SPEED_ONLY)
+    api_key_env: str | None = Field(default=None, json_schema_extra=NOT_IN_FINGERPRINT)
     """The environment variable that holds the endpoint's key; null sends none."""
-    timeout_s: float = Field(default=120.0, gt=0, json_schema_extra=SPEED_ONLY)
+    timeout_s: float = Field(default=120.0, gt=0, json_schema_extra=NOT_IN_FINGERPRINT)
     """How long the endpoint may be silent, in seconds."""
-    attempts: int = Field(default=4, ge=1, le=20, json_schema_extra=SPEED_ONLY)
+    attempts: int = Field(default=4, ge=1, le=20, json_schema_extra=NOT_IN_FINGERPRINT)
     """How often the endpoint is asked while it is late, busy or broken."""
-    max_concurrency: int = Field(default=8, ge=1, le=256, json_schema_extra=SPEED_ONLY)
+    max_concurrency: int = Field(default=8, ge=1, le=256, json_schema_extra=NOT_IN_FINGERPRINT)
     """Questions on their way to the endpoint at once; never more than batch_size."""
 
     @model_validator(mode="after")
@@ -115,16 +122,6 @@ class Judge(Operator[ChatModel | Endpoint]):
         return (*_FACTORS, LMM_SCORE, LMM_STATUS, LMM_REPLY, JUDGE_PROMPT_SHA256)
 
     @property
-    def pads(self) -> bool:
-        """An endpoint is asked row by row."""
-        return self.endpoint is None
-
-    @property
-    def reproducible(self) -> bool:
-        """A hosted model may answer otherwise tomorrow."""
-        return self.endpoint is None
-
-    @property
     def _prompt(self) -> str:
         if self.prompt is not None:
             return self.prompt
@@ -152,21 +149,37 @@ class Judge(Operator[ChatModel | Endpoint]):
     def load(self) -> ChatModel | Endpoint:
         """Loads the model, or reads the endpoint's key."""
         if self.endpoint is None:
-            device.threads(self.num_threads)
             return chat_model.load(self.checkpoint, _PART, self.revision, self.dtype)
         key = _api_key(self.api_key_env) if self.api_key_env is not None else None
         return Endpoint(self.endpoint, key, self.request, self.timeout_s, self.attempts)
 
-    def run(self, rows: Sequence[Row], model: ChatModel | Endpoint) -> list[NewColumns | Rejected]:
-        """Asks about each edit."""
-        questions = once_each(self._question, rows)
-        if isinstance(model, Endpoint):
-            with ThreadPoolExecutor(min(self.max_concurrency, len(questions))) as pool:
-                replies = pool.map(partial(chat_endpoint.ask, model), questions)
-                return [self._answer(reply) for reply in replies]
-        device.threads(self.num_threads)
-        texts = chat_model.ask(model, questions, self.max_new_tokens, self.max_prompt_tokens)
-        return [self._answer(Reply("ok", text)) for text in texts]
+    def run(self, rows: Sequence[Row], model: ChatModel | Endpoint) -> list[Answer]:
+        """Asks about each edit: the model in batches of one shape, an endpoint row by row."""
+        if not isinstance(model, Endpoint):
+            return super().run(rows, model)
+        ask = partial(row_error_as_answer, self._ask_endpoint)
+        with ThreadPoolExecutor(min(self.max_concurrency, len(rows))) as pool:
+            return list(pool.map(ask, rows, repeat(model)))
+
+    def _ask_endpoint(self, row: Row, endpoint: Endpoint) -> NewColumns:
+        return self._verdict(chat_endpoint.ask(endpoint, self._question(row)))
+
+    def prepare(self, row: Row, model: ChatModel | Endpoint) -> Tokens:
+        """Returns the question about one edit as the model takes it."""
+        assert isinstance(model, ChatModel)
+        return chat_model.tokenize(model, self._question(row), self.max_prompt_tokens)
+
+    def infer(self, inputs: Sequence[Tokens], model: ChatModel | Endpoint) -> list[str]:
+        """Returns the model's reply to each question."""
+        assert isinstance(model, ChatModel)
+        return chat_model.reply(model, inputs, self.max_new_tokens)
+
+    def answer(
+        self, row: Row, tokens: Tokens, reply: str, model: ChatModel | Endpoint
+    ) -> NewColumns:
+        """Returns the factors that a reply states."""
+        del row, tokens, model
+        return self._verdict(Reply("ok", reply))
 
     def _question(self, row: Row) -> Question:
         wanted = row.get(c.INSTRUCTION.name)
@@ -182,7 +195,7 @@ class Judge(Operator[ChatModel | Endpoint]):
             self._prompt.replace(_INSTRUCTION, wanted),
         )
 
-    def _answer(self, reply: Reply) -> NewColumns:
+    def _verdict(self, reply: Reply) -> NewColumns:
         verdict = read_verdict(reply.text or "") if reply.status == "ok" else None
         status = reply.status
         if status == "ok" and verdict is None:

@@ -6,7 +6,7 @@ CLIPSeg find a box and SAM cut it out.
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,12 +16,11 @@ from overpaint.operators.measures import phrases
 from overpaint.operators.models import clipseg, device, sam
 from overpaint.operators.models import weights as checkpoints
 from overpaint.operators.models.sam import Point, Selection
-from overpaint.operators.padding import once_each
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.errors import RowError
-from overpaint.pipeline.images import Picture, decode, encode_mask
-from overpaint.pipeline.operator import Kind, NewColumns, Operator, Rejected
+from overpaint.pipeline.images import decode, encode_mask
+from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns, Rejected
 from PIL import Image
 from pydantic import Field
 
@@ -49,7 +48,25 @@ class Masker:
     sam: sam.Sam | None
 
 
-class Mask(Operator[Masker]):
+class _Search(NamedTuple):
+    """What the models are to look for in one source.
+
+    Attributes:
+        size: width and height of the source in pixels.
+        small: the source for CLIPSeg; None where the method does not use it.
+        phrase: what CLIPSeg looks for; empty where the method does not use it.
+        image: the source for SAM; None where the method does not use it.
+        selection: what SAM cuts out; None where CLIPSeg finds it or SAM is not used.
+    """
+
+    size: tuple[int, int]
+    small: Image.Image | None
+    phrase: str
+    image: Image.Image | None
+    selection: Selection | None
+
+
+class Mask(ModelOperator[Masker, _Search, Any]):
     """Finds the region of each source that an edit may change."""
 
     kind: ClassVar[Kind] = "mask"
@@ -139,7 +156,6 @@ class Mask(Operator[Masker]):
 
     def load(self) -> Masker:
         """Loads the models that the method uses."""
-        device.threads(self.num_threads)
         finder = cutter = None
         if self._uses_phrase:
             finder = clipseg.load(self.checkpoint, self.revision, self.dtype)
@@ -147,53 +163,67 @@ class Mask(Operator[Masker]):
             cutter = sam.load(self.sam_checkpoint, self.sam_revision, self.dtype)
         return Masker(finder, cutter)
 
-    def run(self, rows: Sequence[Row], model: Masker) -> list[NewColumns | Rejected]:
-        """Finds each source's region."""
-        device.threads(self.num_threads)
-        pictures = [decode(row[c.SOURCE_IMAGE.name]) for row in rows]
-        images = once_each(_image, rows, pictures) if self._uses_sam else []
+    def prepare(self, row: Row, model: Masker) -> _Search:
+        """Returns what to look for in a source."""
+        del model
+        picture = decode(row["source_image"])
+        return _Search(
+            (picture.width_px, picture.height_px),
+            picture.small_image() if self._uses_phrase else None,
+            self._phrase(row) if self._uses_phrase else "",
+            picture.image() if self._uses_sam else None,
+            None if self._uses_phrase else _selection(row),
+        )
+
+    def infer(self, inputs: Sequence[_Search], model: Masker) -> Sequence[Any]:
+        """Returns what the last model of the method says of each source."""
         if self.method == "sam":
-            found = self._cut_out(model, images, [_selection(row) for row in rows])
-            return once_each(self._answer_of_sam, rows, found)
-        found = self._find(model, rows, pictures)
-        if self.method == "clipseg_sam":
-            found = self._cut_out_found(model, images, found)
-        return once_each(lambda _, region: self._answer(region, self.method), rows, found)
-
-    def _find(self, model: Masker, rows: Sequence[Row], pictures: list[Picture]) -> list[Region]:
+            selections = [search.selection for search in inputs if search.selection]
+            return self._cut_out(model, inputs, selections)
         assert model.clipseg is not None
-        wanted = [self._phrase(row) for row in rows]
-        images = once_each(lambda _, picture: picture.small_image(), rows, pictures)
-        return once_each(self._region, rows, clipseg.find(model.clipseg, images, wanted), pictures)
+        small = [search.small for search in inputs if search.small]
+        heats = clipseg.find(model.clipseg, small, [search.phrase for search in inputs])
+        if self.method == "clipseg":
+            return heats
+        found = [
+            self._region(heat, search.size) for heat, search in zip(heats, inputs, strict=True)
+        ]
+        return self._cut_out_found(model, inputs, found)
 
-    def _region(self, row: Row, heat: Heat, picture: Picture) -> Region:
-        del row
-        found = regions.scaled(heat, picture.width_px, picture.height_px) >= self.threshold
+    def answer(self, row: Row, search: _Search, found: Any, model: Masker) -> NewColumns | Rejected:
+        """Returns the mask of the region; an empty one is rejected with `mask_empty`."""
+        del model
+        if self.method == "clipseg":
+            found = self._region(found, search.size)
+        source: str = self.method
+        if self.method == "sam":
+            source = "sam_points" if row.get(MASK_BOX.name) is None else "sam_box"
+        return self._answer(found, source)
+
+    def _region(self, heat: Heat, size: tuple[int, int]) -> Region:
+        found = regions.scaled(heat, *size) >= self.threshold
         return regions.largest(found) if self.keep_largest else found
 
     def _cut_out(
-        self, model: Masker, images: list[Image.Image], selections: list[Selection]
+        self, model: Masker, inputs: Sequence[_Search], selections: list[Selection]
     ) -> list[Region]:
         assert model.sam is not None
+        images = [search.image for search in inputs if search.image]
         return sam.select(model.sam, images, selections, self.sam_threshold)
 
     def _cut_out_found(
-        self, model: Masker, images: list[Image.Image], found: list[Region]
+        self, model: Masker, inputs: Sequence[_Search], found: list[Region]
     ) -> list[Region]:
         # A row without a region keeps its place in the call: the batch has one shape.
         boxes = [regions.box_of(region) for region in found]
         selections = [
-            Selection(box or Box(0.0, 0.0, float(image.width), float(image.height)))
-            for box, image in zip(boxes, images, strict=True)
+            Selection(box or Box(0.0, 0.0, float(search.size[0]), float(search.size[1])))
+            for box, search in zip(boxes, inputs, strict=True)
         ]
-        cut_out = self._cut_out(model, images, selections)
         return [
             region if box else np.zeros_like(region)
-            for region, box in zip(cut_out, boxes, strict=True)
+            for region, box in zip(self._cut_out(model, inputs, selections), boxes, strict=True)
         ]
-
-    def _answer_of_sam(self, row: Row, region: Region) -> NewColumns | Rejected:
-        return self._answer(region, "sam_points" if row.get(MASK_BOX.name) is None else "sam_box")
 
     def _answer(self, region: Region, source: str) -> NewColumns | Rejected:
         if self.keep_largest:
@@ -222,11 +252,6 @@ class Mask(Operator[Masker]):
             "nothing says what to look for: give the row a mask_phrase, or an instruction that "
             "names a thing",
         )
-
-
-def _image(row: Row, picture: Picture) -> Image.Image:
-    del row
-    return picture.image()
 
 
 def _form(row: Row) -> tuple[bool, int]:

@@ -6,19 +6,18 @@ no value (a missing prompt, an unchanged image, no background) is null, never a 
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 from overpaint.operators.measures import preservation
 from overpaint.operators.models import clip, device
 from overpaint.operators.models import weights as checkpoints
 from overpaint.operators.models.clip import Clip, Embedding, similarity
-from overpaint.operators.padding import once_each
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
+from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import Picture, decode, decode_mask
-from overpaint.pipeline.operator import Kind, NewColumns, Operator, Rejected
+from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns
 from PIL import Image
 from pydantic import Field
 
@@ -44,7 +43,37 @@ _PIXEL_COLUMNS = (
 )
 
 
-class Score(Operator[Clip | None]):
+class _Measured(NamedTuple):
+    """What is kept of a row's images, so that a batch of large ones is never in memory at once.
+
+    Attributes:
+        scores: pixel scores by column.
+        squares: the source and the edited image as CLIP sees them; none without CLIP.
+        texts: words for the source and for the edited image; empty where the row has none.
+    """
+
+    scores: dict[str, Any]
+    squares: tuple[Image.Image, ...]
+    texts: tuple[str, str]
+
+
+class _Embedded(NamedTuple):
+    """Embeddings of a row by CLIP.
+
+    Attributes:
+        source: the source image.
+        edited: the edited image.
+        before: the words for the source.
+        after: the words for the edited image.
+    """
+
+    source: Embedding
+    edited: Embedding
+    before: Embedding
+    after: Embedding
+
+
+class Score(ModelOperator[Clip | None, _Measured, _Embedded | None]):
     """Measures each edit against its prompts and its source."""
 
     kind: ClassVar[Kind] = "score"
@@ -93,38 +122,51 @@ class Score(Operator[Clip | None]):
         """Loads the CLIP, where it is used."""
         if not self.use_clip:
             return None
-        device.threads(self.num_threads)
         return clip.load(self.checkpoint, self.revision, self.dtype)
 
-    def run(self, rows: Sequence[Row], model: Clip | None) -> list[NewColumns | Rejected]:
-        """Scores each edit."""
-        looked_at = once_each(partial(_look, model), rows)
-        pixels = [looked.scores for looked in looked_at]
+    def cost(self, row: Row) -> Cost:
+        """Returns two images and two texts for CLIP, where it is used."""
+        del row
+        return Cost(clip=4 if self.use_clip else 0)
+
+    def prepare(self, row: Row, model: Clip | None) -> _Measured:
+        """Measures the pixels and scales both images for CLIP."""
+        source, edited = decode(row["source_image"]), decode(row["edited_image"])
+        squares: tuple[Image.Image, ...] = ()
+        if model is not None:
+            squares = (clip.square(model, source.image()), clip.square(model, edited.image()))
+        return _Measured(
+            _pixel_scores(source, edited, row.get("mask_image")),
+            squares,
+            (_first(row, c.SOURCE_PROMPT, c.CAPTION), _first(row, c.TARGET_PROMPT, c.INSTRUCTION)),
+        )
+
+    def infer(
+        self, inputs: Sequence[_Measured], model: Clip | None
+    ) -> list[_Embedded] | list[None]:
+        """Returns the embeddings of each row's images and texts; None without CLIP."""
         if model is None:
-            return [*pixels]
-        device.threads(self.num_threads)
-        similar = _clip_scores(model, rows, looked_at)
-        return [one | other for one, other in zip(similar, pixels, strict=True)]
+            return [None] * len(inputs)
+        # A row without a prompt keeps its place in the call, and then has no score.
+        return [
+            _Embedded(*embeddings)
+            for embeddings in zip(
+                clip.embed_images(model, [measured.squares[0] for measured in inputs]),
+                clip.embed_images(model, [measured.squares[1] for measured in inputs]),
+                clip.embed_texts(model, [measured.texts[0] for measured in inputs]),
+                clip.embed_texts(model, [measured.texts[1] for measured in inputs]),
+                strict=True,
+            )
+        ]
 
-
-class _Looked(NamedTuple):
-    """What is kept of a row's pictures, so that a batch of large ones is never in memory at once.
-
-    Attributes:
-        scores: of the pixels.
-        squares: of the source and of the edited image, as CLIP sees them; none without CLIP.
-    """
-
-    scores: dict[str, Any]
-    squares: tuple[Image.Image, ...]
-
-
-def _look(model: Clip | None, row: Row) -> _Looked:
-    source, edited = decode(row[c.SOURCE_IMAGE.name]), decode(row[c.EDITED_IMAGE.name])
-    squares: tuple[Image.Image, ...] = ()
-    if model is not None:
-        squares = (clip.square(model, source.image()), clip.square(model, edited.image()))
-    return _Looked(_pixel_scores(source, edited, row.get(c.MASK_IMAGE.name)), squares)
+    def answer(
+        self, row: Row, measured: _Measured, embedded: _Embedded | None, model: Clip | None
+    ) -> NewColumns:
+        """Returns the scores."""
+        del row, model
+        if embedded is None:
+            return measured.scores
+        return {**_similarities(embedded, measured.texts), **measured.scores}
 
 
 def _pixel_scores(source: Picture, edited: Picture, mask_image: bytes | None) -> dict[str, Any]:
@@ -146,35 +188,15 @@ def _pixel_scores(source: Picture, edited: Picture, mask_image: bytes | None) ->
     }
 
 
-def _clip_scores(
-    model: Clip, rows: Sequence[Row], looked_at: Sequence[_Looked]
-) -> list[dict[str, Any]]:
-    said_before = [_first(row, c.SOURCE_PROMPT, c.CAPTION) for row in rows]
-    said_after = [_first(row, c.TARGET_PROMPT, c.INSTRUCTION) for row in rows]
-    # A row without a prompt keeps its place in the call, and then has no score.
-    return [
-        _similarities(*embedded, has_before=bool(before), has_after=bool(after))
-        for before, after, *embedded in zip(
-            said_before,
-            said_after,
-            clip.embed_images(model, [looked.squares[0] for looked in looked_at]),
-            clip.embed_images(model, [looked.squares[1] for looked in looked_at]),
-            clip.embed_texts(model, said_before),
-            clip.embed_texts(model, said_after),
-            strict=True,
-        )
-    ]
+def _similarities(embedded: _Embedded, texts: tuple[str, str]) -> dict[str, Any]:
+    """Returns the scores by CLIP; null where a text is missing or nothing differs.
 
-
-def _similarities(
-    source: Embedding,
-    edited: Embedding,
-    before: Embedding,
-    after: Embedding,
-    *,
-    has_before: bool,
-    has_after: bool,
-) -> dict[str, Any]:
+    Raises:
+        RowError: `clip_not_finite`.
+    """
+    clip.check_finite(embedded)
+    source, edited, before, after = embedded
+    has_before, has_after = map(bool, texts)
     has_both = has_before and has_after
     return {
         CLIP_SIM_SOURCE.name: similarity(source, before) if has_before else None,
@@ -185,5 +207,5 @@ def _similarities(
 
 
 def _first(row: Row, *columns: Column) -> str:
-    """The first of the columns that has a text, or no text."""
+    """Returns the first text that a row has in the columns; empty where it has none."""
     return next((text for column in columns if (text := row.get(column.name))), "")

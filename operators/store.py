@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import ClassVar
 
 import pyarrow as pa
@@ -10,7 +11,14 @@ from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.identity import sha256
-from overpaint.pipeline.operator import SPEED_ONLY, Kind, NewColumns, Operator, Rejected
+from overpaint.pipeline.operator import (
+    NOT_IN_FINGERPRINT,
+    Answer,
+    Kind,
+    NewColumns,
+    Operator,
+    row_error_as_answer,
+)
 from overpaint.pipeline.runs.folder import image_path, mask_path
 from overpaint.pipeline.storage.store import Storage
 from pydantic import Field
@@ -26,13 +34,8 @@ class Store(Operator[ThreadPoolExecutor]):
 
     kind: ClassVar[Kind] = "store"
 
-    batch_size: int = Field(default=8, ge=1, le=4096, json_schema_extra=SPEED_ONLY)
+    batch_size: int = Field(default=8, ge=1, le=4096, json_schema_extra=NOT_IN_FINGERPRINT)
     """Rows that are written at once."""
-
-    @property
-    def pads(self) -> bool:
-        """Rows are written one by one."""
-        return False
 
     @property
     def inputs(self) -> tuple[Column, ...]:
@@ -53,9 +56,9 @@ class Store(Operator[ThreadPoolExecutor]):
         """Threads that write at the same time, started once: that takes longer than to write."""
         return ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="store")
 
-    def run(self, rows: Sequence[Row], model: ThreadPoolExecutor) -> list[NewColumns | Rejected]:
+    def run(self, rows: Sequence[Row], model: ThreadPoolExecutor) -> list[Answer]:
         """Writes each row's objects; writing a row again writes the same bytes."""
-        return list(model.map(_stored, rows))
+        return list(model.map(partial(row_error_as_answer, _stored), rows))
 
 
 def _stored(row: Row) -> NewColumns:

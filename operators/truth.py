@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 from overpaint.operators.models import weights as checkpoints
 from overpaint.operators.models.checkpoint import Checkpoint
-from overpaint.operators.models.device import threads
 from overpaint.operators.sources.access import Access, read_source
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row, score
+from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import Pixels, decode, decode_mask
-from overpaint.pipeline.operator import Kind, NewColumns, Operator, Rejected
+from overpaint.pipeline.operator import Answer, Kind, NewColumns, Operator, row_error_as_answer
 from PIL import Image, ImageFilter
 from pydantic import Field
 
@@ -80,15 +80,16 @@ class Truth(Operator[Any]):
 
         return load_latent_model(Checkpoint(name=self.checkpoint, revision=self.revision))
 
-    def run(self, rows: Sequence[Row], model: Any) -> list[NewColumns | Rejected]:
-        """Reads each target and compares."""
-        threads(self.num_threads)
-        targets = [_read_target(row) for row in rows]
-        return [
-            self._compared(row, target, model) for row, target in zip(rows, targets, strict=True)
-        ]
+    def cost(self, row: Row) -> Cost:
+        """Returns one round trip through the VAE for a row with a truth."""
+        return Cost(vae_encode=1, vae_decode=1) if row.get(TARGET_URI.name) else Cost()
 
-    def _compared(self, row: Row, target: Pixels | None, model: Any) -> NewColumns:
+    def run(self, rows: Sequence[Row], model: Any) -> list[Answer]:
+        """Reads each target and compares; the model sees one row at a time."""
+        return [row_error_as_answer(self._compared, row, model) for row in rows]
+
+    def _compared(self, row: Row, model: Any) -> NewColumns:
+        target = _read_target(row)
         if target is None:
             return {column.name: None for column in self.outputs}
         oracle = _oracle(target, model)

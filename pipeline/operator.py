@@ -10,32 +10,53 @@ each row anew reads `seed`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, ParamSpec, TypeVar
 
 from overpaint.pipeline.columns import Column, Row
+from overpaint.pipeline.cost import Cost
+from overpaint.pipeline.errors import RowError
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Kind = Literal["fetch", "caption", "instruct", "mask", "invert", "edit", "store", "score", "judge"]
+Kind = Literal["fetch", "caption", "mask", "invert", "edit", "store", "score", "judge"]
+"""Purpose of an operator: a plan fetches first, and stores after its last edit."""
+
 ModelT = TypeVar("ModelT")
+InputT = TypeVar("InputT")
+OutputT = TypeVar("OutputT")
+T = TypeVar("T")
+P = ParamSpec("P")
+
 NewColumns = Mapping[str, Any]
 """The columns that an operator adds to one row, by name."""
 
-SPEED_ONLY: dict[str, Any] = {"identity": False}
-"""`json_schema_extra` of a field that cannot change a byte (a time limit, a permission)."""
+NOT_IN_FINGERPRINT: dict[str, Any] = {"identity": False}
+"""`json_schema_extra` of a field that cannot change a byte of an answer.
+
+Such a field is a time limit, a permission, or a bound that decides only whether a row fails.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """An operator's answer for a row that it understood and declines."""
+    """An operator's answer for a row that it understood and declines.
+
+    Attributes:
+        code: short, stable, lower-case word for the manifest, such as `mask_empty`.
+        message: one sentence, free of addresses and times.
+    """
 
     code: str
     message: str
 
 
+Answer = NewColumns | Rejected | RowError
+"""What an operator returns for one row: its new columns, or why there are none."""
+
+
 class Placement(BaseModel):
-    """What one actor needs and how many there may be. Changes speed, never bytes."""
+    """Resources that one actor needs, and how many actors there may be; never changes bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -56,58 +77,78 @@ class Placement(BaseModel):
 
 
 class Operator(BaseModel, ABC, Generic[ModelT]):
-    """One step of a plan: reads some columns of a row and adds others."""
+    """One step of a plan: reads some columns of a row and adds others.
+
+    An operator whose field `num_threads` is a number has that many PyTorch threads in `load` and
+    `run`: the runner sets them, since the last digit of a sum depends on it.
+
+    Example:
+        class Shout(Operator[None]):
+            kind: ClassVar[Kind] = "caption"
+
+            @property
+            def inputs(self) -> tuple[Column, ...]:
+                return (c.INSTRUCTION,)
+
+            @property
+            def outputs(self) -> tuple[Column, ...]:
+                return (c.CAPTION,)
+
+            def load(self) -> None: ...
+
+            def run(self, rows: Sequence[Row], model: None) -> list[Answer]:
+                return [{"caption": row["instruction"].upper()} for row in rows]
+    """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
     )
 
     kind: ClassVar[Kind]
-    """What it is for; a plan has at most one `fetch`, and edits before it stores."""
+    """Purpose; a plan has at most one `fetch`, and edits before it stores."""
     pixels_version: ClassVar[int] = 1
     """Raised only when the same fields and inputs give other bytes than before."""
 
     batch_size: int = Field(default=1, ge=1, le=4096)
-    """Rows in one model call; a shorter batch is padded to it, so that bytes never depend on it."""
+    """Rows in one call."""
 
     @property
     @abstractmethod
     def inputs(self) -> tuple[Column, ...]:
-        """The columns it needs; every row has a value (which may be null) for each."""
+        """The columns that the operator needs; each row has a value, possibly null, for each."""
 
     @property
     @abstractmethod
     def outputs(self) -> tuple[Column, ...]:
-        """The columns it adds; each answer has exactly these."""
+        """The columns that the operator adds; the new columns of a row are exactly these."""
 
     @property
     def optional(self) -> tuple[Column, ...]:
-        """Columns that it uses where the plan has them; null where it does not."""
+        """The columns that the operator uses where the plan has them; null where it does not."""
         return ()
 
-    @property
-    def pads(self) -> bool:
-        """Whether a short batch is filled up; False where rows never share a model call."""
-        return True
-
-    @property
-    def reproducible(self) -> bool:
-        """Whether equal inputs give equal answers; False for a hosted endpoint."""
-        return True
-
     def check(self) -> None:
-        """Looks, before anything is started, for what `load` will need.
+        """Checks, before anything is started, that what `load` will need is there.
 
         Raises:
             ValueError: something is missing; one sentence, naming the field.
         """
 
     def revisions(self) -> dict[str, str]:
-        """The exact weights behind each checkpoint: a hub revision, or a digest of the files."""
+        """Returns the exact weights of each checkpoint: a hub revision, or a digest of files."""
         return {}
 
+    def cost(self, row: Row) -> Cost:
+        """Returns the network evaluations that `run` needs for one row.
+
+        Args:
+            row: as planned, so without the columns that earlier stages add.
+        """
+        del row
+        return Cost()
+
     def bucket(self, row: Row) -> Hashable:
-        """Rows that may share a model call have equal buckets (a size, a number of branches)."""
+        """Returns a value that is equal for rows that may share a call, such as a size."""
         del row
         return None
 
@@ -116,7 +157,7 @@ class Operator(BaseModel, ABC, Generic[ModelT]):
         """Loads what `run` needs, once in each actor."""
 
     def relieve(self, model: ModelT, *, exact: bool) -> str | None:
-        """Makes a loaded model need less memory, after its device ran out of it.
+        """Makes a loaded model need less memory, after its device ran out of memory.
 
         Args:
             model: what `load` returned; changed in place.
@@ -130,14 +171,95 @@ class Operator(BaseModel, ABC, Generic[ModelT]):
         return None
 
     @abstractmethod
-    def run(self, rows: Sequence[Row], model: ModelT) -> list[NewColumns | Rejected]:
-        """Answers each row, in order, with exactly its output columns or `Rejected`.
+    def run(self, rows: Sequence[Row], model: ModelT) -> list[Answer]:
+        """Answers each row, in order.
 
         Args:
-            rows: `batch_size` rows of one bucket, with `inputs` and `optional` in each.
+            rows: 1 to `batch_size` rows of one bucket, with `inputs` and `optional` in each.
+            model: what `load` returned.
+
+        Returns:
+            For each row exactly its output columns, or `Rejected`, or a `RowError` that says why
+            the row cannot be done. An exception costs more: the rows are split and tried again
+            until the row that causes it is alone.
+        """
+
+
+class ModelOperator(Operator[ModelT], Generic[ModelT, InputT, OutputT]):
+    """An operator whose model sees a batch of one shape.
+
+    Each row is prepared by itself, the model sees `batch_size` inputs at every call, and each row
+    is answered by itself. A row that cannot be prepared or answered costs no further model call.
+    """
+
+    @abstractmethod
+    def prepare(self, row: Row, model: ModelT, /) -> InputT:
+        """Returns what the model is to see of one row: decoded, resized, put into words.
+
+        Args:
+            row: with `inputs` and `optional`.
             model: what `load` returned.
 
         Raises:
-            RowError: a row cannot be done. Any exception costs only the row that causes it: the
-                batch is split until that row is found.
+            RowError: the row cannot be done; it does not reach the model.
         """
+
+    @abstractmethod
+    def infer(self, inputs: Sequence[InputT], model: ModelT, /) -> Sequence[OutputT]:
+        """Runs the model once and returns an output for each input, in order.
+
+        Args:
+            inputs: exactly `batch_size` of what `prepare` returned; the last is repeated where
+                there are fewer rows.
+            model: what `load` returned.
+        """
+
+    @abstractmethod
+    def answer(
+        self, row: Row, input: InputT, output: OutputT, model: ModelT, /
+    ) -> NewColumns | Rejected:
+        """Returns the new columns of one row, or `Rejected`.
+
+        Args:
+            row: as given to `prepare`.
+            input: what `prepare` returned for it.
+            output: what `infer` returned for it.
+            model: what `load` returned.
+
+        Raises:
+            RowError: the output is not usable, such as `nan_in_result`.
+        """
+
+    def run(self, rows: Sequence[Row], model: ModelT) -> list[Answer]:
+        """Prepares each row, runs the model once, and answers each row."""
+        prepared = [row_error_as_answer(self.prepare, row, model) for row in rows]
+        ready = [
+            (row, model_input)
+            for row, model_input in zip(rows, prepared, strict=True)
+            if not isinstance(model_input, RowError)
+        ]
+        outputs = self._infer_padded([model_input for _, model_input in ready], model)
+        answers = iter(
+            [
+                row_error_as_answer(self.answer, row, model_input, output, model)
+                for (row, model_input), output in zip(ready, outputs, strict=True)
+            ]
+        )
+        return [error if isinstance(error, RowError) else next(answers) for error in prepared]
+
+    def _infer_padded(self, inputs: list[InputT], model: ModelT) -> Sequence[OutputT]:
+        if not inputs:
+            return []
+        padding = [inputs[-1]] * (self.batch_size - len(inputs))
+        return self.infer([*inputs, *padding], model)[: len(inputs)]
+
+
+def row_error_as_answer(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | RowError:
+    """Calls a function and returns its result, or the `RowError` that it raises.
+
+    The error is a new one: a traceback would hold the pictures and tensors of its frames.
+    """
+    try:
+        return call(*args, **kwargs)
+    except RowError as error:
+        return RowError(error.code, error.message)

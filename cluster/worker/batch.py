@@ -1,8 +1,8 @@
 """A task's rows through the stages of a group: the one place in the project that catches.
 
 Rows that end (rejected or failed) pass the later stages untouched. Rows whose inputs are equal
-share one answer. Every model call has the operator's full batch shape: a short batch is padded with
-its last row, and a batch that raises is split until the row that raises is found.
+share one answer. An operator answers each row of a batch with new columns, with why it rejects the
+row, or with why it cannot do it; a batch that raises is split until the row that raises is alone.
 """
 
 import math
@@ -17,7 +17,7 @@ from overpaint.cluster.worker.attempts import end_process
 from overpaint.cluster.worker.memory import Loaded, is_out_of_memory
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.errors import RowError, StoppedError
-from overpaint.pipeline.operator import NewColumns, Operator, Rejected
+from overpaint.pipeline.operator import Answer, NewColumns, Rejected
 from overpaint.pipeline.plan import Stage
 from overpaint.pipeline.runs.manifest import FAILED, REJECTED
 from overpaint.pipeline.runs.reuse import Answers
@@ -33,13 +33,19 @@ _LOST_DEVICE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """What became of a row whose operator raised."""
+    """Why an operator could not do a row.
+
+    Attributes:
+        code: word for the manifest, such as `image_truncated`.
+        message: one sentence.
+    """
 
     code: str
     message: str
 
 
-Answer = NewColumns | Rejected | Failed
+Outcome = NewColumns | Rejected | Failed
+"""What became of one row in one stage."""
 
 
 class Ran(NamedTuple):
@@ -79,12 +85,12 @@ def run_stages(
     return Ran(found, seconds)
 
 
-def _kept_answer(stage: Stage, row: Row, kept: Mapping[str, Answers]) -> Answer | None:
+def _kept_answer(stage: Stage, row: Row, kept: Mapping[str, Answers]) -> Outcome | None:
     answers = kept.get(row["key"]) if kept else None
     return answers.of(stage, row) if answers else None
 
 
-def _ending(stage: Stage, answer: Answer | None) -> Mapping[str, Any]:
+def _ending(stage: Stage, answer: Outcome | None) -> Mapping[str, Any]:
     assert answer is not None
     if isinstance(answer, Rejected | Failed):
         return {
@@ -96,7 +102,7 @@ def _ending(stage: Stage, answer: Answer | None) -> Mapping[str, Any]:
     return answer
 
 
-def _shared(loaded: Loaded, rows: Sequence[Row]) -> list[Answer]:
+def _shared(loaded: Loaded, rows: Sequence[Row]) -> list[Outcome]:
     """One answer a row, asking once for rows whose inputs are equal."""
     columns = (*loaded.operator.inputs, *loaded.operator.optional)
     visible = [{column.name: row.get(column.name) for column in columns} for row in rows]
@@ -119,17 +125,17 @@ def _hashable(value: Any) -> Hashable:
     return value
 
 
-def _bucketed(loaded: Loaded, rows: Sequence[Row]) -> list[Answer]:
+def _bucketed(loaded: Loaded, rows: Sequence[Row]) -> list[Outcome]:
     """Batches of rows that may share a call, in order of first appearance."""
     operator = loaded.operator
     buckets: dict[Hashable, list[int]] = {}
-    failed: dict[int, Answer] = {}
+    failed: dict[int, Outcome] = {}
     for index, row in enumerate(rows):
         try:
             buckets.setdefault(operator.bucket(row), []).append(index)
         except Exception as error:  # noqa: BLE001  a row too broken to be sized fails alone
             failed[index] = _failed(error)
-    answers: dict[int, Answer] = failed
+    answers: dict[int, Outcome] = failed
     for members in buckets.values():
         for start in range(0, len(members), operator.batch_size):
             batch = members[start : start + operator.batch_size]
@@ -138,20 +144,17 @@ def _bucketed(loaded: Loaded, rows: Sequence[Row]) -> list[Answer]:
     return [answers[index] for index in range(len(rows))]
 
 
-def run_batch(loaded: Loaded, rows: Sequence[Row]) -> list[Answer]:
-    """One answer for each of at most `batch_size` rows, whatever the operator raises.
+def run_batch(loaded: Loaded, rows: Sequence[Row]) -> list[Outcome]:
+    """Returns one outcome for each row of a batch, whatever the operator raises.
 
     Args:
-        loaded: whose operator's `run` is called, always with `batch_size` rows.
-        rows: at least one, of one bucket.
+        loaded: the operator and its model.
+        rows: at least one, of one bucket, and no more than the operator's `batch_size`.
     """
-    operator = loaded.operator
-    if len(rows) > operator.batch_size:  # which a lack of memory has halved
+    if len(rows) > loaded.operator.batch_size:  # which a lack of memory has halved
         return _halves(loaded, rows)
-    missing = operator.batch_size - len(rows) if operator.pads else 0
-    padded = [*rows, *[rows[-1]] * missing]
     try:
-        return _checked(operator, operator.run(padded, loaded.model), len(padded))[: len(rows)]
+        return _outcomes(loaded.operator.outputs, loaded.run(rows), len(rows))
     except StoppedError:
         raise  # the store takes nothing more: that is no row's fault
     except (Exception, SystemExit) as error:  # noqa: BLE001  the boundary between a row and a run
@@ -164,36 +167,45 @@ def run_batch(loaded: Loaded, rows: Sequence[Row]) -> list[Answer]:
     return [cause] if len(rows) == 1 else _halves(loaded, rows)
 
 
-def _halves(loaded: Loaded, rows: Sequence[Row]) -> list[Answer]:
+def _halves(loaded: Loaded, rows: Sequence[Row]) -> list[Outcome]:
     middle = len(rows) // 2
     return [*run_batch(loaded, rows[:middle]), *run_batch(loaded, rows[middle:])]
 
 
-def _checked(operator: Operator[Any], answers: Any, num_rows: int) -> list[Answer]:
+def _outcomes(outputs: Sequence[Column], answers: Any, num_rows: int) -> list[Outcome]:
     """Holds an operator to its contract: one answer a row, with exactly its columns, as typed."""
     if not isinstance(answers, list | tuple) or len(answers) != num_rows:
         number = len(answers) if isinstance(answers, Sized) else "no"
         raise RowError("bad_answer", f"{number} answers for {num_rows} rows")
-    for answer in answers:
-        if not isinstance(answer, Rejected):
-            _check_answer(operator.outputs, answer)
-    return list(answers)
+    return [_outcome(outputs, answer) for answer in answers]
 
 
-def _check_answer(outputs: Sequence[Column], answer: Any) -> None:
+def _outcome(outputs: Sequence[Column], answer: Answer) -> Outcome:
+    if isinstance(answer, RowError):
+        return _failed(answer)
+    if isinstance(answer, Rejected):
+        return answer
+    problem = _problem(outputs, answer)
+    return answer if problem is None else _failed(problem)
+
+
+def _problem(outputs: Sequence[Column], answer: Any) -> RowError | None:
+    """Returns what is wrong with the columns that an operator answered; None where nothing is."""
     if not isinstance(answer, Mapping):
-        raise RowError("bad_answer", f"a {type(answer).__name__} instead of columns or Rejected")
+        kind = type(answer).__name__
+        return RowError("bad_answer", f"a {kind} instead of columns, Rejected or RowError")
     wanted = {column.name for column in outputs}
     if set(answer) != wanted:
-        raise RowError(
+        return RowError(
             "bad_answer", f"the columns {sorted(answer)} are not the outputs {sorted(wanted)}"
         )
     for column in outputs:
         if column.scope != "group" and not _fits(answer[column.name], column.type):
             kind = type(answer[column.name]).__name__
-            raise RowError("bad_answer", f"{column.name} is a {kind} and should be {column.type}")
+            return RowError("bad_answer", f"{column.name} is a {kind} and should be {column.type}")
         if pa.types.is_floating(column.type) and math.isnan(answer[column.name] or 0.0):
-            raise RowError("nan_in_result", f"{column.name} is not a number")
+            return RowError("nan_in_result", f"{column.name} is not a number")
+    return None
 
 
 def _fits(value: Any, kind: pa.DataType) -> bool:

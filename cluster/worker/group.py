@@ -84,11 +84,10 @@ class _Models(dict[str, Loaded]):
     def _load(self, name: str) -> Loaded:
         operator = self._stages[name].operator
         try:
-            model = operator.load()
+            return Loaded.load(operator, allow_inexact=self._allow_inexact)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".split("\n", 1)[0]
             raise StoppedError(f"stage {name!r}: its model cannot be loaded: {reason}") from error
-        return Loaded(operator, model, allow_inexact=self._allow_inexact)
 
 
 class GroupWorker:

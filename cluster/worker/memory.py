@@ -10,9 +10,12 @@ import gc
 import logging
 import re
 import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from overpaint.pipeline.operator import Operator
+from overpaint.pipeline.columns import Row
+from overpaint.pipeline.operator import Answer, Operator
 
 _OUT_OF_MEMORY = re.compile(r"OutOfMemoryError|out of memory|CUBLAS_STATUS_ALLOC_FAILED", re.I)
 log = logging.getLogger(__name__)
@@ -39,6 +42,17 @@ class Loaded:
         self.rungs: list[str] = []
         """The rungs taken so far, in order."""
         self._allow_inexact = allow_inexact
+
+    @classmethod
+    def load(cls, operator: Operator[Any], *, allow_inexact: bool = False) -> "Loaded":
+        """Loads an operator's model, with the operator's number of PyTorch threads."""
+        with _torch_threads(operator):
+            return cls(operator, operator.load(), allow_inexact=allow_inexact)
+
+    def run(self, rows: Sequence[Row]) -> list[Answer]:
+        """Runs the operator on one batch of rows, with its number of PyTorch threads."""
+        with _torch_threads(self.operator):
+            return self.operator.run(rows, self.model)
 
     def relieve(self) -> bool:
         """Takes the next rung; False where there is none left."""
@@ -72,3 +86,28 @@ def _free_cache() -> None:
     torch: Any = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+@contextmanager
+def _torch_threads(operator: Operator[Any]) -> Generator[None]:
+    """Sets PyTorch's CPU threads to the operator's `num_threads` while its body runs.
+
+    The last digit of a sum depends on them, and the operators of a group share a process.
+    """
+    num_threads: int | None = getattr(operator, "num_threads", None)
+    if num_threads is None:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    _set_threads(torch, num_threads)
+    try:
+        yield
+    finally:
+        _set_threads(torch, before)
+
+
+def _set_threads(torch: Any, count: int) -> None:
+    if torch.get_num_threads() != count:
+        torch.set_num_threads(count)

@@ -13,7 +13,7 @@ import numpy as np
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.images import Picture, decode, encode, encode_mask
-from overpaint.pipeline.operator import SPEED_ONLY, Kind, NewColumns, Operator, Rejected
+from overpaint.pipeline.operator import NOT_IN_FINGERPRINT, Kind, NewColumns, Operator, Rejected
 from pydantic import Field
 
 Trouble = Literal["segfault", "os_exit", "sys_exit", "hang", "nan"]
@@ -40,11 +40,11 @@ class Traced(Operator[None]):
 
     batch_size: int = Field(default=2, ge=1)
     """Rows in one call."""
-    batch_ms: float = Field(default=100.0, ge=0, json_schema_extra=SPEED_ONLY)
+    batch_ms: float = Field(default=100.0, ge=0, json_schema_extra=NOT_IN_FINGERPRINT)
     """How long a call takes, in milliseconds."""
-    log: str = Field(json_schema_extra=SPEED_ONLY)
+    log: str = Field(json_schema_extra=NOT_IN_FINGERPRINT)
     """The local file that every row of every call is appended to."""
-    troubles: dict[str, Trouble] = Field(default={}, json_schema_extra=SPEED_ONLY)
+    troubles: dict[str, Trouble] = Field(default={}, json_schema_extra=NOT_IN_FINGERPRINT)
     """What to do to the rows of some sources, by `source_uri`."""
 
     @property

@@ -46,7 +46,7 @@ def replay(folder: RunFolder, key: str) -> Replayed:
     run = existing_run(folder)
     part, planned = _planned(folder, key)
     stages = [stage for stage in run.plan.stages if stage.operator.kind != "store"]
-    loaded = {stage.name: Loaded(stage.operator, stage.operator.load()) for stage in stages}
+    loaded = {stage.name: Loaded.load(stage.operator) for stage in stages}
     (row,), _ = run_stages(stages, loaded, [{**planned, **run.constants}])
     edited = row.get("edited_image")
     return Replayed(

@@ -12,12 +12,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from overpaint.cluster.worker.memory import Loaded
 from overpaint.jobs.papercut.dataset import ROWS_FILE, write_dataset
 from overpaint.jobs.training.instruction import EditSampling
 from overpaint.operators.edit import Edit
 from overpaint.operators.truth import Truth
 from overpaint.pipeline.columns import INPUT_MASK_URI
+from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import decode
+from overpaint.pipeline.operator import Answer, NewColumns, Rejected
 
 _BATCH_SIZE = 16
 
@@ -86,9 +89,15 @@ def _measured(
 
 
 def _after(operator: Any, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows with the columns that an operator adds; a checkpoint is loaded once a process."""
-    answers = operator.run(rows, operator.load())
-    return [{**row, **answer} for row, answer in zip(rows, answers, strict=True)]
+    """Returns the rows with the columns that an operator adds."""
+    answers = Loaded.load(operator).run(rows)
+    return [{**row, **_columns(answer)} for row, answer in zip(rows, answers, strict=True)]
+
+
+def _columns(answer: Answer) -> NewColumns:
+    if isinstance(answer, RowError | Rejected):
+        raise RowError(answer.code, answer.message)
+    return answer
 
 
 def _edited(row: Mapping[str, Any]) -> MeasuredEdit:

@@ -1,6 +1,6 @@
 """Asking an image-text-to-text model of transformers about some pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,10 @@ class Question:
     text: str
 
 
+Tokens = Mapping[str, Any]
+"""A tokenized question: a tensor by each name that the model takes, with one row."""
+
+
 def load(checkpoint: str, part: str, revision: str | None, dtype: device.DtypeName) -> ChatModel:
     """Loads any checkpoint that AutoModelForImageTextToText knows and that has a chat template."""
     from transformers import AutoModelForImageTextToText
@@ -36,64 +40,61 @@ def load(checkpoint: str, part: str, revision: str | None, dtype: device.DtypeNa
     )
 
 
-def ask(
-    chat: ChatModel,
-    questions: Sequence[Question],
-    max_new_tokens: int,
-    max_prompt_tokens: int | None,
-) -> list[str]:
-    """The model's answers, chosen greedily.
+def tokenize(chat: ChatModel, question: Question, max_prompt_tokens: int | None) -> Tokens:
+    """Returns a question as the model takes it: tokens, and the pixels of its pictures.
 
     Args:
         chat: what `load` returned.
-        questions: pictures of one size, so that each question has as many tokens for them.
-        max_new_tokens: where an answer is cut off.
-        max_prompt_tokens: the length to which every question is padded, pictures included; null
-            pads to the longest of the call.
+        question: pictures and text.
+        max_prompt_tokens: length to which the question is padded, pictures included; None pads
+            nothing.
 
     Raises:
         RowError: `judge_prompt_too_long`.
     """
+    if max_prompt_tokens is None:
+        return _tokenized(chat, question)
+    tokens = _tokenized(chat, question, padding="max_length", max_length=max_prompt_tokens)
+    num_tokens = tokens["input_ids"].shape[1]
+    if num_tokens > max_prompt_tokens:
+        raise RowError(
+            "judge_prompt_too_long",
+            f"the prompt has {num_tokens} tokens, more than max_prompt_tokens = "
+            f"{max_prompt_tokens}",
+        )
+    return tokens
+
+
+def reply(chat: ChatModel, questions: Sequence[Tokens], max_new_tokens: int) -> list[str]:
+    """Returns the model's reply to each question, chosen greedily.
+
+    Args:
+        chat: what `load` returned.
+        questions: what `tokenize` returned, all of one length, with pictures of one size.
+        max_new_tokens: length at which a reply is cut off.
+    """
     import torch
+    from transformers import BatchFeature
 
     model: Any = chat.model
-    inputs = _tokens(chat, questions, max_prompt_tokens)
+    batch: Any = BatchFeature(
+        {name: torch.cat([tokens[name] for tokens in questions]) for name in questions[0]}
+    )
     with torch.inference_mode():
-        found = model.generate(
-            **inputs.to(model.device, model.dtype),
+        generated = model.generate(
+            **batch.to(model.device, model.dtype),
             max_new_tokens=max_new_tokens,
             do_sample=False,
             num_beams=1,
         )
-    answers = found[:, inputs["input_ids"].shape[1] :]
-    return [text.strip() for text in chat.processor.batch_decode(answers, skip_special_tokens=True)]
+    replies = generated[:, batch["input_ids"].shape[1] :]
+    return [text.strip() for text in chat.processor.batch_decode(replies, skip_special_tokens=True)]
 
 
-def _tokens(chat: ChatModel, questions: Sequence[Question], max_prompt_tokens: int | None) -> Any:
-    if max_prompt_tokens is None:
-        return _tokenized(chat, questions, padding="longest")
-    try:
-        inputs = _tokenized(chat, questions, padding="max_length", max_length=max_prompt_tokens)
-        longest = inputs["input_ids"].shape[1]
-    except ValueError:
-        # Prompts of several lengths, some beyond the limit, do not fit one tensor.
-        inputs = _tokenized(chat, questions, padding="longest")
-        longest = inputs["input_ids"].shape[1]
-        if longest <= max_prompt_tokens:
-            raise
-    if longest > max_prompt_tokens:
-        raise RowError(
-            "judge_prompt_too_long",
-            f"the prompt has {longest} tokens, more than max_prompt_tokens = {max_prompt_tokens}",
-        )
-    return inputs
-
-
-def _tokenized(chat: ChatModel, questions: Sequence[Question], **padding: Any) -> Any:
+def _tokenized(chat: ChatModel, question: Question, **padding: Any) -> Tokens:
     control = _control_tokens(chat.processor)
-    turns = [[{"role": "user", "content": _content(question, control)}] for question in questions]
     return chat.processor.apply_chat_template(
-        turns,
+        [[{"role": "user", "content": _content(question, control)}]],
         tokenize=True,
         return_dict=True,
         add_generation_prompt=True,

@@ -3,7 +3,7 @@
 As in InstructPix2Pix's measures an image is squeezed to a square, bicubic, and not cropped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,11 +40,7 @@ def load(checkpoint: str, revision: str | None, dtype: device.DtypeName) -> Clip
 
 
 def embed_images(clip: Clip, images: Sequence[Image.Image]) -> list[Embedding]:
-    """The direction of each RGB image.
-
-    Raises:
-        RowError: `clip_not_finite`.
-    """
+    """Returns the embedding of each RGB image; it may be not finite."""
     import torch
 
     model: Any = clip.model
@@ -64,11 +60,7 @@ def square(clip: Clip, image: Image.Image) -> Image.Image:
 
 
 def embed_texts(clip: Clip, texts: Sequence[str]) -> list[Embedding]:
-    """The direction of each text; what is beyond the model's longest text is cut off.
-
-    Raises:
-        RowError: `clip_not_finite`.
-    """
+    """Returns the embedding of each text, cut at the model's longest; it may be not finite."""
     import torch
 
     model: Any = clip.model
@@ -83,6 +75,16 @@ def embed_texts(clip: Clip, texts: Sequence[str]) -> list[Embedding]:
     return _directions(found.pooler_output)
 
 
+def check_finite(embeddings: Iterable[Embedding]) -> None:
+    """Checks that embeddings hold numbers.
+
+    Raises:
+        RowError: `clip_not_finite`.
+    """
+    if not all(np.isfinite(embedding).all() for embedding in embeddings):
+        raise RowError("clip_not_finite", "CLIP's embedding holds no numbers: try dtype float32")
+
+
 def similarity(one: Embedding, other: Embedding) -> float | None:
     """The cosine between two vectors; null where one of them has no direction."""
     lengths = float(np.linalg.norm(one)), float(np.linalg.norm(other))
@@ -93,6 +95,5 @@ def similarity(one: Embedding, other: Embedding) -> float | None:
 
 def _directions(found: Any) -> list[Embedding]:
     vectors = found.float().cpu().numpy().astype(np.float64)
-    if not np.isfinite(vectors).all():
-        raise RowError("clip_not_finite", "CLIP's answer holds no numbers: try dtype float32")
-    return list(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    with np.errstate(invalid="ignore"):
+        return list(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))

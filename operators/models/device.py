@@ -1,4 +1,4 @@
-"""Where a model runs, in which number type, on how many threads."""
+"""Device and number type of a model."""
 
 from typing import TYPE_CHECKING, Literal
 
@@ -32,14 +32,3 @@ def torch_dtype(name: DtypeName) -> "torch.dtype":
         "bfloat16": torch.bfloat16,
         "float16": torch.float16,
     }[name]
-
-
-def threads(count: int) -> None:
-    """Sets how many CPU threads PyTorch uses in this process; it changes the last digit of sums.
-
-    The operators of a group share a process, so each calls this before it runs its model.
-    """
-    import torch
-
-    if torch.get_num_threads() != count:
-        torch.set_num_threads(count)

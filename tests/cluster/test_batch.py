@@ -26,8 +26,6 @@ class Doubler(Operator[list[Any]]):
     kind: ClassVar[Any] = "score"
 
     batch_size: int = 4
-    pad: bool = True
-    """What `pads` says."""
 
     @property
     def inputs(self):
@@ -36,10 +34,6 @@ class Doubler(Operator[list[Any]]):
     @property
     def outputs(self):
         return (DOUBLE,)
-
-    @property
-    def pads(self):
-        return self.pad
 
     def bucket(self, row):
         if row["trouble"] == "unsized":
@@ -59,6 +53,8 @@ class Doubler(Operator[list[Any]]):
             case "raise":
                 raise ValueError(f"bad {object()!r} of <Thing at 0x7f3a12345678>\nand more")
             case "row error":
+                return RowError("too_odd", "the number is odd")
+            case "raised row error":
                 raise RowError("too_odd", "the number is odd")
             case "exit":
                 raise SystemExit("enough")
@@ -96,28 +92,36 @@ def answers(*rows, **fields):
     return run_batch(Loaded(Doubler(**fields), calls), rows), calls
 
 
-def test_batch_shorter_than_its_shape_is_padded_with_its_last_row():
+def test_batch_shorter_than_its_shape_holds_only_its_rows():
     found, calls = answers(row(1), row(2))
-    assert found == [{"double": 2.0}, {"double": 4.0}]
-    assert calls == [[1, 2, 2, 2]]
-
-
-def test_batch_of_an_operator_that_pads_nothing_is_not_padded():
-    found, calls = answers(row(1), row(2), pad=False)
     assert found == [{"double": 2.0}, {"double": 4.0}]
     assert calls == [[1, 2]]
 
 
-def test_batch_that_raises_is_split_until_the_row_is_found_and_every_call_is_full():
-    found, calls = answers(row(1), row(2, "row error"), row(3), row(4))
+@pytest.mark.parametrize("trouble", ["row error", "reject", "nan", "text", "other columns"])
+def test_batch_with_a_row_that_cannot_be_done_is_called_once(trouble):
+    found, calls = answers(row(1), row(2, trouble), row(3), row(4))
+    assert isinstance(found[1], Failed | Rejected)
+    assert [found[0], *found[2:]] == [{"double": 2.0}, {"double": 6.0}, {"double": 8.0}]
+    assert calls == [[1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize("trouble", ["raise", "raised row error"])
+def test_batch_that_raises_is_split_until_the_row_is_alone(trouble):
+    found, calls = answers(row(1), row(2, trouble), row(3), row(4))
+    code = "too_odd" if trouble == "raised row error" else "value_error"
+    assert [getattr(outcome, "code", None) for outcome in found] == [None, code, None, None]
+    assert calls == [[1, 2, 3, 4], [1, 2], [1], [2], [3, 4]]
+
+
+def test_batch_row_error_is_an_answer():
+    found, _ = answers(row(1), row(2, "row error"), row(3), row(4))
     assert found == [
         {"double": 2.0},
         Failed("too_odd", "the number is odd"),
         {"double": 6.0},
         {"double": 8.0},
     ]
-    assert all(len(call) == 4 for call in calls)
-    assert calls == [[1, 2, 3, 4], [1, 2, 2, 2], [1, 1, 1, 1], [2, 2, 2, 2], [3, 4, 4, 4]]
 
 
 @given(st.lists(st.sampled_from([None, "raise", "reject", "exit", "text"]), min_size=1, max_size=8))
@@ -131,12 +135,12 @@ def test_batch_answers_each_row_as_if_it_were_alone(troubles):
     ("trouble", "code", "message"),
     [
         ("exit", "system_exit", "SystemExit: enough"),
-        ("one answer less", "bad_answer", "3 answers for 4 rows"),
+        ("one answer less", "bad_answer", "0 answers for 1 rows"),
         ("other columns", "bad_answer", "the columns ['half'] are not the outputs ['double']"),
         ("text", "bad_answer", "double is a str and should be double"),
         ("array", "bad_answer", "double is a ndarray and should be double"),
         ("nan", "nan_in_result", "double is not a number"),
-        ("nothing", "bad_answer", "a NoneType instead of columns or Rejected"),
+        ("nothing", "bad_answer", "a NoneType instead of columns, Rejected or RowError"),
         ("empty message", "zero_division_error", "ZeroDivisionError"),
     ],
 )
@@ -191,7 +195,7 @@ def staged(*rows, **fields):
 def test_stages_rows_with_equal_inputs_share_one_answer():
     rows = [row(1, key="a"), row(2, key="b"), row(1, key="c"), row(1, key="d")]
     found, calls = staged(*rows)
-    assert calls == [[1, 2, 2, 2]]
+    assert calls == [[1, 2]]
     assert [(one["key"], one["double"]) for one in found] == [
         ("a", 2.0),
         ("b", 4.0),
@@ -211,7 +215,7 @@ def test_stages_rows_that_have_ended_pass_untouched():
     found, calls = staged(ended, row(2))
     assert found[0] == ended
     assert found[1]["double"] == 4.0
-    assert calls == [[2, 2, 2, 2]]
+    assert calls == [[2]]
 
 
 def test_stages_without_a_living_row_call_no_model():
@@ -232,13 +236,13 @@ def test_stages_say_how_a_row_ended():
 def test_stages_batches_hold_rows_of_one_bucket():
     rows = [row(number, "odd and even") for number in range(9)]
     found, calls = staged(*rows)
-    assert calls == [[0, 2, 4, 6], [8, 8, 8, 8], [1, 3, 5, 7]]
+    assert calls == [[0, 2, 4, 6], [8], [1, 3, 5, 7]]
     assert [one["double"] for one in found] == [2.0 * number for number in range(9)]
 
 
 def test_stages_row_whose_bucket_raises_fails_alone():
     found, calls = staged(row(1), row(2, "unsized"), row(3))
-    assert calls == [[1, 3, 3, 3]]
+    assert calls == [[1, 3]]
     assert found[1]["error_code"] == "key_error"
     assert [found[0]["double"], found[2]["double"]] == [2.0, 6.0]
 

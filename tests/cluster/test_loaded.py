@@ -9,13 +9,13 @@ from overpaint.cluster.worker.batch import Failed, run_batch
 from overpaint.cluster.worker.memory import Loaded
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column
-from overpaint.pipeline.operator import Operator
+from overpaint.pipeline.operator import ModelOperator
 
 SIZE = Column("size", pa.int64(), "what a row needs")
 DOUBLE = c.score("double", "twice the size")
 
 
-class Hungry(Operator[dict[str, Any]]):
+class Hungry(ModelOperator[dict[str, Any], int, float]):
     """Needs the memory of every row of its batch; a fixed part of it can go elsewhere."""
 
     kind: ClassVar[Any] = "score"
@@ -33,14 +33,18 @@ class Hungry(Operator[dict[str, Any]]):
     def load(self):
         return {"memory": 10, "weights": 4, "slices": False, "calls": []}
 
-    def run(self, rows, model):
-        model["calls"].append(len(rows))
-        needed = sum(row["size"] for row in rows)
-        if model["slices"]:
-            needed = max(row["size"] for row in rows)
+    def prepare(self, row, model):
+        return row["size"]
+
+    def infer(self, sizes, model):
+        model["calls"].append(len(sizes))
+        needed = max(sizes) if model["slices"] else sum(sizes)
         if model["weights"] + needed > model["memory"]:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return [{"double": 2.0 * row["size"]} for row in rows]
+        return [2.0 * size for size in sizes]
+
+    def answer(self, row, size, double, model):
+        return {"double": double}
 
     def relieve(self, model, *, exact):
         if exact and model["weights"]:

@@ -1,9 +1,10 @@
 import pytest
 from overpaint.operators.caption import Caption
+from running import outcomes
 
 
 def captions(operator: Caption, sources: list[bytes]) -> list[str]:
-    answers = operator.run([{"source_image": source} for source in sources], operator.load())
+    answers = outcomes(operator, [{"source_image": source} for source in sources])
     return [answer["caption"] for answer in answers]
 
 

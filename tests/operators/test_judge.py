@@ -9,10 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from overpaint.operators.judge import Judge
 from overpaint.operators.measures.verdicts import PROMPT, Verdict, read_verdict
-from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.identity import sha256
 from PIL import Image
 from pydantic import ValidationError
+from running import failure_code, outcomes
 
 FACTORS = ("lmm_accuracy", "lmm_preservation", "lmm_quality", "lmm_realism")
 GOOD = '{"accuracy": 9, "preservation": 8, "quality": 7, "realism": 6}'
@@ -76,7 +76,7 @@ def rows(noise) -> list[dict]:
 
 
 def answers(operator: Judge, rows: list[dict]) -> list[dict]:
-    return operator.run(rows, operator.load())
+    return outcomes(operator, rows)
 
 
 def test_model_answers_do_not_depend_on_neighbours(judge, rows):
@@ -109,16 +109,15 @@ def test_control_tokens_in_an_instruction_are_plain_text(judge, rows):
 
 def test_prompt_beyond_the_padded_length_fails_with_a_code(judge, rows):
     operator = Judge(checkpoint=judge, batch_size=3, max_prompt_tokens=14, prompt="{instruction}")
-    for batch in (rows, rows[2:]):
-        with pytest.raises(RowError) as raised:
-            answers(operator, batch)
-        assert raised.value.code == "judge_prompt_too_long"
+    short, other, long = answers(operator, rows)
+    assert short["lmm_reply"]
+    assert other["lmm_reply"]
+    assert long.code == "judge_prompt_too_long"
 
 
 def test_row_that_asks_for_nothing_fails_with_a_code(judge, rows):
-    with pytest.raises(RowError) as raised:
-        answers(Judge(checkpoint=judge), [{**rows[0], "instruction": None}])
-    assert raised.value.code == "judge_instruction_missing"
+    asks_nothing = {**rows[0], "instruction": None}
+    assert failure_code(Judge(checkpoint=judge), asks_nothing) == "judge_instruction_missing"
 
 
 def test_rows_of_one_size_share_a_call():
@@ -213,7 +212,6 @@ def test_endpoint_sees_both_pictures_and_the_instruction(serve, rows, monkeypatc
         assert Image.open(io.BytesIO(data)).size == (48, 40)
     assert first != second
     assert '"make the circle red"' in text["text"]
-    assert not operator.reproducible
 
 
 def test_endpoint_is_asked_several_questions_at_once_within_bounds(serve, rows):
@@ -267,10 +265,9 @@ def test_endpoint_that_is_gone_is_unreachable(rows):
 def test_endpoint_that_will_never_answer_fails_the_row(serve, rows, monkeypatch, status, code):
     monkeypatch.setenv("JUDGE_KEY", "secret")
     server = serve(lambda _: (status, {"error": "secret"}))
-    with pytest.raises(RowError) as raised:
-        answers(hosted(server, api_key_env="JUDGE_KEY"), rows[:1])
-    assert raised.value.code == "judge_forbidden"
-    assert "secret" not in str(raised.value)
+    (failed,) = answers(hosted(server, api_key_env="JUDGE_KEY"), rows[:1])
+    assert failed.code == "judge_forbidden"
+    assert "secret" not in failed.message
     assert len(server.asked) == 1
 
 

@@ -5,9 +5,9 @@ from overpaint.operators.measures.preservation import measure
 from overpaint.operators.models.clip import similarity
 from overpaint.operators.score import Score
 from overpaint.pipeline import images
-from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import Picture, encode, encode_mask
 from PIL import Image
+from running import failure_code, outcomes
 from skimage.metrics import structural_similarity
 
 SIMILARITIES = ("clip_sim_source", "clip_sim_target", "clip_sim_dir", "clip_sim_image")
@@ -23,7 +23,7 @@ def row(source: np.ndarray, edited: np.ndarray, mask: np.ndarray | None = None, 
 
 
 def scores(operator: Score, rows: list[dict]) -> list[dict]:
-    return operator.run(rows, operator.load())
+    return outcomes(operator, rows)
 
 
 def half_mask(width: int = 48, height: int = 40) -> np.ndarray:
@@ -174,9 +174,8 @@ def test_scores_of_a_row_do_not_depend_on_its_neighbours(clip):
 
 
 def test_edited_image_of_another_size_fails_with_a_code():
-    with pytest.raises(RowError) as raised:
-        scores(Score(use_clip=False), [row(pixels(1), pixels(1, 24, 20))])
-    assert raised.value.code == "edited_size"
+    wrong = row(pixels(1), pixels(1, 24, 20))
+    assert failure_code(Score(use_clip=False), wrong) == "edited_size"
 
 
 def test_without_clip_only_pixels_are_measured_and_nothing_is_loaded():
@@ -206,13 +205,3 @@ def test_picture_of_24_million_pixels_is_measured_as_it_is():
     assert images.shrink_factor(6000, 4000) == 1
     assert images.shrink_factor(6001, 4000) == 2
     assert images.shrink_factor(12_000, 9_000) == 3
-
-
-def test_row_that_fills_a_batch_is_measured_once(monkeypatch):
-    asked = []
-    monkeypatch.setattr(preservation, "measure", lambda *given: asked.append(1) or measure(*given))
-    one, other = row(pixels(1), pixels(2)), row(pixels(3), pixels(4))
-    answers = scores(Score(use_clip=False, batch_size=8), [one, *[other] * 7])
-    assert len(asked) == 2
-    assert len(answers) == 8
-    assert answers[0] != answers[1] == answers[7]

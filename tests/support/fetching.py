@@ -1,18 +1,14 @@
 """Fetching one image: the operator's answer, or the code it fails with."""
 
-import pytest
 from overpaint.operators.fetch import Fetch
-from overpaint.pipeline.errors import RowError
+from running import failure_code, outcomes
 
 
 def fetch(base: object, uri: str, **fields: object) -> dict:
-    operator = Fetch(**fields)
-    row = {"source_uri": uri, "base_uri": str(base)}
-    (answer,) = operator.run([row], operator.load())
+    (answer,) = outcomes(Fetch(**fields), [{"source_uri": uri, "base_uri": str(base)}])
+    assert isinstance(answer, dict), answer
     return answer
 
 
 def failure(base: object, uri: str, **fields: object) -> str:
-    with pytest.raises(RowError) as raised:
-        fetch(base, uri, **fields)
-    return raised.value.code
+    return failure_code(Fetch(**fields), {"source_uri": uri, "base_uri": str(base)})

@@ -17,7 +17,15 @@ from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.identity import sha256
 from overpaint.pipeline.images import Picture, decode, encode
-from overpaint.pipeline.operator import SPEED_ONLY, Kind, NewColumns, Operator, Rejected
+from overpaint.pipeline.operator import (
+    NOT_IN_FINGERPRINT,
+    Answer,
+    Kind,
+    NewColumns,
+    Operator,
+    Rejected,
+    row_error_as_answer,
+)
 from overpaint.pipeline.storage.store import Storage, read_uri
 from overpaint.pipeline.storage.uris import join
 from pydantic import Field
@@ -32,11 +40,11 @@ class ToyOperator(Operator[Any]):
     def load(self) -> dict[str, int]:
         return {"calls": 0, "rows": 0}
 
-    def run(self, rows: Sequence[Row], model: dict[str, int]) -> list[NewColumns | Rejected]:
+    def run(self, rows: Sequence[Row], model: dict[str, int]) -> list[Answer]:
         model["calls"] += 1
         model["rows"] += len(rows)
-        assert len(rows) == self.batch_size, "every call has the full batch shape"
-        return [self.answer(row) for row in rows]
+        assert 1 <= len(rows) <= self.batch_size, "a call has the rows of one batch"
+        return [row_error_as_answer(self.answer, row) for row in rows]
 
     def answer(self, row: Row) -> NewColumns | Rejected:
         raise NotImplementedError
@@ -108,7 +116,7 @@ class ToyEdit(ToyOperator):
     batch_size: int = Field(default=4, ge=1)
     strength: float = Field(default=0.5, ge=0, le=1)
     """How much of the noise is mixed in, 0 to 1."""
-    timeout_s: float = Field(default=10.0, gt=0, json_schema_extra=SPEED_ONLY)
+    timeout_s: float = Field(default=10.0, gt=0, json_schema_extra=NOT_IN_FINGERPRINT)
     """Changes no byte."""
 
     @property

@@ -4,7 +4,7 @@ import pytest
 import torch
 from overpaint.operators.edit import Edit
 from overpaint.operators.invert import Invert
-from overpaint.pipeline.errors import RowError
+from running import failure_code
 
 BATCH = 3
 STEPS = 5
@@ -96,11 +96,9 @@ def test_invert_bucket_is_the_shape(fit, bucket, checkpoint_of, row):
     assert frame.size == ((36, 28) if fit == "whole" else (32, 32))
 
 
-def test_invert_unreadable_source_raises(checkpoint_of, row):
+def test_invert_unreadable_source_fails(checkpoint_of, row):
     operator = make(checkpoint_of)
-    given = row(0, source_image=b"no image")
-    with pytest.raises(RowError):
-        operator.run([given] * BATCH, operator.load())
+    assert failure_code(operator, row(0, source_image=b"no image")) == "image_unreadable"
 
 
 def test_invert_fp16_files_are_found(tmp_path, save_checkpoint, row):
