@@ -20,7 +20,7 @@ from overpaint.pipeline.errors import RowError, StoppedError
 from overpaint.pipeline.operator import Answer, NewColumns, Rejected
 from overpaint.pipeline.plan import Stage
 from overpaint.pipeline.runs.manifest import FAILED, REJECTED
-from overpaint.pipeline.runs.reuse import Answers
+from overpaint.pipeline.runs.reuse import CachedOutputs
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 _MAX_MESSAGE = 300
@@ -59,7 +59,7 @@ def run_stages(
     stages: Sequence[Stage],
     loaded: Mapping[str, Loaded],
     rows: Sequence[Row],
-    kept: Mapping[str, Answers] | None = None,
+    kept: Mapping[str, CachedOutputs] | None = None,
 ) -> Ran:
     """Runs rows through stages.
 
@@ -85,7 +85,7 @@ def run_stages(
     return Ran(found, seconds)
 
 
-def _kept_answer(stage: Stage, row: Row, kept: Mapping[str, Answers]) -> Outcome | None:
+def _kept_answer(stage: Stage, row: Row, kept: Mapping[str, CachedOutputs]) -> Outcome | None:
     answers = kept.get(row["key"]) if kept else None
     return answers.of(stage, row) if answers else None
 

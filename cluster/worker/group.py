@@ -21,12 +21,12 @@ from overpaint.pipeline.runs.folder import CACHED
 from overpaint.pipeline.runs.manifest import (
     ACCEPTED,
     FAILED,
+    apply_policy,
     count,
-    judged,
     result_name,
     result_schema,
 )
-from overpaint.pipeline.runs.reuse import Answers, answers_by_key
+from overpaint.pipeline.runs.reuse import CachedOutputs, cached_outputs_by_key
 from overpaint.pipeline.runs.run import Run
 from overpaint.pipeline.runs.tasks import Task
 
@@ -74,7 +74,7 @@ class _Models(dict[str, Loaded]):
         super().__init__()
         self._stages = {stage.name: stage for stage in run.plan.stages_of(group)}
         self._allow_inexact = run.plan.limits.allow_inexact
-        for name in self._stages.keys() - run.idle:
+        for name in self._stages.keys() - run.idle_stages:
             self[name] = self._load(name)
 
     def __missing__(self, name: str) -> Loaded:
@@ -104,7 +104,7 @@ class GroupWorker:
         self._stages = run.plan.stages_of(group)
         self._models = _Models(run, group)
         self._part: tuple[int, pa.Table] | None = None
-        self._kept: tuple[int, dict[str, Answers]] | None = None
+        self._kept: tuple[int, dict[str, CachedOutputs]] | None = None
         timeout_s = run.plan.limits.row_timeout_s
         self._attempts = Attempts(run.folder.storage, group, timeout_s)
 
@@ -124,13 +124,13 @@ class GroupWorker:
             self._part = (part, self._run.folder.read_part("plan", part))
         return self._part[1]
 
-    def _answers(self, part: int, rows: Sequence[Row]) -> dict[str, Answers]:
+    def _answers(self, part: int, rows: Sequence[Row]) -> dict[str, CachedOutputs]:
         """What an earlier form of the run answered for rows of a part, by their keys."""
-        if part not in self._run.kept_parts:
+        if part not in self._run.cached_parts:
             return {}
         if self._kept is None or self._kept[0] != part:
             table = self._run.folder.read_part(CACHED, part)
-            self._kept = (part, answers_by_key(self._run.plan, table))
+            self._kept = (part, cached_outputs_by_key(self._run.plan, table))
         written = {name for stage in self._stages for name in stage.written}
         storage = self._run.folder.storage
         known = {row["key"]: self._kept[1].get(row["key"]) for row in rows}
@@ -154,10 +154,10 @@ class GroupWorker:
     def _rungs(self) -> dict[str, list[str]]:
         return {name: loaded.rungs for name, loaded in self._models.items() if loaded.rungs}
 
-    def _together(self, rows: Sequence[Row], kept: Mapping[str, Answers]) -> Ran:
+    def _together(self, rows: Sequence[Row], kept: Mapping[str, CachedOutputs]) -> Ran:
         return run_stages(self._stages, self._models, rows, kept)
 
-    def _one_by_one(self, rows: Sequence[Row], kept: Mapping[str, Answers]) -> Ran:
+    def _one_by_one(self, rows: Sequence[Row], kept: Mapping[str, CachedOutputs]) -> Ran:
         """Runs rows alone; one that ended its worker too often fails.
 
         Those that have ended it once come first, so that the others are not done again with them.
@@ -172,7 +172,7 @@ class GroupWorker:
         }
         return Ran([row for found, _ in ran for row in found], seconds)
 
-    def _alone(self, row: Row, kept: Mapping[str, Answers]) -> Ran:
+    def _alone(self, row: Row, kept: Mapping[str, CachedOutputs]) -> Ran:
         earlier = self._attempts.deaths(row["key"])
         if earlier < self._run.plan.limits.max_attempts:
             with self._attempts.of_row(row["key"]):
@@ -185,7 +185,7 @@ class GroupWorker:
 
     def _commit(self, rows: Sequence[dict[str, Any]], part: int, trace: Trace) -> pa.Table:
         policy = self._run.plan.policy
-        ended = [judged({"status": ACCEPTED, "stage": None, **row}, policy) for row in rows]
+        ended = [apply_policy({"status": ACCEPTED, "stage": None, **row}, policy) for row in rows]
         table = pa.Table.from_pylist(ended, self._result_schema)
         self._run.folder.write_result(part, result_name([row["key"] for row in ended]), table)
         ledger = count(row["status"] for row in ended)
@@ -219,7 +219,7 @@ class GroupWorker:
         return pa.schema([*fields, _PART, _TRACE])
 
 
-def _with_stored(row: dict[str, Any], kept: Answers | None) -> dict[str, Any]:
+def _with_stored(row: dict[str, Any], kept: CachedOutputs | None) -> dict[str, Any]:
     """A row; one that failed in an update keeps what it has stored, so that it stays named."""
     if kept is None or row.get("status") != FAILED:
         return row

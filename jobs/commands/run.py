@@ -25,7 +25,7 @@ from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.folder import REPORT, RunFolder
 from overpaint.pipeline.runs.inputs import Input, InputRequest
-from overpaint.pipeline.runs.lease import held
+from overpaint.pipeline.runs.lease import acquire_lease
 from overpaint.pipeline.runs.planning import plan_parts
 from overpaint.pipeline.runs.record import RunRecord, existing_run
 from overpaint.pipeline.storage.store import Storage
@@ -92,7 +92,7 @@ def run(
     check_output(folder, request)
     if update or not folder.is_planned():
         read()  # what is wrong with it is said before anything is written
-    with held(folder):
+    with acquire_lease(folder):
         opened = open_run(checked, request, folder, read, update=update)
         with RunDisplay(console) as display, _runner(opened.plan, session if ray else None) as on:
             summary = execute(opened, on, display)
@@ -230,7 +230,7 @@ def accept(output: str, *, policy: str) -> int:
     folder = RunFolder(Storage(normalise(output)))
     bounds = accepting.read_policy(policy)
     RunRecord.read(folder)
-    with held(folder):
+    with acquire_lease(folder):
         summary = accepting.accept(folder, bounds)
     _tell(folder, summary)
     return 0
@@ -258,7 +258,7 @@ def redrive(
     folder = RunFolder(Storage(normalise(output)))
     existing_run(folder)
     session = Session(address=address, num_cpus=num_cpus, allow_open=insecure_cluster)
-    with held(folder):
+    with acquire_lease(folder):
         opened = existing_run(folder)
         if not folder.is_planned():
             raise UsageError(f"{folder.storage.uri}: not planned to its end; run its own command")

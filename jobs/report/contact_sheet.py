@@ -74,9 +74,8 @@ def _draw_edit(
     sheet: Image.Image, corner: tuple[int, int], row: Mapping[str, Any], reader: ImageReader
 ) -> None:
     left, top = corner
-    source = _tile(reader.open(reader.source_uri(row), 2 * _TILE_PX))
-    mask = _tile(reader.open(reader.stored_uri(row["mask_uri"]), 2 * _TILE_PX))
-    edited = _tile(reader.open(reader.stored_uri(row["edited_uri"]), 2 * _TILE_PX))
+    images = {name: reader.open(uri, 2 * _TILE_PX) for name, uri in reader.uris(row).items()}
+    source, mask, edited = (_tile(images[name]) for name in ("source", "mask", "edited"))
     masked = _masked(source, mask) if source and mask else None
     for place, tile in enumerate((source, masked, edited)):
         x_px = left + place * (_TILE_PX + _GAP_PX)

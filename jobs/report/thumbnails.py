@@ -13,14 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from overpaint.operators.fetch import Fetch
-from overpaint.operators.sources.access import Access, read_source
-from overpaint.pipeline.errors import RowError, UsageError
+from overpaint.jobs.run_images import RunImages
+from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import MAX_PIXELS, READ_FORMATS, decode, upright
 from overpaint.pipeline.runs.folder import RunFolder
-from overpaint.pipeline.runs.record import RunRecord
-from overpaint.pipeline.storage.store import read_uri
-from overpaint.pipeline.storage.uris import join
 from PIL import Image
 
 CRISP_PX = 128
@@ -76,33 +72,23 @@ class Thumbnail:
 
 
 class ImageReader:
-    """Reads the images of a run: stored ones, and the sources that the run was allowed to read.
+    """Images of a run, small: stored ones, and the sources that the run was allowed to read.
 
     Args:
         folder: run folder.
     """
 
     def __init__(self, folder: RunFolder) -> None:
-        record = RunRecord.find(folder)
-        self._folder = folder
-        self._base_uri = record.base_uri if record is not None else ""
-        self._access = _access(record, folder) if record is not None else Access()
+        self._images = RunImages(folder)
         self._outages: dict[str, int] = {}
 
-    def source_uri(self, row: Mapping[str, Any]) -> str | None:
-        """Returns the URI of a row's source; None where there is nothing to read.
-
-        A source is only read again where the run itself has fetched it: one that was forbidden to
-        the run is forbidden to its report.
-        """
-        if not row["source_sha256"]:
-            return None
-        uri = join(self._base_uri, row["source_uri"])
-        return uri if "://" in uri or uri.startswith("/") else None
-
-    def stored_uri(self, path: str | None) -> str | None:
-        """Returns the URI of an image in the run folder; None for None."""
-        return self._folder.storage.at(path) if path else None
+    def uris(self, row: Mapping[str, Any]) -> dict[str, str | None]:
+        """Returns the URIs of a row's source, mask and edited image; None for one it lacks."""
+        return {
+            "source": self._images.uri(row, "source_image"),
+            "mask": self._images.uri(row, "mask_image"),
+            "edited": self._images.uri(row, "edited_image"),
+        }
 
     def open(self, uri: str | None, side_px: int) -> Image.Image | None:
         """Reads an image, upright, RGB or RGBA, no larger than `side_px` a side.
@@ -116,7 +102,7 @@ class ImageReader:
         if self._outages.get(host, 0) >= _MAX_OUTAGES:
             return None
         try:
-            return small_image(self._read(uri), side_px)
+            return small_image(self._images.read(uri), side_px)
         except (FileNotFoundError, PermissionError, RowError):
             return None
         except Exception:  # noqa: BLE001
@@ -124,22 +110,6 @@ class ImageReader:
             # a host that does not answer must not be asked for every row.
             self._outages[host] = self._outages.get(host, 0) + bool(host)
             return None
-
-    def _read(self, uri: str) -> bytes:
-        """Reads an image of the run folder, or a source within the limits of the run's fetch."""
-        if uri.startswith(self._folder.storage.at("")):
-            return read_uri(uri)
-        return read_source(self._base_uri, uri, self._access)
-
-
-def _access(record: RunRecord, folder: RunFolder) -> Access:
-    """Returns what the run was allowed to read; the least where its plan cannot be read here."""
-    try:
-        stages = record.plan(folder).stages
-    except UsageError:
-        return Access()  # of another version, or its operators are not installed here
-    allowed = [stage.operator.access for stage in stages if isinstance(stage.operator, Fetch)]
-    return allowed[0] if allowed else Access()
 
 
 def small_image(data: bytes, side_px: int) -> Image.Image:
@@ -236,7 +206,7 @@ class ThumbnailSheet:
         self.shown = [
             {
                 name: numbers.setdefault((uri, name == "mask"), len(numbers))
-                for name, uri in _uris(reader, row).items()
+                for name, uri in reader.uris(row).items()
                 if uri is not None
             }
             for row in rows
@@ -255,11 +225,3 @@ class ThumbnailSheet:
         with warnings.catch_warnings(), ThreadPoolExecutor(_NUM_THREADS) as pool:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             self.thumbnails = list(pool.map(make, numbers))
-
-
-def _uris(reader: ImageReader, row: Mapping[str, Any]) -> dict[str, str | None]:
-    return {
-        "source": reader.source_uri(row),
-        "mask": reader.stored_uri(row["mask_uri"]),
-        "edited": reader.stored_uri(row["edited_uri"]),
-    }

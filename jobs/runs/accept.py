@@ -1,4 +1,4 @@
-"""Applying another policy to a finished run: stored scores are judged anew, nothing is edited."""
+"""Acceptance of a finished run by another policy, from stored scores; nothing is edited."""
 
 import tomllib
 from pathlib import Path
@@ -8,7 +8,7 @@ from overpaint.jobs.report.report import ManifestSummary, summarise_manifest, wr
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.runs.folder import SUCCESS, RunFolder
-from overpaint.pipeline.runs.manifest import judged
+from overpaint.pipeline.runs.manifest import apply_policy
 from overpaint.pipeline.runs.record import RunRecord
 from pydantic import ValidationError
 
@@ -43,7 +43,7 @@ def accept(folder: RunFolder, policy: Policy) -> ManifestSummary:
         raise UsageError(f"{folder.storage.uri}: the run there is not finished; finish it first")
     record.plan(folder)  # refuses bounds on a score that no stage writes
     for part, table in folder.tables():
-        rows = [judged(row, policy) for row in table.to_pylist()]
+        rows = [apply_policy(row, policy) for row in table.to_pylist()]
         folder.write_part("manifest", part, pa.Table.from_pylist(rows, table.schema))
     record.write(folder)
     summary = summarise_manifest(folder, policy)

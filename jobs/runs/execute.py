@@ -90,7 +90,7 @@ def execute(run: Run, runner: Runner, display: Display) -> ManifestSummary:
 def _execute(run: Run, runner: Runner, display: Display) -> Remaining:
     """Takes what remains through the runner; returns what remained."""
     left = remaining(run.folder, run.plan.task_rows)
-    run = replace(run, kept_parts=left.kept_parts, idle=left.idle)
+    run = replace(run, cached_parts=left.cached_parts, idle_stages=left.idle_stages)
     progress = Progress(left.ledger)
     display.started(left.ledger)
     started_at = datetime.now(UTC)

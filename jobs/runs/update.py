@@ -11,13 +11,13 @@ from overpaint.pipeline.runs.folder import CACHED, PLANNED, SUCCESS, WORK, RunFo
 from overpaint.pipeline.runs.inputs import Input
 from overpaint.pipeline.runs.planning import plan_parts
 from overpaint.pipeline.runs.record import RunRecord
-from overpaint.pipeline.runs.reuse import Earlier, keep
+from overpaint.pipeline.runs.reuse import PreviousRun, plan_reuse
 from overpaint.pipeline.storage.store import Storage
 
 _NEW = f"{WORK}/update"
 _READY = f"{WORK}/update.json"
 _UPDATED = f"{WORK}/updated.json"
-_RESULT = "kept"
+_RESULT = "reused"
 _REPLACED = ("manifest", "plan", f"{WORK}/results", CACHED)
 
 
@@ -39,20 +39,20 @@ def update_run(
     """
     folder.storage.remove_tree(_NEW)
     prepared = RunFolder(Storage(folder.storage.at(_NEW)))
-    earlier = Earlier(folder, previous.plan(folder), previous.fingerprints, previous.base_uri)
-    num_rows = num_duplicates = num_kept = 0
+    run = PreviousRun(folder, previous.plan(folder), previous.fingerprints, previous.base_uri)
+    num_rows = num_duplicates = num_reused = 0
     for part, (table, duplicates) in enumerate(plan_parts(plan, run_input)):
-        kept = keep(plan, table, run_input.base_uri, earlier)
+        reuse = plan_reuse(plan, table, run_input.base_uri, run)
         prepared.write_part("plan", part, table)
-        if kept.ended.num_rows:
-            prepared.write_result(part, _RESULT, kept.ended)
-        if kept.answered.num_rows:
-            prepared.write_part(CACHED, part, kept.answered)
+        if reuse.ended.num_rows:
+            prepared.write_result(part, _RESULT, reuse.ended)
+        if reuse.cached.num_rows:
+            prepared.write_part(CACHED, part, reuse.cached)
         num_rows += table.num_rows
         num_duplicates += duplicates
-        num_kept += kept.ended.num_rows
+        num_reused += reuse.ended.num_rows
     prepared.write_json(PLANNED, {"planned": num_rows, "duplicates": num_duplicates})
-    prepared.write_json(_UPDATED, {"kept": num_kept})
+    prepared.write_json(_UPDATED, {"reused": num_reused})
     new.superseding(previous).write(prepared)
     folder.write_json(_READY, {"planned": num_rows})
     swap_in(folder)

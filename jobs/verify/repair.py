@@ -13,7 +13,7 @@ from overpaint.jobs.runs.redrive import reopen_run, reset_part
 from overpaint.jobs.verify.findings import Findings, Problem
 from overpaint.jobs.verify.verify import PartCheck, Scan, leftovers
 from overpaint.pipeline.runs.folder import PLANNED, SUCCESS, WORK, RunFolder
-from overpaint.pipeline.runs.lease import LEASE, Timing, held
+from overpaint.pipeline.runs.lease import LEASE, LeaseTimings, acquire_lease
 from overpaint.pipeline.runs.record import existing_run
 from overpaint.pipeline.runs.run import Run
 
@@ -41,18 +41,18 @@ class RepairResult:
     is_finished: bool = True
 
 
-def repair(folder: RunFolder, timing: Timing | None = None) -> RepairResult:
+def repair(folder: RunFolder, timings: LeaseTimings | None = None) -> RepairResult:
     """Repairs a run folder as far as that is possible without the run's models.
 
     Args:
         folder: run folder to repair.
-        timing: timing of the lease that keeps runners out during the repair.
+        timings: timing of the lease that keeps runners out during the repair.
 
     Raises:
         UsageError: the folder holds no run, or a runner is at work on it.
     """
     scan, run = Scan(folder), existing_run(folder)
-    with held(folder, timing):
+    with acquire_lease(folder, timings):
         result = _repair(scan, run)
         if result.is_finished and folder.read_json(SUCCESS) is not None:
             _remove(folder, leftovers(folder))

@@ -1,7 +1,6 @@
-"""The table that a run starts from: a folder of images, a table with `source_uri`, another run."""
+"""Input of a run: a folder of images, a table with `source_uri`, or another run."""
 
 import io
-import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -31,11 +30,11 @@ _ROWS_FILE = "rows.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """The rows to plan.
+    """Rows to plan.
 
-    Args:
-        table: has `source_uri` and whatever else the input gives.
-        base_uri: what its relative URIs are relative to.
+    Attributes:
+        table: `source_uri` and the other columns of the input.
+        base_uri: folder or prefix that relative URIs are relative to.
     """
 
     table: pa.Table
@@ -92,53 +91,57 @@ def read_input(
     Args:
         uri: a Parquet, JSONL or CSV table with `source_uri`; a folder with `rows.jsonl`; another
             run's folder, whose accepted images become the sources; or a folder of images.
-        limit: how many rows to take from the front; None for all.
-        mapping: new names of columns by their names in the table.
-        base_uri: what relative sources are relative to; None for the table's folder, or the
-            `images` folder in it where only that holds the first source.
+        limit: rows to take from the front; None for all.
+        mapping: new names of columns, by their names in the table.
+        base_uri: folder or prefix that relative sources are relative to; None for the table's
+            folder, or the `images` folder in it where only that holds the first source.
 
     Raises:
-        UsageError: nothing lies there, or it has no rows or no `source_uri`.
+        UsageError: there is no input, or it has no rows or no `source_uri`.
+
+    Example:
+        >>> read_input("photos/rows.csv", mapping={"file_name": "source_uri"}).table.num_rows
+        48
     """
     uri = normalise(uri)
     try:
-        found = _read(uri)
+        whole = _read(uri)
     except PermissionError as error:
         raise UsageError(f"{uri}: the input may not be read: {error}") from error
-    table = _renamed(found.table, mapping or {}, uri)
+    table = _renamed(whole.table, mapping or {}, uri)
     if "source_uri" not in table.column_names:
-        known = near_miss("source_uri", table.column_names)
-        raise UsageError(f"{uri}: no column source_uri: {known}; --map NAME=source_uri renames one")
+        hint = near_miss("source_uri", table.column_names)
+        raise UsageError(f"{uri}: no column source_uri: {hint}; --map NAME=source_uri renames one")
     table = table.slice(0, limit) if limit is not None else table
     if table.num_rows == 0:
         raise UsageError(f"{uri}: the input has no rows")
     table = _with_text_sources(table, uri)
     first = table["source_uri"][0].as_py()
-    return Input(table, normalise(base_uri) if base_uri else _base(found.base_uri, first))
+    return Input(table, normalise(base_uri) if base_uri else _base(whole.base_uri, first))
 
 
 def input_version(uri: str) -> str | None:
-    """A word that changes with the content of the table that an input is; None where it is none."""
+    """Returns a word that changes with the content of a table; None for inputs without one."""
     table = uri if uri.lower().endswith(TABLE_SUFFIXES) else join(uri, _ROWS_FILE)
     return file_version(table)
 
 
 def is_image_folder(uri: str) -> bool:
-    """Whether an input is a folder whose images are listed: no table, and no run's folder."""
+    """Tells whether an input is a folder whose images are listed: not a table, and not a run."""
     storage = Storage(uri)
     return is_folder(uri) and not storage.exists(_ROWS_FILE) and not storage.exists(RECIPE)
 
 
 def _base(folder: str, first: str) -> str:
-    """A table's folder, or `images` in it; whatever else a table names is `fetch`'s to look at."""
+    """Returns a table's folder, or `images` in it; other sources are left to `fetch`."""
     if "://" in first or first.startswith("/"):
         return folder
     images = join(folder, "images")
-    beside = not _lies_there(join(folder, first)) and _lies_there(join(images, first))
-    return images if beside else folder
+    is_in_images = not _is_there(join(folder, first)) and _is_there(join(images, first))
+    return images if is_in_images else folder
 
 
-def _lies_there(uri: str) -> bool:
+def _is_there(uri: str) -> bool:
     try:
         return is_file(uri)
     except PermissionError:
@@ -176,7 +179,7 @@ def _read(uri: str) -> Input:
 def _read_table(uri: str) -> pa.Table:
     try:
         table = _parsed(read_uri(uri), uri.lower().rsplit(".", 1)[-1])
-        # Arrow decodes names only when they are asked for.
+        # Arrow decodes the names of columns only here, where an error is still reported.
         return table.rename_columns(table.column_names)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         reason = str(error).split("\n", 1)[0]
@@ -195,7 +198,7 @@ def _parsed(data: bytes, ending: str) -> pa.Table:
 
 
 def _read_run(storage: Storage) -> pa.Table:
-    """The accepted rows of a finished run: its edited images are the new sources."""
+    """Reads the accepted rows of a finished run: its edited images are the new sources."""
     folder = RunFolder(storage)
     if not folder.is_finished():
         raise UsageError(f"{storage.uri}: that run is not finished; run its command again first")
@@ -213,7 +216,7 @@ def _list_images(uri: str) -> pa.Table:
         return pa.table({"source_uri": pa.array(names, pa.string())})
     except UnicodeEncodeError as error:
         name = str(error.object).encode(errors="backslashreplace").decode()
-        raise UsageError(f"{uri}: the name of {name} is no UTF-8 text; rename it") from error
+        raise UsageError(f"{uri}: the name of {name} is not UTF-8 text; rename it") from error
 
 
 def _is_image(path: str) -> bool:
@@ -222,14 +225,14 @@ def _is_image(path: str) -> bool:
 
 
 def _list_remote(uri: str) -> list[str]:
-    """Lists a prefix with one request stream for each folder at its top, several at a time."""
+    """Lists a prefix, several of the folders at its top at a time."""
     fs = filesystem(uri)
     top: list[dict[str, Any]] = fs.ls(uri, detail=True)
     folders = [entry["name"] for entry in top if entry["type"] == "directory"]
     names = [entry["name"] for entry in top if entry["type"] == "file"]
     with ThreadPoolExecutor(16) as pool:
-        for found in pool.map(fs.find, folders):
-            names.extend(found)
+        for below in pool.map(fs.find, folders):
+            names.extend(below)
     start = len(bare_path(uri)) + 1
     return sorted(name[start:] for name in names)
 
@@ -244,8 +247,3 @@ def _renamed(table: pa.Table, mapping: Mapping[str, str], uri: str) -> pa.Table:
         if names.count(name) > 1:
             raise UsageError(f"{uri}: two columns are named {name!r}: --map NAME=OTHER renames one")
     return table.rename_columns(names)
-
-
-def jsonl_bytes(rows: list[dict[str, Any]]) -> bytes:
-    """Rows as JSON lines, the form of `rows.jsonl`."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()

@@ -1,7 +1,7 @@
-"""One runner a run: a lease in the run folder, held with a heartbeat.
+"""Lease of a run: one runner at a time, by a file in the run folder that is renewed as a heartbeat.
 
-Where the store has conditional writes, two runners can never both take it. Where it has not (it is
-asked with a probe), a runner writes its claim, waits a little, and looks whose claim stands: two
+Where the store has conditional writes, two runners can never both acquire the lease. Where it has
+none (a probe tells), a runner writes its claim, waits a little, and looks whose claim stands: two
 that start within that moment are told apart, and the user is warned that the store cannot do more.
 """
 
@@ -28,13 +28,13 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
-    """How a lease is held.
+class LeaseTimings:
+    """Intervals of a lease, in seconds.
 
-    Args:
-        heartbeat_s: the holder says that often that it lives.
-        expiry_s: a lease whose holder was silent for so long may be taken over.
-        settle_s: how long a claim must stand on a store without conditional writes.
+    Attributes:
+        heartbeat_s: interval at which the holder renews its claim.
+        expiry_s: silence after which another runner may take the lease over.
+        settle_s: time for which a claim must stand on a store without conditional writes.
     """
 
     heartbeat_s: float = 10.0
@@ -43,40 +43,47 @@ class Timing:
 
 
 @contextmanager
-def held(folder: RunFolder, timing: Timing | None = None) -> Generator[None]:
-    """Holds the lease of a run while its body runs.
+def acquire_lease(folder: RunFolder, timings: LeaseTimings | None = None) -> Generator[None]:
+    """Holds the lease of a run while the body of the `with` statement runs.
+
+    Args:
+        folder: run folder.
+        timings: intervals of the lease; None for the usual ones.
 
     Raises:
-        UsageError: another runner holds it.
+        UsageError: another runner holds the lease.
+
+    Example:
+        >>> with acquire_lease(RunFolder(Storage("demo-run"))):
+        ...     pass  # nobody else changes the run
     """
-    timing = timing or Timing()
-    lease = _Lease(folder, timing)
-    lease.take()
-    beat = threading.Thread(target=lease.keep, name="lease", daemon=True)
+    lease = _Lease(folder, timings or LeaseTimings())
+    lease.acquire()
+    beat = threading.Thread(target=lease.renew_until_stopped, name="lease", daemon=True)
     beat.start()
     try:
         yield
     finally:
         lease.stopped.set()
         beat.join()
-        lease.give_back()
+        lease.release()
 
 
 class _Lease:
-    """This process's claim to a run."""
+    """Claim of this process to a run."""
 
-    def __init__(self, folder: RunFolder, timing: Timing) -> None:
+    def __init__(self, folder: RunFolder, timings: LeaseTimings) -> None:
         self._folder = folder
-        self._timing = timing
+        self._timings = timings
         self._holder = uuid.uuid4().hex
         self._beats = 0
         self.stopped = threading.Event()
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Claims the run; a holder that is silent long enough has died."""
-        found = self._folder.read_json(LEASE)
-        if found is not None:
-            self._wait_until_silent(found)
+        claim = self._folder.read_json(LEASE)
+        if claim is not None:
+            self._wait_until_silent(claim)
             self._folder.storage.remove([LEASE])
         if has_conditional_writes(self._folder.storage):
             if not self._folder.storage.create(LEASE, self._claim()):
@@ -87,54 +94,54 @@ class _Lease:
             self._folder.storage.uri,
         )
         self._folder.storage.write(LEASE, self._claim())
-        time.sleep(self._timing.settle_s)
+        time.sleep(self._timings.settle_s)
         self._check()
 
-    def _wait_until_silent(self, found: dict[str, object]) -> None:
-        """A holder of this machine is looked up; another's heartbeat is watched."""
-        if found.get("host") == platform.node() and not _is_alive(found.get("pid")):
+    def _wait_until_silent(self, claim: dict[str, object]) -> None:
+        """Looks a holder of this machine up; watches the heartbeat of another's."""
+        if claim.get("host") == platform.node() and not _is_alive(claim.get("pid")):
             return
-        deadline = time.monotonic() + self._timing.expiry_s
+        deadline = time.monotonic() + self._timings.expiry_s
         while time.monotonic() < deadline:
             now = self._folder.read_json(LEASE)
             if now is None:
                 return
-            if now != found:
+            if now != claim:
                 raise self._refusal(now)
-            time.sleep(self._timing.heartbeat_s / 4)
+            time.sleep(self._timings.heartbeat_s / 4)
 
-    def keep(self) -> None:
+    def renew_until_stopped(self) -> None:
         """Renews the claim until it is stopped; a runner whose claim was taken over stops.
 
-        While the store does not answer the claim can't be renewed: once it is back, it is seen
-        whether another has taken over.
+        While the store does not answer the claim cannot be renewed; once it is back, the claim
+        there tells whether another runner has taken over.
         """
-        while not self.stopped.wait(self._timing.heartbeat_s):
+        while not self.stopped.wait(self._timings.heartbeat_s):
             try:
                 self._renew()
             except (StoppedError, OSError) as error:
                 log.warning("the lease could not be renewed: %s", error)
 
     def _renew(self) -> None:
-        found = self._folder.read_json(LEASE)
-        if found is not None and found.get("holder") != self._holder:
-            log.error("another runner took this run over: %s", found)
+        claim = self._folder.read_json(LEASE)
+        if claim is not None and claim.get("holder") != self._holder:
+            log.error("another runner took this run over: %s", claim)
             self.stopped.set()
             _thread.interrupt_main()
             return
         self._folder.storage.write(LEASE, self._claim())
 
-    def give_back(self) -> None:
-        """Removes the claim where it is still ours."""
-        found = self._folder.read_json(LEASE)
-        if found is not None and found.get("holder") == self._holder:
+    def release(self) -> None:
+        """Removes the claim where it is still this process's."""
+        claim = self._folder.read_json(LEASE)
+        if claim is not None and claim.get("holder") == self._holder:
             self._folder.storage.remove([LEASE])
             self._folder.storage.remove_empty_folder(WORK)
 
     def _check(self) -> None:
-        found = self._folder.read_json(LEASE) or {}
-        if found.get("holder") != self._holder:
-            raise self._refusal(found)
+        claim = self._folder.read_json(LEASE) or {}
+        if claim.get("holder") != self._holder:
+            raise self._refusal(claim)
 
     def _claim(self) -> bytes:
         self._beats += 1
@@ -146,10 +153,10 @@ class _Lease:
         }
         return json.dumps(claim).encode()
 
-    def _refusal(self, found: dict[str, object]) -> UsageError:
+    def _refusal(self, claim: dict[str, object]) -> UsageError:
         return UsageError(
             f"{self._folder.storage.uri}: another runner is at work on this run (process "
-            f"{found.get('pid')} on {found.get('host')}): wait for it, or stop it first"
+            f"{claim.get('pid')} on {claim.get('host')}): wait for it, or stop it first"
         )
 
 
@@ -164,7 +171,7 @@ def _is_alive(pid: object) -> bool:
 
 
 def has_conditional_writes(storage: Storage) -> bool:
-    """Asks a store, with two small objects, whether a create over an object is refused."""
+    """Tests with two small objects whether a store refuses to create one over another."""
     if is_local(storage.uri):
         return True
     path = f"{_PROBE}-{uuid.uuid4().hex}"

@@ -1,4 +1,4 @@
-"""The manifest: what is known of every planned row at the end, in the order of the plan.
+"""Manifest of a run: every planned row with its results, in the order of the plan.
 
 Rows that ended are committed task by task as results: their key, what the stages stored, and how
 they ended. A part of the manifest is written when every row of its plan part has a result.
@@ -21,7 +21,18 @@ _ENDING = (c.STATUS, c.STAGE, c.ERROR_CODE, c.ERROR_MESSAGE)
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """How many rows were planned, and how those that ended did."""
+    """Counts of a run's rows: planned, and ended in each way.
+
+    Attributes:
+        planned: rows of the plan.
+        accepted: rows that keep every rule of the policy.
+        rejected: rows that a stage declined, or that break a rule.
+        failed: rows that could not be done.
+
+    Example:
+        >>> Ledger(planned=10, accepted=7, failed=1).pending
+        2
+    """
 
     planned: int = 0
     accepted: int = 0
@@ -30,16 +41,16 @@ class Ledger:
 
     @property
     def ended(self) -> int:
-        """Rows that have ended."""
+        """The number of rows that have ended."""
         return self.accepted + self.rejected + self.failed
 
     @property
     def pending(self) -> int:
-        """Rows that have not."""
+        """The number of rows that have not ended."""
         return self.planned - self.ended
 
     def plus(self, other: "Ledger") -> "Ledger":
-        """Both counts together."""
+        """Returns both ledgers added up."""
         return Ledger(
             self.planned + other.planned,
             self.accepted + other.accepted,
@@ -48,48 +59,48 @@ class Ledger:
         )
 
     def as_json(self) -> dict[str, int]:
-        """The counts by name, `pending` included."""
+        """Returns the counts by name, `pending` included."""
         names = ("planned", ACCEPTED, REJECTED, FAILED, "pending")
         return {name: getattr(self, name) for name in names}
 
 
 def count(statuses: Iterable[str | None], planned: int = 0) -> Ledger:
-    """A ledger of the given statuses."""
-    found = list(statuses)
-    return Ledger(planned, *(found.count(name) for name in (ACCEPTED, REJECTED, FAILED)))
+    """Counts statuses into a ledger."""
+    listed = list(statuses)
+    return Ledger(planned, *(listed.count(name) for name in (ACCEPTED, REJECTED, FAILED)))
 
 
 def result_schema(plan: Plan) -> pa.Schema:
-    """The columns of a result file."""
+    """Returns the columns of a result file."""
     written = (column for stage in plan.stages for column in stage.operator.outputs)
     stored = [column for column in written if column.scope == "manifest"]
     return pa.schema([pa.field(column.name, column.type) for column in (c.KEY, *stored, *_ENDING)])
 
 
 def result_name(keys: Sequence[str]) -> str:
-    """The name of a task's result file: the same rows have the same name."""
+    """Returns the name of a task's result file: the same rows have the same name."""
     return digest(sorted(keys), 24)
 
 
 def manifest_schema(plan: Plan, planned: pa.Schema) -> pa.Schema:
-    """The columns of a manifest: the fixed ones, the operators', then the rest of the input."""
+    """Returns the columns of a manifest: fixed ones, the operators', then the input's others."""
     columns = (*c.MANIFEST, *plan.stored_columns())
     fields = [pa.field(column.name, column.type) for column in columns]
     own = {field.name for field in fields}
-    rest = [field.with_name(_given_name(field.name)) for field in planned if field.name not in own]
+    rest = [field.with_name(_input_name(field.name)) for field in planned if field.name not in own]
     return pa.schema([*fields, *rest])
 
 
-def _given_name(name: str) -> str:
+def _input_name(name: str) -> str:
     return name if name.startswith("in_") else f"in_{name}"
 
 
 def assemble(plan: Plan, planned: pa.Table, results: Sequence[pa.Table]) -> pa.Table:
-    """The manifest rows of a plan part.
+    """Joins the rows of a plan part with their results into rows of the manifest.
 
     Args:
-        plan: the run's plan.
-        planned: the rows of the plan part.
+        plan: plan of the run.
+        planned: rows of the plan part.
         results: result tables that together hold each planned key; equal keys hold equal rows.
 
     Raises:
@@ -109,11 +120,11 @@ def _manifest_row(
     planned: Mapping[str, Any], ended: Mapping[str, Any], fingerprint: str, policy: Policy
 ) -> dict[str, Any]:
     row = {**planned, **ended, "fingerprint": fingerprint, "reject_reasons": None}
-    return judged(row, policy)
+    return apply_policy(row, policy)
 
 
-def judged(row: dict[str, Any], policy: Policy) -> dict[str, Any]:
-    """The row with the policy's word on it; one that a stage rejected or failed stays so."""
+def apply_policy(row: dict[str, Any], policy: Policy) -> dict[str, Any]:
+    """Accepts or rejects a row by a policy; a row that a stage rejected or failed stays so."""
     if row["stage"] is not None:
         return row
     reasons = policy.reasons(row)
@@ -136,7 +147,7 @@ def finish_part(folder: RunFolder, plan: Plan, part: int) -> Ledger:
 
 
 def manifest_ledger(folder: RunFolder, parts: Sequence[int]) -> Ledger:
-    """The counts of finished parts."""
+    """Counts the rows of finished parts."""
     total = Ledger()
     for _, table in folder.tables(["status"], parts=parts):
         total = total.plus(count(table["status"].to_pylist(), table.num_rows))

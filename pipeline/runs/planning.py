@@ -1,7 +1,7 @@
 """Planning: every row of a run, with its key and seed, written down before anything is edited.
 
-The plan is complete and never shrinks; what remains is derived from it. Rows of one source stand
-together, in the order in which the input first names it.
+The plan is complete and never shrinks; the remaining tasks are derived from it. Rows of one source
+stand together, in the order in which the input first names it.
 """
 
 from collections.abc import Iterator
@@ -25,22 +25,28 @@ _FIRST = (c.KEY, c.GROUP_ID, c.CANDIDATE, c.SEED, c.SOURCE_URI)
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """How a plan came out: rows written, identical rows left out, parts."""
+    """Size of a plan.
+
+    Attributes:
+        num_rows: rows written.
+        num_duplicates: identical rows left out.
+        num_parts: parts written.
+    """
 
     num_rows: int
     num_duplicates: int
     num_parts: int
 
 
-def write_plan(plan: Plan, given: Input, folder: RunFolder) -> Planned:
-    """Writes `plan/part-*.parquet`, and removes what an earlier, longer plan has left there.
+def write_plan(plan: Plan, run_input: Input, folder: RunFolder) -> Planned:
+    """Writes `plan/part-*.parquet`, and removes parts that an earlier, longer plan has left.
 
     Raises:
         UsageError: a seed is out of range, or a column is not of the type that a stage reads.
     """
     counts = Planned(0, 0, 0)
     stale = set(folder.parts("plan"))
-    for part, (table, num_duplicates) in enumerate(plan_parts(plan, given)):
+    for part, (table, num_duplicates) in enumerate(plan_parts(plan, run_input)):
         folder.write_part("plan", part, table)
         stale.discard(part)
         counts = Planned(
@@ -50,30 +56,34 @@ def write_plan(plan: Plan, given: Input, folder: RunFolder) -> Planned:
     return counts
 
 
-def plan_parts(plan: Plan, given: Input) -> Iterator[tuple[pa.Table, int]]:
-    """The parts of a plan, in order, each with the number of identical rows it left out."""
-    expand = _Expander(plan, given.table.column_names)
-    schema = plan_schema(plan, given.table.schema)
-    table = _grouped(_typed(plan, given.table, schema))
-    for start, stop in _part_bounds(table["source_uri"], expand.rows_per_input_row):
-        rows, num_duplicates = expand.rows(table.slice(start, stop - start))
+def plan_parts(plan: Plan, run_input: Input) -> Iterator[tuple[pa.Table, int]]:
+    """Yields the parts of a plan, in order, each with the number of identical rows left out."""
+    expander = _Expander(plan, run_input.table.column_names)
+    schema = plan_schema(plan, run_input.table.schema)
+    table = _grouped(_typed(plan, run_input.table, schema))
+    for start, stop in _part_bounds(table["source_uri"], expander.rows_per_input_row):
+        rows, num_duplicates = expander.rows(table.slice(start, stop - start))
         yield pa.Table.from_pydict(rows, schema), num_duplicates
 
 
-def plan_schema(plan: Plan, given: pa.Schema) -> pa.Schema:
-    """The columns of a plan: identity first, then what the user gives, under manifest names.
+def plan_schema(plan: Plan, input_schema: pa.Schema) -> pa.Schema:
+    """Returns the columns of a plan: identity first, then the input's, under the plan's names.
 
     A column that a stage reads has the type that the stage declares.
     """
     read = (o for s in plan.stages for o in (*s.operator.inputs, *s.operator.optional))
-    known = {column.name: column.type for column in (*read, *c.INPUT)}
+    declared = {column.name: column.type for column in (*read, *c.INPUT)}
     fields = [pa.field(column.name, column.type) for column in _FIRST]
-    for name, planned in plan.given_names(given.names).items():
-        kind = known.get(planned)
-        if kind is None and name in given.names and not pa.types.is_null(given.field(name).type):
-            kind = given.field(name).type
+    for name, planned in plan.given_names(input_schema.names).items():
+        kind = declared.get(planned)
+        if kind is None and name in input_schema.names:
+            kind = _unless_null(input_schema.field(name).type)
         fields.append(pa.field(planned, kind or _inferred(plan, name)))
     return pa.schema(fields)
+
+
+def _unless_null(kind: pa.DataType) -> pa.DataType | None:
+    return None if pa.types.is_null(kind) else kind
 
 
 def _inferred(plan: Plan, name: str) -> pa.DataType:
@@ -85,7 +95,7 @@ def _inferred(plan: Plan, name: str) -> pa.DataType:
 
 
 def _typed(plan: Plan, table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The input with the types of the plan, so that whatever does not fit is said at once."""
+    """Casts the input to the types of the plan, so that a value that does not fit is refused."""
     names = {**plan.given_names(table.column_names), "seed": "seed"}
     for name, planned in names.items():
         kind = schema.field(planned).type
@@ -99,15 +109,15 @@ def _typed(plan: Plan, table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 def _cast(name: str, values: Any, kind: pa.DataType) -> Any:
     try:
-        found = values.cast(kind)
+        typed = values.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         reason = str(error).split("\n", 1)[0]
         raise UsageError(
             f"column {name!r} is {values.type}, and the plan needs {kind}: {reason}"
         ) from error
-    if name == "seed" and (least := pc.min(found).as_py() or 0) < 0:
+    if name == "seed" and (least := pc.min(typed).as_py() or 0) < 0:
         raise UsageError(f"column 'seed' holds {least}: seeds are from 0 to 2**63 - 1")
-    return found
+    return typed
 
 
 def _check_default(name: str, value: Any, kind: pa.DataType) -> None:
@@ -126,7 +136,7 @@ def _default_values(plan: Plan, name: str) -> list[Any]:
 
 
 def _grouped(table: pa.Table) -> pa.Table:
-    """The table with the rows of one source together, sources in order of first appearance."""
+    """Sorts the rows of one source together, sources in order of first appearance."""
     sources: Any = table["source_uri"].combine_chunks()
     codes: np.ndarray[Any, Any] = np.asarray(sources.dictionary_encode().indices)
     if np.all(codes[1:] >= codes[:-1]):
@@ -136,7 +146,7 @@ def _grouped(table: pa.Table) -> pa.Table:
 
 
 def _part_bounds(sources: Any, rows_per_input_row: int) -> Iterator[tuple[int, int]]:
-    """Cuts of about PART_ROWS planned rows, moved to the end of a group where it is near."""
+    """Yields bounds of about PART_ROWS planned rows, moved to the end of a group if it is near."""
     step = max(1, PART_ROWS // rows_per_input_row)
     start, total = 0, len(sources)
     while start < total:
@@ -150,7 +160,7 @@ def _part_bounds(sources: Any, rows_per_input_row: int) -> Iterator[tuple[int, i
 
 
 class _Expander:
-    """Turns input rows into planned rows: defaults, edits, candidates, keys, seeds."""
+    """Expansion of input rows to planned rows: defaults, edits, candidates, keys, seeds."""
 
     def __init__(self, plan: Plan, names: list[str]) -> None:
         self._candidates: int = plan.row.get("candidates", 1)
@@ -163,17 +173,17 @@ class _Expander:
 
     @property
     def rows_per_input_row(self) -> int:
-        """How many planned rows one input row becomes."""
+        """The number of planned rows that one input row becomes."""
         return self._candidates * len(self._edits)
 
     def rows(self, table: pa.Table) -> tuple[dict[str, list[Any]], int]:
-        """The planned rows of a slice of the input, by column, and how many were identical."""
+        """Returns the planned rows of a slice of the input, by column, and the number left out."""
         planned: dict[str, list[Any]] = {column.name: [] for column in _FIRST}
         planned |= {name: [] for name in self._names.values()}
         num_duplicates = 0
-        for given in table.to_pylist():
+        for input_row in table.to_pylist():
             for edit, candidate in product(self._edits, range(self._candidates)):
-                row = self._renamed({**self._defaults, **edit, **_present(given)})
+                row = self._renamed({**self._defaults, **edit, **_present(input_row)})
                 key = self._identity.key(row, candidate)
                 if (short := int(key[:16], 16)) in self._seen:
                     num_duplicates += 1
@@ -193,12 +203,12 @@ class _Expander:
         planned["key"].append(key)
         planned["group_id"].append(group_id(row["source_uri"]))
         planned["candidate"].append(candidate)
-        # Several tries with one given seed would be one picture several times.
+        # Several candidates with one seed would be one picture several times.
         seed = row.get("seed")
         planned["seed"].append(row_seed(key) if seed is None else (seed + candidate) % 2**63)
         planned["source_uri"].append(row["source_uri"])
 
 
 def _present(row: dict[str, Any]) -> dict[str, Any]:
-    """A row without its nulls, so that defaults serve where the table has none."""
+    """Drops the nulls of a row, so that defaults serve where the table has no value."""
     return {name: value for name, value in row.items() if value is not None}

@@ -1,9 +1,10 @@
-"""What of an earlier form of a run still holds, when its recipe, input or versions have changed.
+"""Reuse of a run's outputs when its recipe, input or versions have changed.
 
-A row of the new plan that the old one had under the same key has the same pixels. Beyond them, the
-answer of a stage is kept when the stage has the fingerprint that it had, the row gives it what it
-gave, and every stage that it reads from is kept as well. A row whose stages are all kept has ended;
-another starts from its stored pixels, and only the stages that changed are asked.
+A row of the new plan that the previous version of the run had under the same key has the same
+pixels. Beyond them, the output of a stage is reused when the stage has the fingerprint that it had,
+the row gives it what it gave, and the outputs of every stage that it reads from are reused as well.
+A row whose stages are all reused has ended; another starts from its stored pixels, and only the
+stages that changed run again.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -17,61 +18,59 @@ from numpy.typing import NDArray
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Row
 from overpaint.pipeline.plan import Plan, Stage
-from overpaint.pipeline.runs.folder import RunFolder
-from overpaint.pipeline.runs.manifest import FAILED, judged, result_schema
+from overpaint.pipeline.runs.folder import STORED_IMAGES, RunFolder
+from overpaint.pipeline.runs.manifest import FAILED, apply_policy, result_schema
 from overpaint.pipeline.storage.store import Storage
 
-RESTORABLE = {c.EDITED_IMAGE.name: c.EDITED_URI.name, c.MASK_IMAGE.name: c.MASK_URI.name}
-"""Columns of the stream that can be read again, by the column that says where from."""
-
-_CARRIED = pa.field("carried_stages", pa.list_(pa.string()))
-_SETTLED = pa.field("settled_stages", pa.list_(pa.string()))
+_SKIPPED = pa.field("skipped_stages", pa.list_(pa.string()))
+_VALID = pa.field("valid_stages", pa.list_(pa.string()))
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What stages answered for one row before.
+class CachedOutputs:
+    """Outputs that the stages of a previous version of a run gave for one row.
 
-    Args:
-        stages: the names of those that need not be asked.
-        values: what they wrote, and what others that will be asked again should answer, by column.
+    Attributes:
+        stages: names of the stages that need not run.
+        values: outputs of those stages, and of others that run again only to pass on what is not
+            stored, by column.
     """
 
     stages: frozenset[str]
     values: Mapping[str, Any]
 
     def of(self, stage: Stage, row: Row) -> Mapping[str, Any] | None:
-        """A stage's answer; None where it is to be asked.
+        """Returns the cached outputs of a stage; None where the stage has to run.
 
-        That is so for a stage that is not kept, and for every stage once one that ran again, such
+        A stage that is not cached has to run, and so has every stage once one that ran again, such
         as a fetch whose source was replaced, came out otherwise than before.
         """
-        is_as_before = all(row[name] == value for name, value in self.values.items() if name in row)
-        if stage.name not in self.stages or not is_as_before:
+        is_unchanged = all(row[name] == value for name, value in self.values.items() if name in row)
+        if stage.name not in self.stages or not is_unchanged:
             return None
         return {name: self.values.get(name) for name in stage.written}
 
-    def restored(self, storage: Storage, names: Collection[str]) -> "Answers | None":
-        """With the pixels of the named columns read; None where an object is gone."""
+    def restored(self, storage: Storage, names: Collection[str]) -> "CachedOutputs | None":
+        """Reads the stored images of the named columns; returns None where an object is gone."""
         try:
             images = {
                 name: storage.read(self.values[uri])
-                for name, uri in RESTORABLE.items()
+                for name, uri in STORED_IMAGES.items()
                 if name in names and self.values.get(uri) is not None
             }
         except FileNotFoundError:
             return None
-        return Answers(self.stages, {**self.values, **images})
+        return CachedOutputs(self.stages, {**self.values, **images})
 
 
-class Earlier:
-    """The rows of a planned run as they stand, found by their keys.
+class PreviousRun:
+    """Rows of a planned run as they stand, by their keys.
 
     Args:
-        folder: of the run.
-        plan: its plan.
-        fingerprints: of its stages when it was planned, by their names.
-        base_uri: what its relative sources were relative to.
+        folder: run folder.
+        plan: plan of the run.
+        fingerprints: fingerprints of its stages when it was planned, by their names.
+        base_uri: folder or prefix that its relative sources were relative to.
     """
 
     def __init__(
@@ -82,27 +81,31 @@ class Earlier:
         self.base_uri = base_uri
         self._folder = folder
         self._finished = set(folder.parts("manifest"))
-        parts = folder.parts("plan")
-        keys = [_short(folder.read_part("plan", part, ["key"])["key"]) for part in parts]
-        shorts = np.concatenate([np.zeros(0, np.uint64), *keys])
-        owners = np.repeat(np.array(parts, np.int64), [len(found) for found in keys])
+        key_hashes, owners = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+        for part, table in folder.tables(["key"], folder="plan"):
+            key_hashes.append(_short(table["key"]))
+            owners.append(np.full(table.num_rows, part, np.int64))
+        shorts = np.concatenate(key_hashes)
         order = np.argsort(shorts, kind="stable")
-        self._shorts, self._owners = shorts[order], owners[order]
+        self._shorts, self._owners = shorts[order], np.concatenate(owners)[order]
 
     def rows(self, keys: Any) -> list[dict[str, Any] | None]:
-        """For each key its row, planned and ended; None where there is none or it has not ended."""
+        """Returns the row of each key, planned and ended; None for one that is absent or pending.
+
+        Args:
+            keys: Arrow column of the keys to look up.
+        """
         wanted = _short(keys)
         places = np.searchsorted(self._shorts, wanted)
         is_there = places < len(self._shorts)
         is_there[is_there] = self._shorts[places[is_there]] == wanted[is_there]
-        owners = np.unique(self._owners[places[is_there]])
-        found: dict[str, dict[str, Any]] = {}
-        for part in owners.tolist():
-            found |= self._ended(part, keys)
-        return [found.get(key) for key in keys.to_pylist()]
+        rows: dict[str, dict[str, Any]] = {}
+        for part in np.unique(self._owners[places[is_there]]).tolist():
+            rows |= self._ended(part, keys)
+        return [rows.get(key) for key in keys.to_pylist()]
 
     def _ended(self, part: int, keys: Any) -> dict[str, dict[str, Any]]:
-        """The rows of a part that have ended and are asked for, by key."""
+        """Returns the rows of a part that have ended and are looked for, by key."""
         if part in self._finished:
             ended = [self._folder.read_part("manifest", part)]
         else:
@@ -113,7 +116,7 @@ class Earlier:
 
 
 def _short(keys: Any) -> NDArray[np.uint64]:
-    """64 bits of each key: enough to find its part."""
+    """Returns 64 bits of each key: enough to find its part."""
     return np.array([int(key[:16], 16) for key in keys.to_pylist()], np.uint64)
 
 
@@ -122,128 +125,131 @@ def _among(table: pa.Table, keys: Any) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What of a plan part need not be done again.
+class ReusePlan:
+    """Rows of a plan part that are reused, as a whole or in part.
 
-    Args:
-        ended: the rows that have ended, as results.
-        answered: rows of which some stages need not be asked, with those stages' names.
+    Attributes:
+        ended: rows that have ended, as results.
+        cached: rows of which some stages need not run, with the names of those stages.
     """
 
     ended: pa.Table
-    answered: pa.Table
+    cached: pa.Table
 
 
-def keep(plan: Plan, planned: pa.Table, base_uri: str, earlier: Earlier) -> Kept:
-    """Holds the rows of a part of a new plan against an earlier run.
+def plan_reuse(plan: Plan, planned: pa.Table, base_uri: str, previous: PreviousRun) -> ReusePlan:
+    """Compares the rows of a part of a new plan with a previous version of the run.
 
     Args:
-        plan: the new one.
-        planned: a part of it.
-        base_uri: what its relative sources are relative to.
-        earlier: the run as it stands.
+        plan: new plan.
+        planned: rows of a part of the new plan.
+        base_uri: folder or prefix that their relative sources are relative to.
+        previous: run as it stands.
     """
     ended: list[dict[str, Any]] = []
-    answered: list[dict[str, Any]] = []
-    moved = {c.BASE_URI.name} if base_uri != earlier.base_uri else set[str]()
-    settle = _Settling(plan, earlier, moved)
-    for row, old in zip(planned.to_pylist(), earlier.rows(planned["key"]), strict=True):
+    cached: list[dict[str, Any]] = []
+    moved = {c.BASE_URI.name} if base_uri != previous.base_uri else set[str]()
+    analysis = ReuseAnalysis(plan, previous, moved)
+    for row, old in zip(planned.to_pylist(), previous.rows(planned["key"]), strict=True):
         if old is None or old["status"] == FAILED:
             continue
-        settled = settle.stages(row, old)
-        if settle.has_ended(settled, old):
-            ended.append(settle.ending(settled, old))
-        elif old["stage"] is None and settle.has_pixels(settled):
-            names = {_CARRIED.name: settle.carried(settled), _SETTLED.name: settled}
-            answered.append({**settle.answers(settled, old), **names})
+        valid = analysis.valid_stages(row, old)
+        if analysis.has_ended(valid, old):
+            ended.append(analysis.ending(valid, old))
+        elif old["stage"] is None and analysis.has_pixels(valid):
+            names = {_SKIPPED.name: analysis.skipped_stages(valid), _VALID.name: valid}
+            cached.append({**analysis.outputs(valid, old), **names})
     schema = result_schema(plan)
-    return Kept(
+    return ReusePlan(
         pa.Table.from_pylist(ended, schema),
-        pa.Table.from_pylist(answered, schema.append(_CARRIED).append(_SETTLED)),
+        pa.Table.from_pylist(cached, schema.append(_SKIPPED).append(_VALID)),
     )
 
 
-class _Settling:
-    """Which stages of a new plan would answer as those of an earlier one did."""
+class ReuseAnalysis:
+    """Comparison of a new plan with a previous one: which stages would give equal outputs.
 
-    def __init__(self, plan: Plan, earlier: Earlier, moved: set[str]) -> None:
+    Args:
+        plan: new plan.
+        previous: run as it stands.
+        moved: columns that have another value in every row, such as the base URI.
+    """
+
+    def __init__(self, plan: Plan, previous: PreviousRun, moved: set[str]) -> None:
         self._plan = plan
-        fingerprints = plan.fingerprints()
-        known, present = set(earlier.fingerprints.values()), set(fingerprints.values())
-        self._same = {stage.name for stage in plan.stages if fingerprints[stage.name] in known}
-        names = {fingerprint: name for name, fingerprint in fingerprints.items()}
-        self._renamed = {
-            name: names.get(fingerprint) for name, fingerprint in earlier.fingerprints.items()
+        now, then = plan.fingerprints(), previous.fingerprints
+        self._unchanged = {
+            name for name, fingerprint in now.items() if fingerprint in then.values()
         }
-        gone = [s for s in earlier.plan.stages if earlier.fingerprints.get(s.name) not in present]
-        self._fresh = moved | {name for stage in gone for name in stage.written}
+        names = {fingerprint: name for name, fingerprint in now.items()}
+        self._new_names = {name: names.get(fingerprint) for name, fingerprint in then.items()}
+        removed = [s for s in previous.plan.stages if then.get(s.name) not in names]
+        self._changed = moved | {name for stage in removed for name in stage.written}
 
-    def stages(self, row: Row, old: Row) -> list[str]:
-        """The names of the stages whose answers hold for a row, in order."""
-        fresh = self._fresh | {name for name in row if row[name] != old.get(name)}
-        settled: list[str] = []
+    def valid_stages(self, row: Row, old: Row) -> list[str]:
+        """Names the stages whose previous outputs hold for a row, in order."""
+        changed = self._changed | {name for name in row if row[name] != old.get(name)}
+        valid: list[str] = []
         for stage in self._plan.stages:
-            if stage.name in self._same and not fresh & set(stage.read):
-                settled.append(stage.name)
-                fresh -= set(stage.written)
+            if stage.name in self._unchanged and not changed & set(stage.read):
+                valid.append(stage.name)
+                changed -= set(stage.written)
             else:
-                fresh |= set(stage.written)
-        return settled
+                changed |= set(stage.written)
+        return valid
 
-    def carried(self, settled: Sequence[str]) -> list[str]:
-        """The settled stages that need not run: all that others read of them is stored."""
+    def skipped_stages(self, valid: Sequence[str]) -> list[str]:
+        """Names the valid stages that need not run: all that others read of them is stored."""
         wanted: set[str] = set()
-        carried: list[str] = []
+        skipped: list[str] = []
         for stage in reversed(self._plan.stages):
             passed_on = {o.name for o in stage.operator.outputs if o.scope != "manifest"}
-            if stage.name in settled and not (passed_on - RESTORABLE.keys()) & wanted:
-                carried.insert(0, stage.name)
+            if stage.name in valid and not (passed_on - STORED_IMAGES.keys()) & wanted:
+                skipped.insert(0, stage.name)
             else:
                 wanted |= set(stage.read)
-        return carried
+        return skipped
 
-    def has_pixels(self, settled: Sequence[str]) -> bool:
-        """Whether all that made the pixels holds."""
-        return {stage.name for stage in self._plan.editing_stages()} <= set(settled)
+    def has_pixels(self, valid: Sequence[str]) -> bool:
+        """Tells whether every stage that decides the pixels is valid."""
+        return {stage.name for stage in self._plan.editing_stages()} <= set(valid)
 
-    def has_ended(self, settled: Sequence[str], old: Row) -> bool:
-        """Whether all that brought a row to its end holds."""
+    def has_ended(self, valid: Sequence[str], old: Row) -> bool:
+        """Tells whether every stage that brought a row to its end is valid."""
         names = [stage.name for stage in self._plan.stages]
         if old["stage"] is None:
-            return names == settled
-        last = self._renamed.get(old["stage"])
-        return (
-            last is not None and last in settled and set(names[: names.index(last)]) <= set(settled)
-        )
+            return names == valid
+        last = self._new_names.get(old["stage"])
+        return last is not None and last in valid and set(names[: names.index(last)]) <= set(valid)
 
-    def ending(self, settled: Sequence[str], old: Row) -> dict[str, Any]:
-        """A row's result, with the new plan's names and the new policy's word."""
+    def ending(self, valid: Sequence[str], old: Row) -> dict[str, Any]:
+        """Returns a row's result under the new plan's names, with the new policy applied."""
         causes = {column.name: old.get(column.name) for column in (c.ERROR_CODE, c.ERROR_MESSAGE)}
-        stage = self._renamed.get(old["stage"]) if old["stage"] else None
-        ending = {c.STATUS.name: old["status"], c.STAGE.name: stage, **causes}
-        return judged({**self.answers(settled, old), **ending}, self._plan.policy)
+        stage = self._new_names.get(old["stage"]) if old["stage"] else None
+        ending = {"status": old["status"], "stage": stage, **causes}
+        return apply_policy({**self.outputs(valid, old), **ending}, self._plan.policy)
 
-    def answers(self, settled: Sequence[str], old: Row) -> dict[str, Any]:
-        """The key, and what the settled stages have stored."""
-        outputs = [o for s in self._plan.stages if s.name in settled for o in s.operator.outputs]
+    def outputs(self, valid: Sequence[str], old: Row) -> dict[str, Any]:
+        """Returns the key of a row, and what its valid stages have stored."""
+        outputs = [o for s in self._plan.stages if s.name in valid for o in s.operator.outputs]
         stored = [column.name for column in outputs if column.scope == "manifest"]
-        return {name: old.get(name) for name in (c.KEY.name, *stored)}
+        return {name: old.get(name) for name in ("key", *stored)}
 
 
-def answers_by_key(plan: Plan, table: pa.Table) -> dict[str, Answers]:
-    """The kept answers of a part, by key."""
+def cached_outputs_by_key(plan: Plan, table: pa.Table) -> dict[str, CachedOutputs]:
+    """Returns the cached outputs of a part, by the key of their row."""
     written = {stage.name: stage.written for stage in plan.stages}
-    found: dict[str, Answers] = {}
+    outputs: dict[str, CachedOutputs] = {}
     for row in table.to_pylist():
-        names = {name for stage in row[_SETTLED.name] for name in written[stage]}
+        names = {name for stage in row[_VALID.name] for name in written[stage]}
         values = {name: row[name] for name in names if name in row}
-        found[row[c.KEY.name]] = Answers(frozenset(row[_CARRIED.name]), values)
-    return found
+        outputs[row["key"]] = CachedOutputs(frozenset(row[_SKIPPED.name]), values)
+    return outputs
 
 
-def carried_by_all(kept: pa.Table | None, keys: Collection[str]) -> set[str]:
-    """The stages that none of some rows needs, by a part's kept answers."""
-    if kept is None:
+def stages_cached_for_all(cached: pa.Table | None, keys: Collection[str]) -> set[str]:
+    """Names the stages that none of some rows needs, by the cached outputs of their part."""
+    if cached is None:
         return set()
-    carried = dict(zip(kept["key"].to_pylist(), kept[_CARRIED.name].to_pylist(), strict=True))
-    return set[str].intersection(*(set(carried.get(key, ())) for key in keys))
+    skipped = dict(zip(cached["key"].to_pylist(), cached[_SKIPPED.name].to_pylist(), strict=True))
+    return set[str].intersection(*(set(skipped.get(key, ())) for key in keys))

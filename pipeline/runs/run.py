@@ -16,15 +16,15 @@ class Run:
         plan: stages to run.
         run_uri: run folder.
         base_uri: folder or prefix that relative sources are relative to.
-        kept_parts: plan parts for which an earlier version of the run has left cached outputs.
-        idle: names of stages that no row is expected to need, so that their models are not loaded.
+        cached_parts: plan parts with rows whose outputs an update has kept.
+        idle_stages: names of stages that no row is expected to need: their models are not loaded.
     """
 
     plan: Plan
     run_uri: str
     base_uri: str
-    kept_parts: frozenset[int] = frozenset()
-    idle: frozenset[str] = frozenset()
+    cached_parts: frozenset[int] = frozenset()
+    idle_stages: frozenset[str] = frozenset()
 
     @property
     def folder(self) -> RunFolder:

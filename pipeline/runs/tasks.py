@@ -1,4 +1,4 @@
-"""What remains of a run, cut into tasks: derived from the plan and from what has ended.
+"""Remaining tasks of a run, derived from its plan and from the rows that have ended.
 
 A task is a few rows of one plan part, whole groups together where they fit, so that one inversion
 serves all edits of a source.
@@ -10,12 +10,17 @@ from typing import Any
 
 from overpaint.pipeline.runs.folder import CACHED, RunFolder
 from overpaint.pipeline.runs.manifest import Ledger, count, manifest_ledger
-from overpaint.pipeline.runs.reuse import carried_by_all
+from overpaint.pipeline.runs.reuse import stages_cached_for_all
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Rows of a plan part, by their places in it."""
+    """Rows of a plan part that are done together.
+
+    Attributes:
+        part: number of the plan part.
+        rows: places of the rows in the part.
+    """
 
     part: int
     rows: tuple[int, ...]
@@ -23,36 +28,34 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Remaining:
-    """What a run still has to do.
+    """Remaining work of a run.
 
-    Args:
-        ledger: the rows that have ended.
-        tasks: the rest.
-        pending: the number of rows of each unfinished part that have not ended; a part with none
-            left waits only to be written.
-        kept_parts: parts with rows that an earlier form of the run has left answers for.
-        idle: stages that none of the rows needs, since all have their answers.
+    Attributes:
+        ledger: counts of the rows so far.
+        tasks: tasks with all rows that have not ended.
+        pending: number of rows of each unfinished part that have not ended; a part with none left
+            waits only to be written.
+        cached_parts: parts with rows whose outputs an update has kept.
+        idle_stages: names of stages that no remaining row needs, since all have cached outputs.
     """
 
     ledger: Ledger
     tasks: tuple[Task, ...]
     pending: dict[int, int]
-    kept_parts: frozenset[int] = frozenset()
-    idle: frozenset[str] = frozenset()
+    cached_parts: frozenset[int] = frozenset()
+    idle_stages: frozenset[str] = frozenset()
 
 
 def remaining(folder: RunFolder, task_rows: int) -> Remaining:
-    """Derives what remains from the plan, the manifest and the results."""
+    """Derives the remaining tasks from the plan, the manifest and the results."""
     finished = set(folder.parts("manifest"))
     ledger = manifest_ledger(folder, sorted(finished))
     tasks: list[Task] = []
     pending: dict[int, int] = {}
-    kept_parts = set(folder.parts(CACHED))
+    cached_parts = set(folder.parts(CACHED))
     idle: list[set[str]] = []
-    for part in folder.parts("plan"):
-        if part in finished:
-            continue
-        table = folder.read_part("plan", part, ["key", "group_id"])
+    unfinished = [part for part in folder.parts("plan") if part not in finished]
+    for part, table in folder.tables(["key", "group_id"], folder="plan", parts=unfinished):
         ended = _ended(folder, part)
         keys: list[Any] = table["key"].to_pylist()
         left = [index for index, key in enumerate(keys) if key not in ended]
@@ -61,14 +64,14 @@ def remaining(folder: RunFolder, task_rows: int) -> Remaining:
         groups: list[Any] = table["group_id"].to_pylist()
         tasks.extend(Task(part, rows) for rows in cut(left, groups, task_rows))
         if left:
-            kept = folder.read_part(CACHED, part) if part in kept_parts else None
-            idle.append(carried_by_all(kept, {keys[index] for index in left}))
+            cached = folder.read_part(CACHED, part) if part in cached_parts else None
+            idle.append(stages_cached_for_all(cached, {keys[index] for index in left}))
     return Remaining(
         ledger,
         tuple(tasks),
         pending,
-        kept_parts=frozenset(kept_parts),
-        idle=frozenset(set[str].intersection(*idle)) if idle else frozenset(),
+        cached_parts=frozenset(cached_parts),
+        idle_stages=frozenset(set[str].intersection(*idle)) if idle else frozenset(),
     )
 
 
@@ -78,7 +81,7 @@ def _ended(folder: RunFolder, part: int) -> dict[str, str]:
 
 
 def cut(left: Sequence[int], groups: Sequence[str], task_rows: int) -> Iterator[tuple[int, ...]]:
-    """Cuts places into tasks of at most `task_rows`; only a larger group is split."""
+    """Cuts the places of rows into tasks of at most `task_rows`; only a larger group is split."""
     task: list[int] = []
     for group in _runs(left, groups):
         if task and len(task) + len(group) > task_rows:

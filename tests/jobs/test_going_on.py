@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -9,7 +10,7 @@ import pytest
 from overpaint.jobs.cli import main
 from overpaint.jobs.runs.redrive import reopen_failed_rows
 from overpaint.pipeline.runs.folder import RunFolder
-from overpaint.pipeline.runs.lease import Timing, held
+from overpaint.pipeline.runs.lease import LeaseTimings, acquire_lease
 from overpaint.pipeline.runs.record import existing_run
 from overpaint.pipeline.storage.store import Storage
 from toy_runs import outputs, write_sources
@@ -115,7 +116,7 @@ def test_run_with_fewer_rows_than_were_planned_does_not_pass_as_done(place, caps
 def test_finished_run_is_left_alone_while_another_runner_gives_it_a_new_form(place, capsys):
     assert _run(place) == 0
     folder = _folder(place)
-    with held(folder, Timing(heartbeat_s=0.05)):
+    with acquire_lease(folder, LeaseTimings(heartbeat_s=0.05)):
         folder.storage.write("_work/update/plan/part-00000.parquet", b"under way")
         assert _run(place) == 2
         assert "another runner" in capsys.readouterr().err
@@ -212,7 +213,7 @@ def test_edit_stays_when_its_source_is_out_of_reach_for_a_new_judge(place):
 
 
 def test_report_that_cannot_be_written_holds_no_run_back(place, monkeypatch, capsys):
-    def fail(folder):
+    def fail(folder, *summary):
         raise ZeroDivisionError(folder)
 
     with monkeypatch.context() as patch:
@@ -223,3 +224,16 @@ def test_report_that_cannot_be_written_holds_no_run_back(place, monkeypatch, cap
     assert _run(place, output="run[a]") == 0
     assert "run[a]/report.html" in capsys.readouterr().out
     assert (place / "run[a]" / "report.html").is_file()
+
+
+def test_manifest_is_read_at_most_twice_at_the_end_of_a_run(place, monkeypatch):
+    reads = Counter()
+    read = Storage.read
+
+    def counted(storage, path):
+        reads[path] += path.startswith("manifest/")
+        return read(storage, path)
+
+    monkeypatch.setattr(Storage, "read", counted)
+    assert _run(place) == 0
+    assert 0 < reads["manifest/part-00000.parquet"] <= 2

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from overpaint.jobs.report.contact_sheet import contact_sheet
 from overpaint.jobs.report.report import write_report
-from overpaint.jobs.report.thumbnails import ImageReader, small_image, thumbnail
+from overpaint.jobs.report.thumbnails import small_image, thumbnail
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.storage.store import Storage
@@ -81,18 +81,6 @@ def test_thumbnail_of_noise_stays_within_its_bytes(max_bytes):
     found = thumbnail(_noise(160, 120), max_bytes)
     assert len(found.data_uri) <= max_bytes * 4 / 3 + 40
     assert (found.width_px, found.height_px) == (160, 120)
-
-
-def test_pictures_on_the_web_are_asked_for_only_where_the_run_did(tmp_path):
-    reader = ImageReader(write_run(tmp_path, [planned_row(0)]))
-    row = {"source_uri": "https://example.org/a.png", "source_sha256": None}
-    assert reader.source_uri(row) is None
-    assert reader.source_uri(row | {"source_sha256": "ab"}) == "https://example.org/a.png"
-
-
-def test_pictures_without_a_base_are_not_looked_for_nearby(tmp_path):
-    reader = ImageReader(RunFolder(Storage(str(tmp_path))))
-    assert reader.source_uri({"source_uri": "a.png", "source_sha256": None}) is None
 
 
 def test_report_of_a_run_in_an_object_store_has_its_pictures(tmp_path):

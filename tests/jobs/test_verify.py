@@ -281,11 +281,11 @@ def test_repair_touches_no_file_outside_the_run(output, tmp_path):
 
 RUNNER = """
 import sys
-from overpaint.pipeline.runs.lease import Timing, held
+from overpaint.pipeline.runs.lease import LeaseTimings, acquire_lease
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.storage.store import Storage
 
-with held(RunFolder(Storage(sys.argv[1])), Timing(heartbeat_s=0.2)):
+with acquire_lease(RunFolder(Storage(sys.argv[1])), LeaseTimings(heartbeat_s=0.2)):
     print("at work", flush=True)
     sys.stdin.read()
 """

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from overpaint.pipeline.errors import UsageError
-from overpaint.pipeline.runs.inputs import jsonl_bytes, read_input
+from overpaint.pipeline.runs.inputs import read_input
 from overpaint.pipeline.storage.store import Storage
 from toy_runs import (
     finish,
@@ -20,6 +20,10 @@ ROWS = [
     {"source_uri": "a.png", "instruction": "make it blue", "width": 3},
     {"source_uri": "b.png", "instruction": 'say "hi",\nthen go', "width": None},
 ]
+
+
+def jsonl_bytes(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
 def refused(uri, **options):
@@ -162,7 +166,7 @@ def test_input_first_source_that_no_file_can_be_is_for_fetch_to_say(tmp_path, na
 
 def test_input_file_name_that_is_no_text_is_named(tmp_path):
     (tmp_path / os.fsdecode(b"\xe9t\xe9.png")).write_bytes(b"")
-    assert "is no UTF-8 text; rename it" in refused(tmp_path)
+    assert "is not UTF-8 text; rename it" in refused(tmp_path)
 
 
 def test_input_absent_or_empty_is_refused(tmp_path, s3):

@@ -9,11 +9,11 @@ import time
 import pytest
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.runs.folder import RunFolder
-from overpaint.pipeline.runs.lease import LEASE, Timing, has_conditional_writes, held
+from overpaint.pipeline.runs.lease import LEASE, LeaseTimings, acquire_lease, has_conditional_writes
 from overpaint.pipeline.storage.store import Storage
 from overpaint.pipeline.storage.uris import local_path
 
-QUICK = Timing(heartbeat_s=0.05, expiry_s=0.5, settle_s=0.05)
+QUICK = LeaseTimings(heartbeat_s=0.05, expiry_s=0.5, settle_s=0.05)
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def folder(tmp_path):
 
 
 def _is_refused(folder):
-    with pytest.raises(UsageError, match="another runner"), held(folder, QUICK):
+    with pytest.raises(UsageError, match="another runner"), acquire_lease(folder, QUICK):
         pass
 
 
@@ -34,9 +34,9 @@ def _wait_for(is_so):
 
 
 def test_second_runner_is_refused_and_comes_in_after_the_first(folder):
-    with held(folder, QUICK):
+    with acquire_lease(folder, QUICK):
         _is_refused(folder)
-    with held(folder, QUICK):
+    with acquire_lease(folder, QUICK):
         assert folder.read_json(LEASE)["pid"] == os.getpid()
     assert folder.read_json(LEASE) is None
 
@@ -47,18 +47,18 @@ def test_dead_runner_of_this_machine_is_taken_over_at_once(folder):
     child.join()
     claim = {"holder": "dead", "host": platform.node(), "pid": child.pid, "beat": 3}
     folder.write_json(LEASE, claim)
-    with held(folder, Timing(heartbeat_s=10, expiry_s=10_000)):
+    with acquire_lease(folder, LeaseTimings(heartbeat_s=10, expiry_s=10_000)):
         assert folder.read_json(LEASE)["holder"] != "dead"
 
 
 def test_silent_runner_of_another_machine_is_taken_over(folder):
     folder.write_json(LEASE, {"holder": "far", "host": "elsewhere", "pid": 1, "beat": 3})
-    with held(folder, QUICK):
+    with acquire_lease(folder, QUICK):
         assert folder.read_json(LEASE)["host"] == platform.node()
 
 
 def test_runner_holds_on_while_the_lease_cannot_be_read(folder, caplog):
-    with held(folder, QUICK):
+    with acquire_lease(folder, QUICK):
         path = local_path(folder.storage.at(LEASE))
         claim = path.read_bytes()
         path.unlink()
@@ -74,7 +74,7 @@ def test_runner_holds_on_while_the_lease_cannot_be_read(folder, caplog):
 def test_store_without_conditional_writes_still_refuses_the_second(s3):
     folder = RunFolder(Storage(f"{s3}/run"))
     assert not has_conditional_writes(folder.storage)
-    with held(folder, QUICK):
+    with acquire_lease(folder, QUICK):
         _is_refused(folder)
 
 
@@ -82,6 +82,6 @@ def test_store_without_conditional_writes_still_refuses_the_second(s3):
 def test_store_with_conditional_writes_is_recognised(moto_s3):
     folder = RunFolder(Storage(f"{moto_s3}/run"))
     assert has_conditional_writes(folder.storage)
-    with held(folder, QUICK):
+    with acquire_lease(folder, QUICK):
         _is_refused(folder)
     assert json.dumps(folder.storage.list()) == "[]"

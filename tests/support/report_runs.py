@@ -12,7 +12,7 @@ import pyarrow as pa
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.runs.folder import RECIPE, REPORT, STATS, RunFolder
-from overpaint.pipeline.runs.manifest import judged
+from overpaint.pipeline.runs.manifest import apply_policy
 from overpaint.pipeline.storage.store import Storage
 from PIL import Image, ImageDraw
 
@@ -84,7 +84,7 @@ def write_run(
     """A run folder with a manifest of the given rows, judged by `POLICY`, and 40 pictures."""
     run = RunFolder(Storage(str(folder / "run")))
     policy = Policy.model_validate(POLICY)
-    judged_rows = [judged(row, policy) for row in rows]
+    judged_rows = [apply_policy(row, policy) for row in rows]
     parts = [judged_rows[i : i + PART_ROWS] for i in range(0, len(judged_rows), PART_ROWS)]
     for part, some in enumerate(parts):
         table = pa.Table.from_pylist(some, SCHEMA)
