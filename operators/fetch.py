@@ -1,6 +1,10 @@
-"""Fetch: reads each source and decodes it once, so that a broken or forbidden one fails here."""
+"""Fetch: reads each source and decodes it once, so that a broken or forbidden one fails here.
 
-from collections.abc import Sequence
+The pictures that steer an edit (a mask, a sketch, references) are read with the source, under the
+same permissions and limits; see `pipeline.conditions`.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -8,7 +12,8 @@ from overpaint.operators.sources.access import MAX_BYTES, OBJECT_STORES, Access,
 from overpaint.operators.sources.web import DownloadLimits
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
-from overpaint.pipeline.errors import RowError
+from overpaint.pipeline.conditions import MASK, PICTURES, Condition
+from overpaint.pipeline.errors import RowError, near_miss
 from overpaint.pipeline.identity import sha256
 from overpaint.pipeline.images import MAX_PIXELS, Picture, decode, decode_mask, encode_mask
 from overpaint.pipeline.operator import (
@@ -19,21 +24,26 @@ from overpaint.pipeline.operator import (
     Operator,
     row_error_as_answer,
 )
-from pydantic import Field
+from pydantic import Field, field_validator
 
 GIVEN = "given"
 """The `mask_source` of a mask that came with the table."""
 
+Files = Mapping[str, bytes | RowError]
+"""Files by URI, or why a file cannot be read."""
+
 
 class Fetch(Operator[Reader]):
-    """Reads each source, and with `read_mask` the mask that the table gives for it."""
+    """Reads each source, and the pictures that the table names beside it."""
 
     kind: ClassVar[Kind] = "fetch"
 
     batch_size: int = Field(default=8, ge=1, le=4096, json_schema_extra=NOT_IN_FINGERPRINT)
     """Sources that are read at once."""
-    read_mask: bool = False
-    """Whether the table's `mask_uri` is read: white may change, black is kept."""
+    conditions: tuple[str, ...] = ()
+    """Pictures that the table names beside each source, such as `mask` or `sketch`."""
+    optional_conditions: tuple[str, ...] = ()
+    """Pictures that are read where the table has their column."""
     max_pixels: int = Field(
         default=MAX_PIXELS, ge=1, le=MAX_PIXELS, json_schema_extra=NOT_IN_FINGERPRINT
     )
@@ -53,24 +63,43 @@ class Fetch(Operator[Reader]):
     )
     """Hosts that may have a private, loopback or link-local address; true for all of them."""
     timeout_s: float = Field(default=60.0, gt=0, le=3600, json_schema_extra=NOT_IN_FINGERPRINT)
-    """How long one download from the web may take, in seconds."""
+    """Limit of one download from the web, in seconds."""
     attempts: int = Field(default=3, ge=1, le=20, json_schema_extra=NOT_IN_FINGERPRINT)
-    """How often a download is tried whose trouble may pass."""
+    """How often a download is tried whose error is transient."""
+
+    @field_validator("conditions", "optional_conditions")
+    @classmethod
+    def _check_conditions(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in PICTURES:
+                raise ValueError(f"no picture is named {name!r}: {near_miss(name, PICTURES)}")
+        return tuple(sorted(set(names)))
 
     @property
     def inputs(self) -> tuple[Column, ...]:
-        """Where the source lies, and its mask where that is read."""
-        return (c.SOURCE_URI, c.BASE_URI, *((c.INPUT_MASK_URI,) if self.read_mask else ()))
+        """URIs of the source and of its conditions."""
+        return (c.SOURCE_URI, c.BASE_URI, *(PICTURES[name].input for name in self.conditions))
+
+    @property
+    def optional(self) -> tuple[Column, ...]:
+        """URIs of conditions that a table may lack."""
+        names = (name for name in self.optional_conditions if name not in self.conditions)
+        return tuple(PICTURES[name].input for name in names)
 
     @property
     def outputs(self) -> tuple[Column, ...]:
-        """The bytes, their hash, the upright size, and the mask where it is read."""
-        found = (c.SOURCE_IMAGE, c.SOURCE_SHA256, c.WIDTH_PX, c.HEIGHT_PX)
-        return (*found, *((c.MASK_IMAGE, c.MASK_SOURCE) if self.read_mask else ()))
+        """The bytes, their hashes, the upright size of the source, and where a mask is from."""
+        conditions = [column for condition in self._pictures for column in condition.outputs]
+        mask_source = (c.MASK_SOURCE,) if MASK in self._pictures else ()
+        return (
+            *(c.SOURCE_IMAGE, c.SOURCE_SHA256, c.WIDTH_PX, c.HEIGHT_PX),
+            *conditions,
+            *mask_source,
+        )
 
     @property
     def access(self) -> Access:
-        """What a table's URIs may name."""
+        """Permissions of a table's URIs."""
         web = DownloadLimits(
             self.max_bytes, self.timeout_s, self.attempts, self.allow_private_hosts
         )
@@ -86,40 +115,80 @@ class Fetch(Operator[Reader]):
         return Reader(self.access)
 
     def run(self, rows: Sequence[Row], model: Reader) -> list[Answer]:
-        """Reads and decodes each source."""
-        base_uri: str = rows[0][c.BASE_URI.name] or ""
-        uris = [row[c.SOURCE_URI.name] for row in rows]
-        masks = [row[c.INPUT_MASK_URI.name] if self.read_mask else None for row in rows]
-        found = model.read(base_uri, [*uris, *(uri for uri in masks if uri)])
-        sources, mask_data = found[: len(uris)], iter(found[len(uris) :])
-        return [
-            row_error_as_answer(self._fetched, source, next(mask_data) if mask else None)
-            for source, mask in zip(sources, masks, strict=True)
-        ]
+        """Reads and decodes each source and its conditions."""
+        uris = [uri for row in rows for uri in (row["source_uri"], *self._condition_uris(row))]
+        files = model.read(rows[0]["base_uri"] or "", uris)
+        return [row_error_as_answer(self._fetched, row, files) for row in rows]
 
-    def _fetched(self, source: bytes | RowError, mask: bytes | RowError | None) -> NewColumns:
-        data = _bytes(source)
+    @property
+    def _pictures(self) -> tuple[Condition, ...]:
+        names = {*self.conditions, *self.optional_conditions}
+        return tuple(PICTURES[name] for name in sorted(names))
+
+    def _condition_uris(self, row: Row) -> list[str]:
+        return [uri for condition in self._pictures for uri in _uris(condition, row)]
+
+    def _fetched(self, row: Row, files: Files) -> NewColumns:
+        data = _bytes(files, row["source_uri"])
         picture = decode(data, self.max_pixels)
-        found = {
-            c.SOURCE_IMAGE.name: data,
-            c.SOURCE_SHA256.name: sha256(data),
-            c.WIDTH_PX.name: picture.width_px,
-            c.HEIGHT_PX.name: picture.height_px,
+        columns = {
+            "source_image": data,
+            "source_sha256": sha256(data),
+            "width_px": picture.width_px,
+            "height_px": picture.height_px,
         }
-        return {**found, **_mask_columns(mask, picture)} if self.read_mask else found
+        for condition in self._pictures:
+            try:
+                columns |= self._condition(condition, row, files, picture)
+            except RowError as error:
+                raise _of_condition(condition, error) from error
+        return columns
+
+    def _condition(
+        self, condition: Condition, row: Row, files: Files, source: Picture
+    ) -> NewColumns:
+        images = [_bytes(files, uri) for uri in _uris(condition, row)]
+        if condition is MASK:
+            return _mask_columns(images[0] if images else None, source)
+        for data in images:
+            decode(data, self.max_pixels)
+        return _picture_columns(condition, images)
 
 
-def _mask_columns(found: bytes | RowError | None, source: Picture) -> NewColumns:
-    if found is None:
-        return {c.MASK_IMAGE.name: None, c.MASK_SOURCE.name: None}
-    if isinstance(found, RowError):
-        raise RowError(found.code.replace("source_", "mask_"), f"the mask: {found.message}")
-    mask = decode_mask(found, source.width_px, source.height_px)
+def _picture_columns(condition: Condition, images: Sequence[bytes]) -> NewColumns:
+    """Returns the columns of a condition: lists of values where it may be several pictures."""
+    values = (list(images), [sha256(data) for data in images])
+    columns = dict(zip((column.name for column in condition.outputs), values, strict=True))
+    if not images:
+        return dict.fromkeys(columns)
+    if condition.form == "pictures":
+        return columns
+    return {name: value[0] for name, value in columns.items()}
+
+
+def _mask_columns(data: bytes | None, source: Picture) -> NewColumns:
+    if data is None:
+        return {"mask_image": None, "mask_source": None}
+    mask = decode_mask(data, source.width_px, source.height_px)
     white = np.where(mask >= 128, np.uint8(255), np.uint8(0))
-    return {c.MASK_IMAGE.name: encode_mask(white), c.MASK_SOURCE.name: GIVEN}
+    return {"mask_image": encode_mask(white), "mask_source": GIVEN}
 
 
-def _bytes(found: bytes | RowError) -> bytes:
-    if isinstance(found, RowError):
-        raise found
-    return found
+def _uris(condition: Condition, row: Row) -> list[str]:
+    """Returns the URIs of a row's condition; a null or empty one is none."""
+    value = row[condition.input.name]
+    return [uri for uri in (value if condition.form == "pictures" else [value]) or () if uri]
+
+
+def _bytes(files: Files, uri: str) -> bytes:
+    data = files[uri]
+    if isinstance(data, RowError):
+        raise data
+    return data
+
+
+def _of_condition(condition: Condition, error: RowError) -> RowError:
+    """Returns an error about a source or an image as one about a condition."""
+    reason = error.code.split("_", 1)[1]
+    reason = "unreadable" if reason in ("empty", "truncated") else reason
+    return RowError(f"{condition.name}_{reason}", f"{condition.table_name}: {error.message}")

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import pyarrow as pa
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.catalogue import OPERATORS
+from overpaint.pipeline.conditions import MASK, PICTURES
 from overpaint.pipeline.errors import UsageError, near_miss
 from overpaint.pipeline.identity import operator_fingerprint, plan_fingerprint
 from overpaint.pipeline.operator import Operator, Placement
@@ -136,6 +137,7 @@ class Plan(BaseModel):
         _check_names(self.stages)
         _check_groups(self.stages, self.groups)
         _check_columns(self.stages)
+        _check_fetched(self.stages)
         _check_candidates(self.row, self.stages)
         _check_policy(self.policy, self.stages)
         return self
@@ -216,6 +218,7 @@ class Plan(BaseModel):
             UsageError: naming the stage, the column and the nearest one there is.
         """
         known = GIVEN | set(self.given_names(list(names)).values())
+        _check_condition_columns(self.stages, known)
         for stage in self.stages:
             for name in stage.needed:
                 if name not in known:
@@ -243,13 +246,54 @@ def _with_implied(given: Sequence[Any]) -> list[Stage]:
     stages = [stage if isinstance(stage, Stage) else Stage.model_validate(stage) for stage in given]
     kinds = [stage.operator.kind for stage in stages]
     if "fetch" not in kinds:
-        fetch = Stage(operator=OPERATORS.find("fetch")(), group=stages[0].group)
-        stages.insert(0, fetch)
+        fetch = OPERATORS.find("fetch")(**_conditions_to_fetch(stages))
+        stages.insert(0, Stage(operator=fetch, group=stages[0].group))
     if "store" not in kinds and "edit" in kinds:
         edits = [index for index, stage in enumerate(stages) if stage.operator.kind == "edit"]
         store = Stage(operator=OPERATORS.find("store")(), group=stages[edits[-1]].group)
         stages.insert(edits[-1] + 1, store)
     return stages
+
+
+def _conditions_to_fetch(stages: Sequence[Stage]) -> dict[str, Any]:
+    """Returns the fields of an implied fetch: the pictures that stages read and none writes.
+
+    A mask that is only used where there is one is not read: it would limit an edit unasked.
+    """
+    written = {name for stage in stages for name in stage.written}
+    needed = {name for stage in stages for name in stage.needed} - written
+    used = {name for stage in stages for name in stage.read} - written - needed
+    used -= {MASK.column.name}
+    return {
+        field: tuple(name for name, picture in PICTURES.items() if picture.column.name in columns)
+        for field, columns in (("conditions", needed), ("optional_conditions", used))
+    }
+
+
+def _check_fetched(stages: Sequence[Stage]) -> None:
+    written = {name for stage in stages for name in stage.written}
+    for stage in stages:
+        for picture in PICTURES.values():
+            if picture.column.name in set(stage.needed) - written:
+                raise ValueError(
+                    f"stage {stage.name!r} reads {picture.column.name!r}, which no stage writes: "
+                    f'add "{picture.name}" to `conditions` of the stage that fetches'
+                )
+
+
+def _check_condition_columns(stages: Sequence[Stage], known: set[str]) -> None:
+    """Checks that the input has the pictures that stages need, and names such a stage."""
+    fetched = {name for stage in stages for name in stage.needed}
+    for stage in stages:
+        for picture in PICTURES.values():
+            is_needed = picture.column.name in stage.needed and picture.input.name in fetched
+            if is_needed and picture.input.name not in known:
+                names = {name.removeprefix("in_") for name in known}
+                raise UsageError(
+                    f"stage {stage.name!r} reads {picture.column.name!r}: give the input a column "
+                    f"{picture.table_name!r}, or the plan an earlier stage that writes it: "
+                    f"{near_miss(picture.table_name, names)}"
+                )
 
 
 def _check_row(row: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ whose scheme is allowed. Links in a folder are followed: its owner made them, no
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -45,10 +45,7 @@ class Access:
 
 
 class Reader:
-    """Reads the URIs of one batch after another, several at a time.
-
-    It keeps the answers for the latest batch: when one row of it fails, the runner asks again for
-    the others.
+    """Reads the files of one batch after another, several at a time.
 
     Args:
         access: what may be read.
@@ -56,26 +53,20 @@ class Reader:
 
     def __init__(self, access: Access) -> None:
         self._access = access
-        self._latest: dict[str, bytes | RowError] = {}
         self._pool = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="fetch")
 
-    def read(self, base_uri: str, uris: Sequence[str]) -> list[bytes | RowError]:
-        """What lies at each URI, or why it is not to be had.
+    def read(self, base_uri: str, uris: Iterable[str]) -> dict[str, bytes | RowError]:
+        """Reads each file once, and returns its bytes, or why it cannot be read, by its URI.
 
         Args:
-            base_uri: what relative URIs are relative to.
-            uris: as the table gives them.
+            base_uri: folder or prefix that relative URIs are relative to.
+            uris: as the table has them.
         """
-        places = {uri: f"{base_uri}\0{uri}" for uri in dict.fromkeys(uris)}
-        asked = [uri for uri, place in places.items() if place not in self._latest]
-        found = {place: self._latest.get(place) for place in places.values()}
-        if asked:
-            answers = self._pool.map(partial(self._answer, base_uri), asked)
-            found.update(zip((places[uri] for uri in asked), answers, strict=True))
-        self._latest = {place: answer for place, answer in found.items() if answer is not None}
-        return [self._latest[places[uri]] for uri in uris]
+        names = list(dict.fromkeys(uris))
+        files = self._pool.map(partial(self._file, base_uri), names)
+        return dict(zip(names, files, strict=True))
 
-    def _answer(self, base_uri: str, uri: str) -> bytes | RowError:
+    def _file(self, base_uri: str, uri: str) -> bytes | RowError:
         try:
             return read_source(base_uri, uri, self._access)
         except RowError as error:

@@ -20,7 +20,7 @@ RECIPE = """
 name = "negative"
 [[stage]]
 operator = "fetch"
-read_mask = true
+conditions = ["mask"]
 group = "all"
 [[stage]]
 operator = "overpaint.jobs.bench.overhead:Negative"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fetching import failure, fetch
 from overpaint.operators.fetch import Fetch
-from overpaint.pipeline.images import decode, decode_mask
+from overpaint.pipeline.images import decode
 from PIL import Image, ImageCms
 from running import outcomes
 
@@ -238,42 +238,3 @@ def test_fetch_batch_answers_in_order_and_one_bad_row_fails_alone(tmp_path, nois
     assert [answer["width_px"] for answer in found] == [22, 20, 22, 23]
     first, missing = outcomes(operator, [rows[0], {**rows[1], "source_uri": "no.png"}], model)
     assert (first["width_px"], missing.code) == (20, "source_missing")
-
-
-def with_mask(base: Path, mask: str | None) -> dict:
-    operator = Fetch(read_mask=True)
-    row = {"source_uri": "a.png", "base_uri": str(base), "in_mask_uri": mask}
-    return outcomes(operator, [row])[0]
-
-
-def test_fetch_given_mask_gets_the_sources_size_and_two_values(tmp_path, noise):
-    put(tmp_path, "a.png", noise(1, 48, 40))
-    drawn = Image.new("L", (24, 20), 10)
-    drawn.paste(240, (12, 0, 24, 20))
-    put(tmp_path, "mask.jpg", as_bytes(drawn, "JPEG", quality=60))
-    answer = with_mask(tmp_path, "mask.jpg")
-    assert Image.open(io.BytesIO(answer["mask_image"])).mode == "L"
-    mask = decode_mask(answer["mask_image"], 48, 40)
-    assert set(np.unique(mask)) == {0, 255}
-    assert mask[:, 24:].all()
-    assert not mask[:, :24].any()
-    assert answer["mask_source"] == "given"
-
-
-def test_fetch_row_without_a_mask_has_none_and_a_broken_one_fails(tmp_path, noise):
-    put(tmp_path, "a.png", noise(1))
-    put(tmp_path, "text.png", b"no mask")
-    answer = with_mask(tmp_path, None)
-    assert answer["mask_image"] is answer["mask_source"] is None
-    for mask, code in (
-        ("no.png", "mask_missing"),
-        ("text.png", "mask_unreadable"),
-        ("../x.png", "mask_forbidden"),
-    ):
-        assert with_mask(tmp_path, mask).code == code
-
-
-def test_fetch_outputs_the_mask_only_where_it_reads_one():
-    assert "mask_image" not in {column.name for column in Fetch().outputs}
-    assert "mask_image" in {column.name for column in Fetch(read_mask=True).outputs}
-    assert "in_mask_uri" in {column.name for column in Fetch(read_mask=True).inputs}
