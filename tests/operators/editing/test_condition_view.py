@@ -52,10 +52,10 @@ def masked_frames(draw):
     return mask, frame_whole(width, height, size), (left, top, right, bottom)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(masked_frames(), st.sampled_from([1, 2, 3]))
 def test_condition_pictures_are_on_the_same_pixels_as_the_mask(case, factor):
-    mask, frame, _ = case
+    mask, frame, (left, top, right, bottom) = case
     share = view_mask(frame, mask)
     x, y = frame.padding
     inside = np.zeros(share.shape, bool)
@@ -66,17 +66,22 @@ def test_condition_pictures_are_on_the_same_pixels_as_the_mask(case, factor):
         "strength_map_image": png(raised_to(mask, factor)),
     }
 
-    # Filters round corners, ring, or round to whole pixels, but move nothing.
+    place = frame.to_view([(left + right) / 2, (top + bottom) / 2]) - 0.5
+
+    # Filters ring or round an edge to whole pixels, so by at most half of one, and move nothing.
+    def offset(weights):
+        return np.abs(centre(weights * inside) - place).max()
+
+    assert offset(share) < 0.51
     sketch = condition_view(frame, conditions.SKETCH, row)
-    redness = (sketch[..., 0] - 30.0) / (RED[0] - BLUE[0]) * inside
-    assert np.abs(centre(redness) - centre(share)).max() < 0.5
+    assert offset((sketch[..., 0] - 30.0) / (RED[0] - BLUE[0])) < 0.25
 
     labels = condition_view(frame, conditions.SEGMENTATION, row)
     assert {tuple(colour) for colour in labels.reshape(-1, 3).tolist()} <= {RED, BLUE}
-    assert np.abs(centre((labels[..., 0] == RED[0]) * inside) - centre(share)).max() < 1
+    assert offset(labels[..., 0] == RED[0]) < 0.51
 
     strengths = condition_view(frame, conditions.STRENGTH_MAP, row)
-    assert np.abs(centre(strengths) - centre(share)).max() < 0.5
+    assert offset(strengths) < 0.51
     assert factor > 1 or np.array_equal(strengths, share)
 
 
