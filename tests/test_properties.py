@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from overpaint.jobs.recipes import load_plan
 from overpaint.jobs.runs.accept import read_policy
 from overpaint.pipeline.errors import UsageError
+from overpaint.pipeline.plan import Plan
+from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.recipe import apply_settings, plan_from_tables, read_toml
-from overpaint.pipeline.runs.inputs import read_input
+from overpaint.pipeline.runs.inputs import Input, read_input
 from overpaint.pipeline.runs.planning import plan_parts
 from toy_runs import toy_plan
 
@@ -47,20 +49,27 @@ QUICK = settings(
 )
 
 
-def _raises_only_usage_errors(call, *arguments) -> Any:
+def _result_or_error(call, *arguments) -> Any:
+    """Returns the result of a call, or the usage error that it raised; other errors rise."""
     try:
         return call(*arguments)
     except UsageError as error:
-        said = str(error).strip()
-    assert said
-    assert "\n" not in said
-    return None
+        return error
+
+
+def _is_sentence(error: UsageError) -> bool:
+    return bool(str(error).strip()) and "\n" not in str(error).strip()
+
+
+def _is_a(kind, found) -> bool:
+    """Tells whether a result is of a kind, or a usage error of one line."""
+    return _is_sentence(found) if isinstance(found, UsageError) else isinstance(found, kind)
 
 
 @QUICK
 @given(st.dictionaries(st.one_of(WORDS, st.text(max_size=6)), VALUES, max_size=6))
 def test_tables_of_any_shape_are_a_plan_or_a_usage_error(tables):
-    _raises_only_usage_errors(plan_from_tables, tables, "recipe.toml")
+    assert _is_a(Plan, _result_or_error(plan_from_tables, tables, "recipe.toml"))
 
 
 @QUICK
@@ -70,13 +79,14 @@ def test_tables_of_any_shape_are_a_plan_or_a_usage_error(tables):
 )
 def test_stages_of_any_fields_are_a_plan_or_a_usage_error(stages, row):
     named = [{"operator": "edit", **stage} for stage in stages]
-    _raises_only_usage_errors(plan_from_tables, {"stage": named, "row": row}, "recipe.toml")
+    tables = {"stage": named, "row": row}
+    assert _is_a(Plan, _result_or_error(plan_from_tables, tables, "recipe.toml"))
 
 
 @QUICK
 @given(st.text(alphabet=string.printable, max_size=80))
 def test_text_of_any_kind_is_toml_or_a_usage_error(text):
-    _raises_only_usage_errors(read_toml, text, "recipe.toml")
+    assert _is_a(dict, _result_or_error(read_toml, text, "recipe.toml"))
 
 
 @QUICK
@@ -84,14 +94,14 @@ def test_text_of_any_kind_is_toml_or_a_usage_error(text):
 def test_recipe_file_of_any_bytes_is_a_plan_or_a_usage_error(tmp_path, data):
     path = tmp_path / "recipe.toml"
     path.write_bytes(data)
-    _raises_only_usage_errors(load_plan, str(path))
+    assert _is_a(Plan, _result_or_error(load_plan, str(path)))
 
 
 @QUICK
 @given(st.lists(st.text(max_size=30), max_size=3))
 def test_settings_of_any_text_are_applied_or_a_usage_error(given_settings):
     tables = {"stage": [{"operator": "edit"}]}
-    _raises_only_usage_errors(apply_settings, tables, given_settings, "recipe.toml")
+    assert _is_a(dict, _result_or_error(apply_settings, tables, given_settings, "recipe.toml"))
 
 
 @QUICK
@@ -99,7 +109,7 @@ def test_settings_of_any_text_are_applied_or_a_usage_error(given_settings):
 def test_policy_file_of_any_bytes_is_a_policy_or_a_usage_error(tmp_path, data):
     path = tmp_path / "policy.toml"
     path.write_bytes(data)
-    _raises_only_usage_errors(read_policy, str(path))
+    assert _is_a(Policy, _result_or_error(read_policy, str(path)))
 
 
 @QUICK
@@ -107,7 +117,7 @@ def test_policy_file_of_any_bytes_is_a_policy_or_a_usage_error(tmp_path, data):
 def test_table_file_of_any_bytes_is_a_table_or_a_usage_error(tmp_path, data, ending):
     path = tmp_path / f"rows.{ending}"
     path.write_bytes(data)
-    _raises_only_usage_errors(read_input, str(path))
+    assert _is_a(Input, _result_or_error(read_input, str(path)))
 
 
 NAMES = st.one_of(
@@ -128,15 +138,23 @@ CELLS = st.one_of(
 )
 
 
-def _planned(path: Path) -> None:
-    found = _raises_only_usage_errors(read_input, str(path))
-    if found is None:
-        return
+def _planned(path: Path) -> list[Any] | UsageError:
+    """Reads and plans a table; returns the keys of its rows, or the usage error."""
+    table = _result_or_error(read_input, str(path))
+    if isinstance(table, UsageError):
+        return table
     plan = toy_plan(row={"instruction": "paint"})
-    parts = _raises_only_usage_errors(lambda: list(plan_parts(plan, found)))
-    keys = [key for table, _ in parts or [] for key in table["key"].to_pylist()]
-    assert len(set(keys)) == len(keys)
-    assert all(len(key) == 32 and set(key) <= set("0123456789abcdef") for key in keys)
+    parts = _result_or_error(lambda: list(plan_parts(plan, table)))
+    if isinstance(parts, UsageError):
+        return parts
+    return [key for part, _ in parts for key in part["key"].to_pylist()]
+
+
+def _are_keys_or_error(found: list[Any] | UsageError) -> bool:
+    if isinstance(found, UsageError):
+        return _is_sentence(found)
+    are_hex = all(len(key) == 32 and set(key) <= set("0123456789abcdef") for key in found)
+    return are_hex and len(set(found)) == len(found)
 
 
 @QUICK
@@ -157,7 +175,7 @@ def test_parquet_of_any_types_is_planned_or_a_usage_error(tmp_path, data):
         pq.write_table(table, tmp_path / "rows.parquet")
     except (UnicodeEncodeError, pa.ArrowException):
         return
-    _planned(tmp_path / "rows.parquet")
+    assert _are_keys_or_error(_planned(tmp_path / "rows.parquet"))
 
 
 @QUICK
@@ -165,7 +183,7 @@ def test_parquet_of_any_types_is_planned_or_a_usage_error(tmp_path, data):
 def test_jsonl_of_any_cells_is_planned_or_a_usage_error(tmp_path, rows):
     lines = [json.dumps({"source_uri": "a.png", **row}) for row in rows]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
-    _planned(tmp_path / "rows.jsonl")
+    assert _are_keys_or_error(_planned(tmp_path / "rows.jsonl"))
 
 
 @pytest.mark.parametrize("depth", [100, 5000])
@@ -173,7 +191,7 @@ def test_jsonl_of_any_cells_is_planned_or_a_usage_error(tmp_path, rows):
 def test_deep_nesting_is_a_usage_error(tmp_path, depth, ending):
     text = "[" * depth + "]" * depth
     if ending == "toml":
-        _raises_only_usage_errors(read_toml, f"a = {text}", "recipe.toml")
+        assert _is_a(dict, _result_or_error(read_toml, f"a = {text}", "recipe.toml"))
     else:
         (tmp_path / "rows.jsonl").write_text(f'{{"source_uri": "a.png", "x": {text}}}\n')
-        _planned(tmp_path / "rows.jsonl")
+        assert _are_keys_or_error(_planned(tmp_path / "rows.jsonl"))

@@ -1,1 +1,1 @@
-"""Benchmarks that print how they measure."""
+"""Benchmarks of what Overpaint costs and reaches; each prints how it measures."""

@@ -1,4 +1,4 @@
-"""`overpaint bench checkpoints`: every figure of every checkpoint, beside what it is to reach."""
+"""The figures of every papercut checkpoint, beside those that it is to reach."""
 
 import logging
 import time
@@ -18,16 +18,16 @@ log = logging.getLogger(__name__)
 def measure_checkpoints(
     checkpoints: Path, names: Sequence[str], *, num_scenes: int, sheets: Path | None
 ) -> list[dict[str, Any]]:
-    """Measure checkpoints and return a row for each figure.
+    """Measures checkpoints, and returns a row for each figure.
 
     Args:
-        checkpoints: Folder with one folder a checkpoint.
-        names: Which; none stands for all of `MEASURES`.
-        num_scenes: Unseen scenes each.
-        sheets: Folder for a sample sheet of each, `<name>.png`; None for none.
+        checkpoints: folder with one folder for each checkpoint.
+        names: names of the checkpoints to measure; none for all of `MEASURES`.
+        num_scenes: number of unseen scenes for each.
+        sheets: folder for a sample sheet of each, `<name>.png`; None for no sheets.
 
     Raises:
-        ValueError: No checkpoint of such a name is measured, or there are no scenes.
+        ValueError: a checkpoint of such a name is not measured, or there are no scenes.
     """
     if num_scenes < 1:
         raise ValueError(f"scenes is {num_scenes}; it must be at least 1")
@@ -41,11 +41,11 @@ def measure_checkpoints(
 
 
 def write_cards(checkpoints: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write what was measured into the model card of each checkpoint that was.
+    """Writes figures into the model cards of the checkpoints that were measured.
 
     Args:
-        checkpoints: Folder with one folder a checkpoint.
-        rows: As `measure_checkpoints` returns them.
+        checkpoints: folder with one folder for each checkpoint.
+        rows: rows that `measure_checkpoints` returned.
     """
     for name in dict.fromkeys(row["checkpoint"] for row in rows):
         figures = [row for row in rows if row["checkpoint"] == name]

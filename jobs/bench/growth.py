@@ -1,4 +1,4 @@
-"""How planning, running and resuming grow with the number of rows."""
+"""The growth of planning, running and resuming with the number of rows."""
 
 import math
 import os
@@ -46,7 +46,7 @@ _NUM_IMAGES = 256
 
 
 def measure_planning(rows: int) -> dict[str, Any]:
-    """Plans that many rows.
+    """Measures the planning of a table of that many rows.
 
     Returns:
         `rows`, `seconds`, `cpu_seconds`, `peak_mib`.
@@ -55,8 +55,8 @@ def measure_planning(rows: int) -> dict[str, Any]:
         table = Path(folder) / "rows.parquet"
         pq.write_table(_table(rows), table)
         start, cpu = time.perf_counter(), time.process_time()
-        given = read_input(str(table))
-        write_plan(_plan(), given, RunFolder(Storage(f"{folder}/run")))
+        rows_input = read_input(str(table))
+        write_plan(_plan(), rows_input, RunFolder(Storage(f"{folder}/run")))
         seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
     return {"rows": rows, "seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mib": max(memory)}
 
@@ -76,18 +76,18 @@ def _plan() -> Plan:
 
 
 def measure_growth(counts: Sequence[int]) -> list[dict[str, Any]]:
-    """Runs each number of rows with a null model.
+    """Measures a run of each number of rows with a null model.
 
     Returns:
         For each `rows`, `seconds`, `rows_per_s`, `peak_mib`, `second_quarter_mib`,
         `last_quarter_mib`, `slope` (from the count before).
     """
-    found: list[dict[str, Any]] = []
+    measured: list[dict[str, Any]] = []
     for rows in counts:
         figures = _run(rows)
-        slope = _slope(found[-1], figures) if found else None
-        found.append({**figures, "slope": slope})
-    return found
+        slope = _slope(measured[-1], figures) if measured else None
+        measured.append({**figures, "slope": slope})
+    return measured
 
 
 def _slope(fewer: dict[str, Any], more: dict[str, Any]) -> float:
@@ -96,9 +96,9 @@ def _slope(fewer: dict[str, Any], more: dict[str, Any]) -> float:
 
 def _run(rows: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        given = Path(folder) / "input"
-        write_dataset(given, rows=_NUM_IMAGES, seed=0)
-        table = _linked(given, rows)
+        input_folder = Path(folder) / "input"
+        write_dataset(input_folder, rows=_NUM_IMAGES, seed=0)
+        table = _linked(input_folder, rows)
         with connected(Session(num_cpus=4, object_store_bytes=256 * 2**20)), _sampled() as memory:
             start = time.perf_counter()
             request = InputRequest(str(table))
@@ -118,14 +118,14 @@ def _run(rows: int) -> dict[str, Any]:
 
 
 def measure_resume(rows: int) -> dict[str, Any]:
-    """Derives what remains of a run of that many rows that lacks its last part.
+    """Measures the resuming of a run of that many rows that lacks its last part.
 
     Returns:
         `rows`, `count_s`, `resume_s`, `peak_mib`.
     """
-    with tempfile.TemporaryDirectory() as place:
-        plan, folder = _plan(), RunFolder(Storage(f"{place}/run"))
-        write_plan(plan, Input(_table(rows), place), folder)
+    with tempfile.TemporaryDirectory() as home:
+        plan, folder = _plan(), RunFolder(Storage(f"{home}/run"))
+        write_plan(plan, Input(_table(rows), home), folder)
         parts = folder.parts("plan")
         for part in parts[:-1]:
             _finish(plan, folder, part)
@@ -150,23 +150,23 @@ def _finish(plan: Plan, folder: RunFolder, part: int) -> None:
     folder.write_part("manifest", part, assemble(plan, planned, [results]))
 
 
-def _linked(given: Path, rows: int) -> Path:
-    """A table of that many sources, links to a few images: equal ones would share their edit."""
-    images = sorted((given / "images").iterdir())
-    links = given / "links"
+def _linked(input_folder: Path, rows: int) -> Path:
+    """Writes a table of that many sources, links to a few images: equal ones share their edit."""
+    images = sorted((input_folder / "images").iterdir())
+    links = input_folder / "links"
     sources = [f"links/{index // 1000:04d}/{index:07d}.png" for index in range(rows)]
     for index, source in enumerate(sources):
         if index % 1000 == 0:
             (links / f"{index // 1000:04d}").mkdir(parents=True)
-        (given / source).hardlink_to(images[index % len(images)])
-    table = given / "rows.parquet"
+        (input_folder / source).hardlink_to(images[index % len(images)])
+    table = input_folder / "rows.parquet"
     pq.write_table(pa.table({"source_uri": sources}), table)
     return table
 
 
 @contextmanager
 def _sampled() -> Generator[list[float]]:
-    """Yields a list that fills with the private memory of the process tree, in MiB."""
+    """Samples the private memory of the process tree inside the context, in MiB."""
     samples, done = [_private_mib()], threading.Event()
 
     def sample() -> None:

@@ -1,4 +1,4 @@
-"""What the pipeline costs beside a bare loop that does the same work with the same functions."""
+"""The cost of the pipeline beside a bare loop that does the same work with the same functions."""
 
 import statistics
 import tempfile
@@ -69,22 +69,22 @@ class Negative(Operator[None]):
 
 
 def measure_overhead(batch_ms: float, rows: tuple[int, int], repeats: int) -> dict[str, Any]:
-    """Times both at two row counts.
+    """Measures the pipeline and the bare loop at two row counts.
 
     Args:
-        batch_ms: what the model takes for a batch.
+        batch_ms: time that the model takes for a batch, in milliseconds.
         rows: the two row counts.
-        repeats: runs of each.
+        repeats: number of runs of each.
 
     Returns:
         `batch_ms`, seconds a row of each, and `ratio`: bare loop over pipeline; 1 is no overhead.
     """
     model = Negative(batch_ms=batch_ms)
     with tempfile.TemporaryDirectory() as folder, connected(Session(num_cpus=4)):
-        given = Path(folder) / "input"
-        write_dataset(given, rows=max(rows), seed=0)
-        bare = _slope(lambda count, out: _bare_loop(model, given, count, out), rows, repeats)
-        piped = _slope(lambda count, out: _pipeline(model, given, count, out), rows, repeats)
+        source = Path(folder) / "input"
+        write_dataset(source, rows=max(rows), seed=0)
+        bare = _slope(lambda count, out: _bare_loop(model, source, count, out), rows, repeats)
+        piped = _slope(lambda count, out: _pipeline(model, source, count, out), rows, repeats)
     return {
         "batch_ms": batch_ms,
         "bare_s_per_row": bare,
@@ -109,19 +109,19 @@ def _times(work: Callable[[int, Path], None], count: int, repeats: int) -> list[
     return taken
 
 
-def _bare_loop(model: Negative, given: Path, count: int, out: Path) -> None:
-    table = read_input(str(given), limit=count).table
+def _bare_loop(model: Negative, source: Path, count: int, out: Path) -> None:
+    table = read_input(str(source), limit=count).table
     sources: list[Any] = table["source_uri"].to_pylist()
     for start in range(0, count, _BATCH):
         batch = sources[start : start + _BATCH]
-        edited = model.edit([(given / name).read_bytes() for name in batch])
+        edited = model.edit([(source / name).read_bytes() for name in batch])
         for name, data in zip(batch, edited, strict=True):
             (out / Path(name).name).write_bytes(data)
 
 
-def _pipeline(model: Negative, given: Path, count: int, out: Path) -> None:
+def _pipeline(model: Negative, source: Path, count: int, out: Path) -> None:
     plan = Plan(name="overhead", stages=(Stage(operator=model, group="all"),), task_rows=64)
-    request = InputRequest(str(given), limit=count)
+    request = InputRequest(str(source), limit=count)
     run = open_run(plan, request, RunFolder(Storage(str(out))), request.read)
     execute(run, run_on_ray, Silent())
 
@@ -130,7 +130,7 @@ class Silent:
     """A display that shows nothing."""
 
     def started(self, ledger: Ledger) -> None:
-        """Says nothing."""
+        """Shows nothing."""
 
     def advanced(self, ledger: Ledger, seconds: dict[str, float]) -> None:
-        """Says nothing."""
+        """Shows nothing."""

@@ -1,6 +1,6 @@
-"""The faults: each is the story of one disturbed run, from its start to its end.
+"""The faults: each takes one run from its start to its end, and disturbs it on the way.
 
-A story that returns has given the command until it exited with 0.
+A fault that returns has run the command until it exited with 0.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 from overpaint.jobs.faults.operator import Trouble
-from overpaint.jobs.faults.proxy import Mood
+from overpaint.jobs.faults.proxy import Mode
 from overpaint.jobs.faults.trial import FaultError, Trial
 
 LOCAL, S3 = ("local",), ("juicefs", "moto")
@@ -31,69 +31,69 @@ _GARBAGE = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 
 
 class SkippedError(RuntimeError):
-    """This machine cannot be given the fault; one sentence."""
+    """A fault that this machine cannot be given; one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A fault that a run can be given.
 
-    Args:
-        name: what it is called on the command line.
-        tell: the story.
-        stores: those that it means something on.
-        exit_codes: of the runs that it takes.
-        fault_s: how long it lasts where it passes, in seconds.
+    Attributes:
+        name: name of the fault on the command line.
+        disturb: function that takes a run to its end and disturbs it.
+        stores: names of the stores on which the fault means something.
+        exit_codes: exit codes of the commands that the run takes.
+        fault_s: duration of a fault that passes, in seconds.
     """
 
     name: str
-    tell: Callable[[Trial], None]
+    disturb: Callable[[Trial], None]
     stores: tuple[str, ...] = LOCAL + S3
     exit_codes: tuple[int, ...] = (0,)
     fault_s: float = 20.0
 
 
 def kill_driver(trial: Trial) -> None:
-    """SIGKILL to the command."""
+    """Sends SIGKILL to the command."""
     run = trial.start()
-    trial.reach(run)
+    trial.wait_for_share(run)
     run.kill()
-    trial.end(run)
-    trial.go_on()
+    trial.wait(run)
+    trial.run_until_done()
 
 
 def stop_driver(trial: Trial) -> None:
-    """SIGTERM to the command, as clusters and job servers stop one."""
+    """Sends SIGTERM to the command, as clusters and job servers stop one."""
     run = trial.start()
-    trial.reach(run)
+    trial.wait_for_share(run)
     run.terminate()
-    trial.end(run)
-    trial.go_on()
+    trial.wait(run)
+    trial.run_until_done()
 
 
 def kill_actor(trial: Trial) -> None:
-    """SIGKILL to the process that noted a row last."""
+    """Sends SIGKILL to the process that was called last."""
     run = trial.start()
-    trial.reach(run)
+    trial.wait_for_share(run)
     os.kill(trial.calls[-1].pid, signal.SIGKILL)
-    trial.end(run)
-    trial.go_on()
+    trial.wait(run)
+    trial.run_until_done()
 
 
 def kill_node(trial: Trial) -> None:
-    """One of three nodes of a cluster is lost, with the actor that noted a row last."""
+    """Removes one of three nodes of a cluster, with the actor that was called last."""
     from ray.cluster_utils import Cluster
 
     small = {"object_store_memory": 100 * 2**20, "include_dashboard": False}
     cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
-    trial.after.callback(cluster.shutdown)
+    trial.cleanup.callback(cluster.shutdown)
     nodes = [cluster.add_node(num_cpus=3, **small) for _ in range(2)]
     trial.address = cluster.address
     run = trial.start()
-    trial.reach(run)
+    trial.wait_for_share(run)
     cluster.remove_node(_node_of(trial.calls[-1].pid, nodes), allow_graceful=False)
-    trial.end(run)
-    trial.go_on()
+    trial.wait(run)
+    trial.run_until_done()
 
 
 def _node_of(pid: int, nodes: list[Any]) -> Any:
@@ -107,23 +107,23 @@ def _raylets(node: Any) -> list[Any]:
 
 
 def segfault_row(trial: Trial) -> None:
-    """A row that ends its process by a segmentation fault, at each attempt."""
+    """Lets a row end its process by a segmentation fault, at each attempt."""
     _poison(trial, "segfault")
 
 
 def exit_row(trial: Trial) -> None:
-    """A row that ends its process by os._exit, and the next one that calls sys.exit."""
+    """Lets a row end its process by os._exit, and the next row call sys.exit."""
     _poison(trial, "os_exit", "sys_exit")
 
 
 def hang_row(trial: Trial) -> None:
-    """A row that never comes back, with a time limit of two seconds a row."""
+    """Lets a row hang forever, with a time limit of two seconds a row."""
     trial.row_timeout_s = 2.0
     _poison(trial, "hang")
 
 
 def nan(trial: Trial) -> None:
-    """A model that answers a row with a number that is none."""
+    """Lets the operator answer a row with NaN."""
     _poison(trial, "nan")
 
 
@@ -132,41 +132,41 @@ def _poison(trial: Trial, *troubles: Trouble) -> None:
     for source, trouble in zip(trial.sources[first:], troubles, strict=False):
         trial.troubles[source] = trouble
         trial.must_fail[source] = _CODES[trouble]
-    trial.go_on()
+    trial.run_until_done()
 
 
 def corrupt_input(trial: Trial) -> None:
-    """The last four sources become garbage while the run goes."""
-    own = trial.own_input()
+    """Overwrites the last four sources with garbage during the run."""
+    copy = trial.copy_input()
     trial.may_fail = set(trial.sources[-4:])
     run = trial.start()
-    trial.reach(run)
+    trial.wait_for_share(run)
     for source in trial.sources[-4:]:
-        own.write(source, _GARBAGE)
-    trial.end(run)
-    trial.go_on()
+        copy.write(source, _GARBAGE)
+    trial.wait(run)
+    trial.run_until_done()
 
 
 def disk_full(trial: Trial) -> None:
-    """The disk that the run writes to fills up, and has room again after the run has stopped."""
+    """Fills the disk that the run writes to, and empties it after the run has stopped."""
     disk = trial.folder / "disk"
     _mount(trial, disk)
     trial.output = str(disk / "run")
     run = trial.start()
-    trial.reach(run)
+    trial.wait_for_share(run)
     _fill(disk / "ballast")
-    trial.end(run)
+    trial.wait(run)
     (disk / "ballast").unlink()
-    trial.go_on()
+    trial.run_until_done()
 
 
 def _mount(trial: Trial, disk: Path) -> None:
     disk.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_MIB}m", "tmpfs", str(disk)]
-    made = subprocess.run(command, capture_output=True, text=True)
-    if made.returncode != 0:
-        raise SkippedError(f"disk_full needs a small disk, and mount says: {made.stderr.strip()}")
-    trial.after.callback(subprocess.run, ["umount", "--lazy", str(disk)], check=True)
+    mounted = subprocess.run(command, capture_output=True, text=True)
+    if mounted.returncode != 0:
+        raise SkippedError(f"disk_full needs a small disk: {mounted.stderr.strip()}")
+    trial.cleanup.callback(subprocess.run, ["umount", "--lazy", str(disk)], check=True)
 
 
 def _fill(ballast: Path) -> None:
@@ -176,39 +176,39 @@ def _fill(ballast: Path) -> None:
 
 
 def s3_slow(trial: Trial) -> None:
-    """Each request takes a quarter of a second more."""
-    _weather(trial, "slow")
+    """Slows each request by a quarter of a second."""
+    _disturb_store(trial, "slow")
 
 
 def s3_throttled(trial: Trial) -> None:
-    """A third of the requests is answered with 503 SlowDown."""
-    _weather(trial, "throttled")
+    """Answers a third of the requests with 503 SlowDown."""
+    _disturb_store(trial, "throttled")
 
 
 def s3_torn(trial: Trial) -> None:
-    """A third of the bodies, both ways, ends in the middle with a lost connection."""
-    _weather(trial, "torn")
+    """Cuts a third of the bodies, both ways, in the middle."""
+    _disturb_store(trial, "torn")
 
 
 def s3_absent(trial: Trial) -> None:
-    """Connections are refused, and those under way are cut."""
-    _weather(trial, "absent")
+    """Refuses connections, and cuts those that are open."""
+    _disturb_store(trial, "absent")
 
 
-def _weather(trial: Trial, mood: Mood) -> None:
+def _disturb_store(trial: Trial, mode: Mode) -> None:
     assert trial.proxy is not None, "on a store behind a proxy"
-    trial.own_input()
+    trial.copy_input()
     run = trial.start()
-    trial.reach(run)
-    before = trial.proxy.num_harmed
-    trial.proxy.become(mood)
+    trial.wait_for_share(run)
+    before = trial.proxy.num_disturbed
+    trial.proxy.set_mode(mode)
     with suppress(subprocess.TimeoutExpired):
         run.wait(trial.fault_s)
-    trial.proxy.become("good")
-    if trial.proxy.num_harmed == before and run.poll() is not None:
-        raise FaultError(f"the store was {mood} and the run met nothing of it: this shows nothing")
-    trial.end(run)
-    trial.go_on()
+    trial.proxy.set_mode("good")
+    if trial.proxy.num_disturbed == before and run.poll() is not None:
+        raise FaultError(f"the store was {mode} and the run met nothing of it: this shows nothing")
+    trial.wait(run)
+    trial.run_until_done()
 
 
 FAULTS = {

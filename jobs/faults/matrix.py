@@ -1,4 +1,4 @@
-"""The fault matrix: every fault at every share of a run on every store, each against its twin."""
+"""The fault matrix: every fault at every share of a run on every store."""
 
 import shutil
 import tempfile
@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import s3fs
 from overpaint.jobs.faults import servers
 from overpaint.jobs.faults.faults import FAULTS, Fault, SkippedError
-from overpaint.jobs.faults.outcome import Outcome, Stored, outcome, stored
+from overpaint.jobs.faults.outcome import Outcome, RunContents, compare, read_contents
 from overpaint.jobs.faults.proxy import Proxy
 from overpaint.jobs.faults.trial import (
     ACTORS,
@@ -31,21 +31,21 @@ ROWS = 96
 HOW = f"""\
 Each trial runs the command over {ROWS} drawn images on {ACTORS} actors of a local Ray, in tasks of
 {TASK_ROWS} rows, disturbs it once at a share of its rows, gives the same command again until it
-exits with 0, and holds what lies in the store against the run that nothing disturbed. Its operator
-notes every row that it is called with in a file of its own: `redone` are the notes beyond a row's
-first, and `bound` is what actors x {TASKS_IN_FLIGHT} tasks hold. Rows that fail by the nature of
+exits with 0, and compares the store with a run that nothing disturbed. Its operator writes every
+row that it is called with into a file of its own: `redone` are the calls beyond a row's first, and
+`bound` is the number of rows in actors x {TASKS_IN_FLIGHT} tasks. Rows that fail by the nature of
 the fault (a row that kills its worker, a source that became garbage) are `failed`, and not
 compared."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where trials keep their runs.
+class TrialStore:
+    """A store that trials keep their runs in.
 
-    Args:
-        name: of the store.
-        uri: a folder, or a prefix of a bucket.
-        proxy: in front of an S3 server; None on a local disk.
+    Attributes:
+        name: name of the store.
+        uri: folder, or prefix of a bucket.
+        proxy: proxy in front of an S3 server; None for a local disk.
     """
 
     name: StoreName
@@ -53,40 +53,50 @@ class Place:
     proxy: Proxy | None
 
 
-class Twin(NamedTuple):
-    """The input of all trials, and what a run left that nothing disturbed."""
+class Baseline(NamedTuple):
+    """The input of all trials, and the contents of a run that nothing disturbed.
 
-    given: Path
-    stored: Stored
+    Attributes:
+        input_folder: local folder with the drawn input.
+        contents: contents of the undisturbed run.
+    """
+
+    input_folder: Path
+    contents: RunContents
 
 
-def undisturbed(folder: Path, rows: int = ROWS) -> Twin:
-    """Draws the input and takes it through a run in one process, on a local disk."""
+def run_baseline(folder: Path, rows: int = ROWS) -> Baseline:
+    """Draws the input and runs it in one process, on a local disk, undisturbed."""
     draw_input(folder / "input", rows)
-    trial = Trial(folder / "twin", folder / "input", str(folder / "twin" / "store"), at=1.0)
-    trial.finish_alone()
-    return Twin(trial.given, stored(trial.output))
+    home = folder / "baseline"
+    trial = Trial(home, folder / "input", str(home / "store"), at=1.0)
+    trial.run_undisturbed()
+    return Baseline(trial.input_folder, read_contents(trial.output))
 
 
 @contextmanager
-def place(name: StoreName, folder: Path) -> Generator[Place]:
-    """Opens a store while the body runs; this process's environment leads to it.
+def open_store(name: StoreName, folder: Path) -> Generator[TrialStore]:
+    """Opens a store inside the context; this process's environment leads to it.
+
+    Args:
+        name: name of the store.
+        folder: local folder for the store's files.
 
     Raises:
-        UsageError: its server is not installed.
+        UsageError: the store's server is not installed.
     """
     if name == "local":
-        yield Place(name, str(folder / "store"), None)
+        yield TrialStore(name, str(folder / "store"), None)
         return
     home = folder / name
     home.mkdir(parents=True)
     serve = servers.juicefs if name == "juicefs" else servers.moto
     with serve(home) as direct, _proxied(direct) as proxy:
-        found = servers.s3_environment(proxy.port)
-        with servers.environment(**found), _fresh_clients():
+        access = servers.s3_environment(proxy.port)
+        with servers.environment(**access), _fresh_clients():
             bucket = f"faults-{uuid.uuid4().hex[:8]}"
-            servers.make_bucket(found, bucket)
-            yield Place(name, f"s3://{bucket}", proxy)
+            servers.make_bucket(access, bucket)
+            yield TrialStore(name, f"s3://{bucket}", proxy)
 
 
 @contextmanager
@@ -98,7 +108,7 @@ def _proxied(direct: dict[str, str]) -> Generator[Proxy]:
 
 @contextmanager
 def _fresh_clients() -> Generator[None]:
-    """Fsspec keeps its clients: one made for another server must not answer."""
+    """Drops the clients that fsspec keeps: one of another server must not answer."""
     s3fs.S3FileSystem.clear_instance_cache()
     yield
     s3fs.S3FileSystem.clear_instance_cache()
@@ -115,10 +125,10 @@ def measure_all(
     A trial that a machine cannot be given, or that went otherwise than foreseen, has a `note`.
 
     Args:
-        names: of faults; all where none are given.
-        stores: where runs write.
-        shares: of the rows, 0 to 1, at which a fault strikes.
-        fault_s: how long a fault that passes lasts, in seconds; None for its own time.
+        names: names of faults; none for all.
+        stores: names of the stores that runs write to.
+        shares: shares of the rows at which a fault strikes, 0 to 1.
+        fault_s: duration of a fault that passes, in seconds; None for each fault's own.
 
     Raises:
         UsageError: no fault has one of the names, or a store's server is not installed.
@@ -126,28 +136,28 @@ def measure_all(
     for name in names:
         if name not in FAULTS:
             raise UsageError(f"--fault {name}: no such fault: {near_miss(name, FAULTS)}")
-    with tempfile.TemporaryDirectory(prefix="overpaint-faults-") as given:
-        folder = Path(given)
-        twin = undisturbed(folder)
+    with tempfile.TemporaryDirectory(prefix="overpaint-faults-") as temporary:
+        folder = Path(temporary)
+        baseline = run_baseline(folder)
         for store in stores:
-            with place(store, folder) as there:
+            with open_store(store, folder) as trial_store:
                 for fault in (FAULTS[name] for name in names or FAULTS):
                     if store in fault.stores:
-                        yield from _at_each(fault, there, shares, twin, folder, fault_s)
+                        yield from _at_each(fault, trial_store, shares, baseline, folder, fault_s)
 
 
 def _at_each(
     fault: Fault,
-    there: Place,
+    store: TrialStore,
     shares: Sequence[float],
-    twin: Twin,
+    baseline: Baseline,
     folder: Path,
     fault_s: float | None,
 ) -> Iterator[dict[str, Any]]:
     for at in shares:
-        row: dict[str, Any] = {"fault": fault.name, "store": there.name, "at": round(at * 100)}
+        row: dict[str, Any] = {"fault": fault.name, "store": store.name, "at": round(at * 100)}
         try:
-            yield measure(fault, there, at, twin, folder, fault_s)
+            yield measure(fault, store, at, baseline, folder, fault_s)
         except SkippedError as error:
             yield {**row, "kept": None, "note": str(error)}
         except FaultError as error:
@@ -155,56 +165,61 @@ def _at_each(
 
 
 def measure(
-    fault: Fault, there: Place, at: float, twin: Twin, folder: Path, fault_s: float | None = None
+    fault: Fault,
+    store: TrialStore,
+    at: float,
+    baseline: Baseline,
+    folder: Path,
+    fault_s: float | None = None,
 ) -> dict[str, Any]:
-    """Disturbs one run and holds what it kept against its undisturbed twin.
+    """Disturbs one run and compares it with the undisturbed one.
 
     Args:
-        fault: what strikes.
-        there: the store.
-        at: the share of the rows at which it strikes, 0 to 1.
-        twin: the undisturbed run.
-        folder: for the trial's files.
-        fault_s: how long a fault that passes lasts, in seconds; None for its own time.
+        fault: fault that strikes.
+        store: store that the run writes to.
+        at: share of the rows at which the fault strikes, 0 to 1.
+        baseline: undisturbed run.
+        folder: local folder for the trial's files.
+        fault_s: duration of a fault that passes, in seconds; None for the fault's own.
 
     Returns:
-        `fault, store, at` (in %)`, lost, duplicated, redone, bound, equal_bytes`; beside them
-        `failed` rows, the `exit_codes` of the runs, `seconds`, and `kept`: whether every promise
-        was.
+        `fault`, `store`, `at` (in %), `lost`, `duplicated`, `redone`, `bound`, `equal_bytes`;
+        beside them `failed` rows, the `exit_codes` of the runs, `seconds`, and `kept`: True where
+        every promise was kept.
 
     Raises:
         SkippedError: this machine cannot be given the fault.
     """
     name = f"{fault.name}-{at * 100:.0f}-{uuid.uuid4().hex[:6]}"
-    lasting = fault.fault_s if fault_s is None else fault_s
-    uri = f"{there.uri}/{name}"
-    trial = Trial(folder / name, twin.given, uri, at, lasting, there.proxy)
+    duration_s = fault.fault_s if fault_s is None else fault_s
+    uri = f"{store.uri}/{name}"
+    trial = Trial(folder / name, baseline.input_folder, uri, at, duration_s, store.proxy)
     start = time.monotonic()
-    with trial.after:
-        fault.tell(trial)
-        found = outcome(stored(trial.output), twin.stored, trial.calls)
-    kept = is_kept(found, trial) and tuple(trial.exit_codes) == fault.exit_codes
+    with trial.cleanup:
+        fault.disturb(trial)
+        outcome = compare(read_contents(trial.output), baseline.contents, trial.calls)
+    kept = keeps_promises(outcome, trial) and tuple(trial.exit_codes) == fault.exit_codes
     if kept:
         shutil.rmtree(trial.folder)
     return {
         "fault": fault.name,
-        "store": there.name,
+        "store": store.name,
         "at": round(at * 100),
-        "lost": found.lost,
-        "duplicated": found.duplicated,
-        "redone": found.redone,
+        "lost": outcome.lost,
+        "duplicated": outcome.duplicated,
+        "redone": outcome.redone,
         "bound": BOUND,
-        "equal_bytes": found.equal_bytes,
-        "failed": len(found.failed),
+        "equal_bytes": outcome.equal_bytes,
+        "failed": len(outcome.failed),
         "exit_codes": trial.exit_codes,
         "seconds": round(time.monotonic() - start, 1),
         "kept": kept,
     }
 
 
-def is_kept(found: Outcome, trial: Trial) -> bool:
-    """Whether no row is lost, doubled, changed or redone too often, and only what must fail did."""
-    may = bool(found.failed) and found.failed.keys() <= trial.may_fail
-    as_foreseen = may if trial.may_fail else found.failed == trial.must_fail
-    counts_hold = found.lost == found.duplicated == 0 and found.redone <= BOUND
-    return counts_hold and found.equal_bytes and as_foreseen
+def keeps_promises(outcome: Outcome, trial: Trial) -> bool:
+    """Tells whether no row is lost, doubled, changed or redone too often, or failed needlessly."""
+    may = bool(outcome.failed) and outcome.failed.keys() <= trial.may_fail
+    as_foreseen = may if trial.may_fail else outcome.failed == trial.must_fail
+    counts_hold = outcome.lost == outcome.duplicated == 0 and outcome.redone <= BOUND
+    return counts_hold and outcome.equal_bytes and as_foreseen

@@ -1,4 +1,4 @@
-"""What a disturbed run kept of its promise, from storage and from the operator's own account."""
+"""The outcome of a disturbed run, from storage and from the operator's own log of calls."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ Bytes = dict[str, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The ledger of a run after a fault.
+    """The comparison of a disturbed run with its plan and an undisturbed run.
 
-    Args:
-        lost: planned keys that are not in the manifest.
-        duplicated: keys that are in the manifest more than once, counted as often as too often.
-        redone: calls of a row beyond its first, by the operator's own account; not those of rows
-            that were told to make trouble, which are tried again on purpose.
-        failed: the rows that failed, with their codes, by source.
-        equal_bytes: whether images/, masks/ and manifest/ are the undisturbed run's, byte for byte;
-            with failed rows, whether all other rows' images and manifest rows are.
+    Attributes:
+        lost: number of planned keys that are not in the manifest.
+        duplicated: number of rows in the manifest beyond the first of their key.
+        redone: number of calls of a row beyond its first, by the operator's own log; without rows
+            that make trouble, which are tried again on purpose.
+        failed: error codes of the rows that failed, by source.
+        equal_bytes: True where images/, masks/ and manifest/ are the undisturbed run's, byte for
+            byte; with failed rows, where the images and manifest rows of all other rows are.
     """
 
     lost: int
@@ -35,45 +35,49 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """What a finished run left in its store."""
+class RunContents:
+    """The contents of a finished run's folder that equal runs share.
+
+    Attributes:
+        planned: keys of the plan, in order.
+        rows: rows of the manifest, in order.
+        objects: bytes of images, masks and manifest parts, by path.
+    """
 
     planned: list[str]
     rows: list[dict[str, Any]]
     objects: Bytes
 
 
-def stored(output: str) -> Stored:
-    """Reads all that equal runs share."""
+def read_contents(output: str) -> RunContents:
+    """Reads the contents of a run folder."""
     folder = RunFolder(Storage(output))
     paths = [path for name in ("images", "masks", "manifest") for path in folder.storage.list(name)]
     contents = folder.storage.map(folder.storage.read, paths)
-    return Stored(
+    return RunContents(
         [str(row["key"]) for row in folder.rows(["key"], folder="plan")],
         list(folder.rows()),
         dict(zip(paths, contents, strict=True)),
     )
 
 
-def outcome(found: Stored, undisturbed: Stored, calls: Sequence[Call]) -> Outcome:
-    """Holds a run against its plan, its account and its undisturbed twin."""
-    times = Counter(row["key"] for row in found.rows)
-    failed = {
-        row["source_uri"]: row["error_code"] for row in found.rows if row["status"] == "failed"
-    }
-    troubled = {row["key"] for row in found.rows if row["source_uri"] in failed}
+def compare(run: RunContents, undisturbed: RunContents, calls: Sequence[Call]) -> Outcome:
+    """Compares a run with its plan, its operator's log of calls, and an undisturbed run."""
+    times = Counter(row["key"] for row in run.rows)
+    failed = {row["source_uri"]: row["error_code"] for row in run.rows if row["status"] == "failed"}
+    troubled = {row["key"] for row in run.rows if row["source_uri"] in failed}
     called = Counter(call.key for call in calls if call.key not in troubled)
     return Outcome(
-        lost=len({*found.planned, *undisturbed.planned} - times.keys()),
+        lost=len({*run.planned, *undisturbed.planned} - times.keys()),
         duplicated=sum(count - 1 for count in times.values()),
         redone=sum(count - 1 for count in called.values()),
         failed=failed,
-        equal_bytes=_without(found, troubled) == _without(undisturbed, troubled),
+        equal_bytes=_without(run, troubled) == _without(undisturbed, troubled),
     )
 
 
-def _without(run: Stored, keys: set[str]) -> tuple[list[dict[str, Any]], Bytes]:
-    """The rows and objects of all other rows; the whole files where there are no such rows."""
+def _without(run: RunContents, keys: set[str]) -> tuple[list[dict[str, Any]], Bytes]:
+    """Returns the manifest rows and objects of all other rows; whole files for no keys."""
     rows = [row for row in run.rows if row["key"] not in keys]
     objects = {
         path: data

@@ -1,7 +1,7 @@
-"""A proxy in front of an S3 server that is slow, throttled, torn or absent when it is told to.
+"""A proxy in front of an S3 server that can slow, throttle, tear or refuse requests.
 
-It relays HTTP/1.1 over TCP, request by request, and signs nothing: clients sign for the address
-they call, which is the proxy's, and the server sees that address too.
+The proxy relays HTTP/1.1 over TCP, request by request, and signs nothing: clients sign for the
+address they call, which is the proxy's, and the server sees that address too.
 """
 
 import asyncio
@@ -11,11 +11,11 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any, Literal, NamedTuple
 
-Mood = Literal["good", "slow", "throttled", "torn", "absent"]
+Mode = Literal["good", "slow", "throttled", "torn", "absent"]
 
 _SLOW_S = 0.25
 _EVERY = 3
-"""Throttled and torn meet every third request or body."""
+"""The modes throttled and torn disturb every third request or body."""
 _CHUNK = 2**16
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEAD_END = b"\r\n\r\n"
@@ -30,30 +30,39 @@ _SLOW_DOWN = (
 
 
 class _Message(NamedTuple):
-    """The head of a request or an answer, as it came, and how long its body is."""
+    """A request or a response without its body.
+
+    Attributes:
+        head: request line or status line, and headers, as they came.
+        length: length of the body in bytes; -1 for a body that comes in chunks.
+    """
 
     head: bytes
     length: int
 
 
 class _TornError(ConnectionError):
-    """The proxy cuts the connection here."""
+    """A connection that the proxy cuts."""
 
 
 class Proxy:
-    """Relays a local port to another, in the mood that it is in.
+    """A relay from a local port to another, which disturbs requests according to its mode.
 
     Args:
-        upstream_port: of the server on this machine.
-        port: to listen on.
+        upstream_port: port of the server on this machine.
+        port: port to listen on.
+
+    Attributes:
+        port: port to listen on.
+        num_disturbed: requests that were slowed or throttled, and bodies and connections that
+            were cut.
     """
 
     def __init__(self, upstream_port: int, port: int) -> None:
         self.port = port
-        self.num_harmed = 0
-        """Requests that were slowed or throttled, and bodies and connections that were cut."""
+        self.num_disturbed = 0
         self._upstream_port = upstream_port
-        self._mood: Mood = "good"
+        self._mode: Mode = "good"
         self._count = 0
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
@@ -61,7 +70,7 @@ class Proxy:
 
     @contextmanager
     def running(self) -> Generator["Proxy"]:
-        """Serves from a thread of its own while the body runs."""
+        """Serves from a thread of its own inside the context."""
         thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         thread.start()
         self._call(self._listen())
@@ -73,17 +82,17 @@ class Proxy:
             thread.join()
             self._loop.close()
 
-    def become(self, mood: Mood) -> None:
-        """Changes the mood from the next request on; absence also cuts what is under way."""
-        self._call(self._become(mood))
+    def set_mode(self, mode: Mode) -> None:
+        """Changes the mode from the next request on; `absent` also cuts open connections."""
+        self._call(self._set_mode(mode))
 
     def _call(self, work: Coroutine[Any, Any, None]) -> None:
         done: Future[None] = asyncio.run_coroutine_threadsafe(work, self._loop)
         done.result(timeout=30)
 
-    async def _become(self, mood: Mood) -> None:
-        self._mood = mood
-        if mood == "absent":
+    async def _set_mode(self, mode: Mode) -> None:
+        self._mode = mode
+        if mode == "absent":
             await self._close()
         elif self._server is None:
             await self._listen()
@@ -96,11 +105,11 @@ class Proxy:
             self._server.close()
             self._server = None
         for writer in self._open:
-            self.num_harmed += self._mood == "absent"
+            self.num_disturbed += self._mode == "absent"
             writer.transport.abort()
 
     async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        """Takes requests until the client hangs up, each to a connection of its own."""
+        """Relays requests until the client hangs up, each to a connection of its own."""
         self._open.add(to_client)
         # A client or a server that goes away ends this connection, and nothing else.
         with suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -111,16 +120,16 @@ class Proxy:
         to_client.close()
 
     async def _relay(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> bool:
-        """Takes one request and brings its answer; False where the connection is to end."""
+        """Relays one request and its response; returns False where the connection is to end."""
         request = await _message(client, _length)
         expects = bool(_header(request.head, b"expect"))
         if self._is_due("throttled"):
-            # A client that is cut off while it sends never sees the answer.
+            # A client that is cut off while it sends never sees the response.
             await client.readexactly(0 if expects else request.length)
             to_client.write(_SLOW_DOWN)
             return False
-        if self._mood == "slow":
-            self.num_harmed += 1
+        if self._mode == "slow":
+            self.num_disturbed += 1
             await asyncio.sleep(_SLOW_S)
         if expects:
             to_client.write(_CONTINUE)
@@ -128,18 +137,18 @@ class Proxy:
         try:
             to_server.write(_without(request.head, b"expect"))
             await self._body(client, to_server, request.length, to_client)
-            await self._answer(request, server, to_client)
+            await self._respond(request, server, to_client)
         finally:
             to_server.transport.abort()
         return True
 
-    async def _answer(
+    async def _respond(
         self, request: _Message, server: asyncio.StreamReader, to_client: asyncio.StreamWriter
     ) -> None:
-        answer = await _message(server, lambda head: _answer_length(request.head, head))
-        to_client.write(answer.head)
-        if answer.length >= 0:
-            await self._body(server, to_client, answer.length, to_client)
+        response = await _message(server, lambda head: _response_length(request.head, head))
+        to_client.write(response.head)
+        if response.length >= 0:
+            await self._body(server, to_client, response.length, to_client)
         else:
             await _chunks(server, to_client)
 
@@ -150,7 +159,7 @@ class Proxy:
         length: int,
         to_client: asyncio.StreamWriter,
     ) -> None:
-        """Passes a body on; where it is torn, half of it."""
+        """Relays a body; only half of it where the body is to be torn."""
         torn = length > 1 and self._is_due("torn")
         left = length // 2 if torn else length
         while left:
@@ -164,13 +173,13 @@ class Proxy:
             to_client.transport.abort()
             raise _TornError
 
-    def _is_due(self, mood: Mood) -> bool:
-        """Whether this is one of those that the mood meets; the same count gives the same ones."""
-        if self._mood != mood:
+    def _is_due(self, mode: Mode) -> bool:
+        """Tells whether the mode disturbs this request; the same count gives the same requests."""
+        if self._mode != mode:
             return False
         self._count += 1
         is_due = self._count % _EVERY == 0
-        self.num_harmed += is_due
+        self.num_disturbed += is_due
         return is_due
 
 
@@ -180,7 +189,7 @@ async def _message(source: asyncio.StreamReader, length: Callable[[bytes], int])
 
 
 async def _chunks(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    """Passes a chunked body on."""
+    """Relays a chunked body."""
     while True:
         line = await source.readuntil(b"\r\n")
         size = int(line.split(b";")[0], 16)
@@ -207,8 +216,8 @@ def _length(head: bytes) -> int:
     return int(_header(head, b"content-length") or 0)
 
 
-def _answer_length(request: bytes, head: bytes) -> int:
-    """Of an answer's body in bytes; -1 where it comes in chunks."""
+def _response_length(request: bytes, head: bytes) -> int:
+    """Returns the length of a response's body in bytes; -1 where it comes in chunks."""
     status = int(head.split(b" ", 2)[1])
     if request.startswith(b"HEAD ") or status in (204, 304):
         return 0

