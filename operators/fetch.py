@@ -7,7 +7,7 @@ same permissions and limits; see `pipeline.conditions`.
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-import numpy as np
+from overpaint.operators.framing.masks import binarise
 from overpaint.operators.sources.access import MAX_BYTES, OBJECT_STORES, Access, Reader
 from overpaint.operators.sources.web import DownloadLimits
 from overpaint.pipeline import columns as c
@@ -170,8 +170,7 @@ def _mask_columns(data: bytes | None, source: Picture) -> NewColumns:
     if data is None:
         return {"mask_image": None, "mask_source": None}
     mask = decode_mask(data, source.width_px, source.height_px)
-    white = np.where(mask >= 128, np.uint8(255), np.uint8(0))
-    return {"mask_image": encode_mask(white), "mask_source": GIVEN}
+    return {"mask_image": encode_mask(binarise(mask)), "mask_source": GIVEN}
 
 
 def _uris(condition: Condition, row: Row) -> list[str]:

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from overpaint.operators.framing import regions
-from overpaint.operators.framing.regions import Box, Heat, Region
+from overpaint.operators.framing import masks
+from overpaint.operators.framing.masks import Box, Heat, Region
 from overpaint.operators.measures import phrases
 from overpaint.operators.models import clipseg, device, sam
 from overpaint.operators.models import weights as checkpoints
@@ -201,8 +201,8 @@ class Mask(ModelOperator[Masker, _Search, Any]):
         return self._answer(found, source)
 
     def _region(self, heat: Heat, size: tuple[int, int]) -> Region:
-        found = regions.scaled(heat, *size) >= self.threshold
-        return regions.largest(found) if self.keep_largest else found
+        found = masks.scaled(heat, *size) >= self.threshold
+        return masks.largest_component(found) if self.keep_largest else found
 
     def _cut_out(
         self, model: Masker, inputs: Sequence[_Search], selections: list[Selection]
@@ -215,9 +215,9 @@ class Mask(ModelOperator[Masker, _Search, Any]):
         self, model: Masker, inputs: Sequence[_Search], found: list[Region]
     ) -> list[Region]:
         # A row without a region keeps its place in the call: the batch has one shape.
-        boxes = [regions.box_of(region) for region in found]
+        boxes = [masks.bounding_box(region) for region in found]
         selections = [
-            Selection(box or Box(0.0, 0.0, float(search.size[0]), float(search.size[1])))
+            Selection(Box(*map(float, box or (0, 0, *search.size))))
             for box, search in zip(boxes, inputs, strict=True)
         ]
         return [
@@ -227,17 +227,17 @@ class Mask(ModelOperator[Masker, _Search, Any]):
 
     def _answer(self, region: Region, source: str) -> NewColumns | Rejected:
         if self.keep_largest:
-            region = regions.largest(region)
+            region = masks.largest_component(region)
         if self.fill_holes:
-            region = regions.without_holes(region)
-        area = regions.share(region)
+            region = masks.fill_holes(region)
+        area = masks.area_share(region)
         if area == 0 or area < self.min_area:
             return Rejected("mask_empty", f"the region covers {area:.4f} of the source")
-        region = regions.grown(region, self.dilate_px)
+        region = masks.dilate(region, self.dilate_px)
         return {
             c.MASK_IMAGE.name: encode_mask(region.astype(np.uint8) * 255),
             c.MASK_SOURCE.name: source,
-            MASK_AREA.name: regions.share(region),
+            MASK_AREA.name: masks.area_share(region),
         }
 
     def _phrase(self, row: Row) -> str:

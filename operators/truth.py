@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+from overpaint.operators.framing.masks import binarise, dilate
 from overpaint.operators.models import weights as checkpoints
 from overpaint.operators.models.checkpoint import Checkpoint
 from overpaint.operators.sources.access import Access, read_source
@@ -19,7 +20,6 @@ from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import Pixels, decode, decode_mask
 from overpaint.pipeline.operator import Answer, Kind, NewColumns, Operator, row_error_as_answer
-from PIL import Image, ImageFilter
 from pydantic import Field
 
 TARGET_URI = Column("target_uri", pa.string(), "where the true edited image lies")
@@ -115,9 +115,8 @@ class Truth(Operator[Any]):
         if not uri:
             raise RowError("mask_missing", "a row with target_uri needs mask_uri: what may change")
         data = read_source(row["base_uri"], uri, Access())
-        mask = Image.fromarray(decode_mask(data, source.shape[1], source.shape[0]))
-        grown = mask.filter(ImageFilter.MaxFilter(2 * self.grow_px + 1)) if self.grow_px else mask
-        return np.asarray(grown) < 128
+        mask = binarise(decode_mask(data, source.shape[1], source.shape[0]))
+        return dilate(mask, self.grow_px) == 0
 
 
 def _read_target(row: Row) -> Pixels | None:

@@ -16,7 +16,7 @@ from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.clipseg import iou, mask_images
 from overpaint.jobs.training.loop import StepContext, TrainingConfig
 from overpaint.jobs.training.saving import save_fp16
-from overpaint.operators.framing import regions
+from overpaint.operators.framing.masks import Region, bounding_box
 from overpaint.operators.models.sam import Point, Sam, Selection, select
 from PIL import Image
 from scipy import ndimage
@@ -159,7 +159,7 @@ class SamTrainingTask:
 
 def segment(sam: Sam, images: NDArray[np.uint8], selections: list[Selection]) -> NDArray[np.bool_]:
     """Masks, bool NHW, as the `mask` operator finds them; images are RGB uint8 NHWC."""
-    found: list[regions.Region] = []
+    found: list[Region] = []
     for start in range(0, len(selections), 32):
         part = slice(start, start + 32)
         shown = [Image.fromarray(np.asarray(image)) for image in images[part]]
@@ -169,7 +169,7 @@ def segment(sam: Sam, images: NDArray[np.uint8], selections: list[Selection]) ->
 
 def box_prompts(masks: NDArray[np.bool_]) -> list[Selection]:
     """The box around each mask, bool NHW."""
-    return [Selection(regions.box_of(mask)) for mask in masks]
+    return [Selection(bounding_box(mask)) for mask in masks]
 
 
 def point_prompts(masks: NDArray[np.bool_]) -> list[Selection]:
@@ -190,7 +190,7 @@ def _innermost(mask: NDArray[np.bool_]) -> Point:
 
 def _boxes(masks: NDArray[np.bool_], context: StepContext) -> dict[str, Tensor]:
     """Boxes around masks, their sides shifted by up to 2 px."""
-    boxes = np.array([regions.box_of(mask) for mask in masks], np.float64)
+    boxes = np.array([bounding_box(mask) for mask in masks], np.float64)
     boxes += context.rng.uniform(-_MOST_SHIFT_PX, _MOST_SHIFT_PX, boxes.shape) * (
         context.rng.random((len(boxes), 1)) < 0.5
     )

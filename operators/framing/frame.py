@@ -11,14 +11,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from overpaint.operators.framing.masks import Box, bounding_box
 from overpaint.pipeline.images import Pixels
 from PIL import Image
 
 Fit = Literal["whole", "crop"]
 """`whole`: the model sees the whole image; `crop`: a square around the mask, at full resolution."""
 
-Box = tuple[int, int, int, int]
-"""Left, top, right and bottom in pixels; right and bottom are the first outside."""
 Weights = np.ndarray[Any, np.dtype[np.float32]]
 """float32 HW, 0 to 1: how much of each pixel may change."""
 Points = np.ndarray[Any, np.dtype[np.float64]]
@@ -83,13 +82,13 @@ class Frame:
 
     Attributes:
         source: size of the source.
-        box: left, top, right and bottom in the source, in pixels.
+        box: box of the source, in pixels.
         size: size of the model's picture.
         content: size of the scaled box, which is in the middle of the picture.
     """
 
     source: Size
-    box: Box
+    box: Box[int]
     size: Size
     content: Size
 
@@ -145,7 +144,7 @@ def frame_whole(width_px: int, height_px: int, size: Size) -> Frame:
         height_px: of the source.
         size: size of the model's picture.
     """
-    return _frame(Size(width_px, height_px), (0, 0, width_px, height_px), size)
+    return _frame(Size(width_px, height_px), Box(0, 0, width_px, height_px), size)
 
 
 def frame_crop(mask: Pixels, size: Size, margin: float) -> Frame:
@@ -165,7 +164,7 @@ def frame_crop(mask: Pixels, size: Size, margin: float) -> Frame:
     wanted_px = max(longest + 2 * round(margin * longest), min(size))
     across = _span((left + right) // 2, wanted_px, width_px)
     down = _span((top + bottom) // 2, wanted_px, height_px)
-    return _frame(Size(width_px, height_px), (across[0], down[0], across[1], down[1]), size)
+    return _frame(Size(width_px, height_px), Box(across[0], down[0], across[1], down[1]), size)
 
 
 def view(frame: Frame, pixels: Pixels) -> Pixels:
@@ -212,25 +211,19 @@ def paste(frame: Frame, source: Pixels, edited: Pixels, alpha: Pixels | None) ->
     result = source.copy()
     box = frame.box if alpha is None else _shared_box(frame.box, bounding_box(alpha))
     # In strips, and only where alpha is: a source may have 10^8 pixels.
-    for top in range(box[1], box[3], _STRIP_PX):
-        strip = (box[0], top, box[2], min(top + _STRIP_PX, box[3]))
+    for top in range(box.top, box.bottom, _STRIP_PX):
+        strip = Box(box.left, top, box.right, min(top + _STRIP_PX, box.bottom))
         content = _at_source_size(frame, edited, strip)
-        window = result[strip[1] : strip[3], strip[0] : strip[2]]
-        weights = None if alpha is None else alpha[strip[1] : strip[3], strip[0] : strip[2]]
+        window = result[strip.top : strip.bottom, strip.left : strip.right]
+        weights = (
+            None if alpha is None else alpha[strip.top : strip.bottom, strip.left : strip.right]
+        )
         window[...] = content if weights is None else _mixed(window, content, weights)
     return result
 
 
-def bounding_box(mask: Pixels) -> Box | None:
-    """Returns left, top, right and bottom of what is not zero; None where all is zero."""
-    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-    if not len(columns):
-        return None
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
-def _frame(source: Size, box: Box, size: Size) -> Frame:
-    width_px, height_px = box[2] - box[0], box[3] - box[1]
+def _frame(source: Size, box: Box[int], size: Size) -> Frame:
+    width_px, height_px = box.right - box.left, box.bottom - box.top
     scale = min(size.width_px / width_px, size.height_px / height_px)
     content = Size(max(1, round(width_px * scale)), max(1, round(height_px * scale)))
     return Frame(source=source, box=box, size=size, content=content)
@@ -243,35 +236,35 @@ def _span(centre_px: int, wanted_px: int, length_px: int) -> tuple[int, int]:
     return start, start + wanted_px
 
 
-def _shared_box(box: Box, other: Box | None) -> Box:
+def _shared_box(box: Box[int], other: Box[int] | None) -> Box[int]:
     """Returns the overlap of two boxes; empty where they do not overlap or `other` is None."""
     if other is None:
-        return (box[0], box[1], box[0], box[1])
-    return (
-        max(box[0], other[0]),
-        max(box[1], other[1]),
-        min(box[2], other[2]),
-        min(box[3], other[3]),
+        return Box(box.left, box.top, box.left, box.top)
+    return Box(
+        max(box.left, other.left),
+        max(box.top, other.top),
+        min(box.right, other.right),
+        min(box.bottom, other.bottom),
     )
 
 
-def _at_source_size(frame: Frame, edited: Pixels, box: Box) -> Pixels:
+def _at_source_size(frame: Frame, edited: Pixels, box: Box[int]) -> Pixels:
     """Resizes the part of the model's picture that shows a box of the source."""
     x, y = frame.padding
     content = edited[y : y + frame.content.height_px, x : x + frame.content.width_px]
     left, top, right, bottom = frame.box
     if content.shape[:2] == (bottom - top, right - left):
-        return content[box[1] - top : box[3] - top, box[0] - left : box[2] - left]
+        return content[box.top - top : box.bottom - top, box.left - left : box.right - left]
     across = frame.content.width_px / (right - left)
     down = frame.content.height_px / (bottom - top)
     part = (
-        (box[0] - left) * across,
-        (box[1] - top) * down,
-        (box[2] - left) * across,
-        (box[3] - top) * down,
+        (box.left - left) * across,
+        (box.top - top) * down,
+        (box.right - left) * across,
+        (box.bottom - top) * down,
     )
     image = Image.fromarray(np.ascontiguousarray(content))
-    size = (box[2] - box[0], box[3] - box[1])
+    size = (box.right - box.left, box.bottom - box.top)
     return np.asarray(image.resize(size, Image.Resampling.LANCZOS, box=part), dtype=np.uint8)
 
 

@@ -8,11 +8,10 @@ from overpaint.operators.framing.frame import (
     Frame,
     Shapes,
     Size,
-    bounding_box,
     frame_crop,
     frame_whole,
 )
-from overpaint.operators.framing.masks import feather, grow
+from overpaint.operators.framing.masks import binarise, bounding_box, dilate, feather
 from overpaint.pipeline.columns import Row
 from overpaint.pipeline.images import Picture, Pixels, decode, decode_mask
 
@@ -82,7 +81,7 @@ def source_mask(row: Row, picture: Picture) -> Pixels | None:
     data = row.get("mask_image")
     if data is None:
         return None
-    return grow(decode_mask(data, picture.width_px, picture.height_px), 0)
+    return binarise(decode_mask(data, picture.width_px, picture.height_px))
 
 
 def editable_region(mask: Pixels, frame: Frame, grow_px: int, feather_px: int) -> Region:
@@ -94,7 +93,7 @@ def editable_region(mask: Pixels, frame: Frame, grow_px: int, feather_px: int) -
         grow_px: width that is added all around.
         feather_px: width of the ramp inside the grown mask's edge.
     """
-    grown = grow(mask, round(grow_px * frame.scale))
+    grown = dilate(mask, round(grow_px * frame.scale))
     return Region(grown, feather(grown, round(feather_px * frame.scale)))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from overpaint.operators.framing.regions import Heat
+from overpaint.operators.framing.masks import Heat
 from overpaint.operators.models import device
 from overpaint.operators.models import pretrained as loading
 from PIL import Image

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from overpaint.operators.framing.regions import Box, Region
+from overpaint.operators.framing.masks import Box, Region
 from overpaint.operators.models import device
 from overpaint.operators.models import pretrained as loading
 from PIL import Image
@@ -24,7 +24,7 @@ class Point(NamedTuple):
 class Selection(NamedTuple):
     """What selects a region: a box, points, or both. In one batch all have the same form."""
 
-    box: Box | None
+    box: Box[float] | None
     points: tuple[Point, ...] = ()
 
     @property

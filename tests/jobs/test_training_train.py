@@ -18,7 +18,7 @@ from overpaint.jobs.training.history import read_history
 from overpaint.jobs.training.loop import Budget, TrainingConfig, TrainingResult
 from overpaint.jobs.training.train import CHECKPOINTS, train
 from overpaint.jobs.training.workspace import Workspace
-from overpaint.operators.framing.regions import Box
+from overpaint.operators.framing.masks import Box
 from overpaint.operators.models import sam
 from PIL import Image
 from transformers import (

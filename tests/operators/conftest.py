@@ -10,6 +10,14 @@ from overpaint.pipeline.images import Picture, encode
 WORDS = ("a", "the", "red", "blue", "circle", "square", "on", "make", "it", "with", "of", "photo")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Runs models as a worker does by default: sums by several threads depend on the batch."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def noise() -> Callable[..., bytes]:
     """Makes a source image of random pixels: seed, width, height."""

@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from overpaint.operators.framing import regions
+from overpaint.operators.framing import masks
 from overpaint.operators.mask import Mask
 from overpaint.operators.measures.phrases import changed_thing
 from overpaint.pipeline.images import decode_mask
@@ -87,7 +87,7 @@ def test_dilation_grows_the_mask_at_the_source_size(clipseg, noise):
     rows = [phrase_row(noise(1), "red")]
     plain = pixels(answers(Mask(checkpoint=clipseg), rows)[0]) > 0
     grown = pixels(answers(Mask(checkpoint=clipseg, dilate_px=3), rows)[0]) > 0
-    assert (grown == regions.grown(plain, 3)).all()
+    assert (grown == masks.dilate(plain, 3)).all()
     assert grown.sum() > plain.sum()
 
 
@@ -140,7 +140,7 @@ def test_sam_without_a_usable_prompt_fails_with_a_code(sam, noise, prompt, code)
 def test_clipseg_sam_cuts_out_the_box_that_clipseg_found(clipseg, sam, noise):
     row = phrase_row(noise(1), "red")
     found = pixels(answers(Mask(checkpoint=clipseg, keep_largest=True), [row])[0]) > 0
-    box = list(regions.box_of(found))
+    box = list(masks.bounding_box(found))
     both = Mask(method="clipseg_sam", checkpoint=clipseg, sam_checkpoint=sam, keep_largest=True)
     alone = Mask(method="sam", sam_checkpoint=sam, keep_largest=True)
     expected = answers(alone, [{"source_image": noise(1), "mask_box": box}])[0]
@@ -163,33 +163,6 @@ def test_check_asks_only_for_the_models_of_the_method(clipseg):
     with pytest.raises(ValueError, match="sam_checkpoint = '/nowhere'"):
         Mask(checkpoint=clipseg, sam_checkpoint="/nowhere", method="clipseg_sam").check()
     assert set(Mask(checkpoint=clipseg).revisions()) == {"checkpoint"}
-
-
-def test_largest_keeps_parts_that_touch_at_a_corner():
-    region = np.zeros((6, 6), dtype=bool)
-    region[0, 0] = region[1, 1] = region[2, 2] = True
-    region[5, 4:] = True
-    assert regions.largest(region).sum() == 3
-    assert regions.largest(np.zeros((3, 3), dtype=bool)).sum() == 0
-
-
-def test_holes_are_filled_and_bays_are_not():
-    region = np.zeros((7, 7), dtype=bool)
-    region[1:6, 1:6] = True
-    region[3, 3] = False
-    region[1, 3] = False
-    filled = regions.without_holes(region)
-    assert filled[3, 3]
-    assert not filled[1, 3]
-    assert not filled[0].any()
-    assert regions.without_holes(np.ones((3, 3), dtype=bool)).all()
-
-
-def test_box_holds_the_region_and_nothing_is_no_box():
-    region = np.zeros((9, 9), dtype=bool)
-    region[2:4, 5:8] = True
-    assert regions.box_of(region) == (5, 2, 8, 4)
-    assert regions.box_of(np.zeros((2, 2), dtype=bool)) is None
 
 
 @pytest.mark.parametrize(

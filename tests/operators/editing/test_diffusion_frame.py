@@ -13,7 +13,7 @@ from overpaint.operators.framing.frame import (
     view,
     view_mask,
 )
-from overpaint.operators.framing.masks import feather, grow
+from overpaint.operators.framing.masks import dilate, feather
 from overpaint.operators.framing.region import picture_bucket
 from PIL import Image
 
@@ -119,17 +119,17 @@ def test_frame_padding_repeats_the_edge_and_may_not_change():
 @given(radius=st.integers(0, 9), width=st.integers(0, 12), seed=st.integers(0, 99))
 def test_feather_stays_inside_and_reaches_full(radius, width, seed):
     mask = np.where(np.random.default_rng(seed).random((40, 30)) > 0.98, 255, 0).astype(np.uint8)
-    grown = grow(mask, radius)
+    grown = dilate(mask, radius)
     alpha = feather(grown, width)
     assert alpha[grown == 0].max(initial=0) == 0
     if radius >= 2 * (width // 2):
         assert alpha[mask == 255].min(initial=255) == 255
 
 
-def test_grow_is_by_a_square_of_that_radius():
-    grown = grow(box_mask(20, 20, 8, 9, 10, 11), 3)
+def test_dilation_is_by_a_square_of_that_radius():
+    grown = dilate(box_mask(20, 20, 8, 9, 10, 11), 3)
     assert np.array_equal(grown, box_mask(20, 20, 5, 6, 13, 14))
-    assert np.array_equal(grow(box_mask(20, 20, 0, 0, 1, 1), 2), box_mask(20, 20, 0, 0, 3, 3))
+    assert np.array_equal(dilate(box_mask(20, 20, 0, 0, 1, 1), 2), box_mask(20, 20, 0, 0, 3, 3))
 
 
 @pytest.mark.parametrize(("thickness", "width"), [(4, 4), (5, 4), (12, 16)])
