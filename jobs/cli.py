@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 from overpaint.jobs.commands import bench as bench_commands
 from overpaint.jobs.commands import inspect as look_commands
+from overpaint.jobs.commands import methods as methods_commands
 from overpaint.jobs.commands import papercut as papercut_commands
 from overpaint.jobs.commands import run as run_commands
 from overpaint.jobs.commands import submit as submit_commands
@@ -27,6 +28,7 @@ app = App(
 for module in (
     run_commands,
     look_commands,
+    methods_commands,
     verify_commands,
     submit_commands,
     papercut_commands,

@@ -1,16 +1,17 @@
 """`edit`: changes the source as asked, by one of the methods in `operators/methods`.
 
 A model sees a picture of its own resolution: the whole source, or a square around the mask. Its
-answer comes back at the source's size; where there is a mask, every pixel outside is the source's.
+picture comes back at the source's size; where there is a mask, every pixel outside is the source's.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from overpaint.operators.diffusion.method import Editor, Job, Method
+from overpaint.operators.diffusion.edit_row import row_settings, row_values
+from overpaint.operators.diffusion.method import Editor, EditRequest, Method, needs_inversion
 from overpaint.operators.framing.frame import Fit, Frame, paste, view, view_mask
 from overpaint.operators.framing.region import (
     Region,
@@ -20,53 +21,62 @@ from overpaint.operators.framing.region import (
     picture_bucket,
     source_mask,
 )
-from overpaint.operators.invert import Invert
-from overpaint.operators.methods import find_method
+from overpaint.operators.inversions import INVERSIONS
+from overpaint.operators.methods import METHODS
 from overpaint.operators.models.checkpoint import Checkpoint
 from overpaint.operators.models.device import DtypeName
-from overpaint.pipeline.columns import (
-    CHECKPOINT,
-    EDITED_IMAGE,
-    HEIGHT_PX,
-    IMAGE_FORMAT,
-    INVERSION,
-    MASK_IMAGE,
-    METHOD,
-    PARAMS_JSON,
-    REVISION,
-    SEED,
-    SOURCE_IMAGE,
-    WIDTH_PX,
-    Column,
-    Row,
-)
+from overpaint.pipeline import columns as c
+from overpaint.pipeline.columns import Column, Row
+from overpaint.pipeline.conditions import MASK, Condition
+from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.errors import RowError, near_miss
 from overpaint.pipeline.identity import canonical_json
-from overpaint.pipeline.images import Picture, Pixels, decode, encode
-from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns, Rejected
-from pydantic import Field, model_validator
+from overpaint.pipeline.images import Picture, Pixels, decode, encode, encode_mask
+from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns, Operator, Rejected
+from overpaint.pipeline.variant import Variant, VariantOperator
+from pydantic import Field, WithJsonSchema, model_validator
+
+Editors = Mapping[str, Editor]
+"""Loaded models by the name of the choice that uses them; the stage's own has the name ''."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Placed:
-    """A row's job and how its result is pasted back."""
+class EditInput:
+    """A row that is ready for its model.
 
-    job: Job
-    frame: Frame
+    Attributes:
+        choice: name of the choice that the row makes; '' for the stage's own method.
+        settings: method with the row's own values.
+        request: the row as the method sees it.
+        region: pixels that may change; None for all.
+    """
+
+    choice: str
+    settings: Method
+    request: EditRequest
     region: Region | None
 
 
-class Edit(ModelOperator[Any, _Placed, NDArray[np.float32]]):
-    """Edits each source; a field that is null takes the method's own default."""
+class Edit(VariantOperator[Editors], ModelOperator[Editors, EditInput, NDArray[np.float32]]):
+    """Edits each source by a method; fields beside those below are the method's.
+
+    Rows may choose their method: `choices` names settings, and the column `method` of the input
+    says which of them a row takes. The key of such a row is that of a stage with only that method.
+
+    Example:
+        >>> Edit(method="sdedit", strength=0.5).settings.strength
+        0.5
+    """
 
     kind: ClassVar[Kind] = "edit"
+    variants = METHODS
+    default_method = "prompt_to_prompt"
+    renamed: ClassVar[Mapping[str, str]] = {"mask_grow_px": "mask_dilate_px"}
 
-    method: str = "ddim"
-    """A module of `operators/methods`."""
     checkpoint: str = "papercut"
     """The weights: "papercut", a folder, or a hub id."""
     revision: str | None = None
-    """Commit, tag or branch of a hub id."""
+    """Commit, tag or branch of a hub id; null stands for `main`."""
     variant: str | None = None
     """Variant of the weight files, such as `fp16`."""
     dtype: DtypeName = "float32"
@@ -75,125 +85,237 @@ class Edit(ModelOperator[Any, _Placed, NDArray[np.float32]]):
     """Rows in one model call."""
     num_threads: int = Field(default=1, ge=1, le=256)
     """CPU threads of a model call; they change the last digit."""
-
-    mask_grow_px: int = Field(default=4, ge=0, le=512)
-    """Pixels of the model's picture that are added around the mask."""
+    mask_dilate_px: int = Field(default=4, ge=0, le=512)
+    """Width by which the mask is dilated, in pixels of the model's picture."""
     feather_px: int = Field(default=4, ge=0, le=512)
-    """Pixels of the model's picture over which the edit fades in, inside the grown mask's edge."""
+    """Width over which the edit fades in inside the dilated mask's edge, in pixels of the model's
+    picture."""
     paste_back: bool = True
-    """Whether every pixel outside the grown mask is the source's own."""
-
-    num_inference_steps: int | None = Field(default=None, ge=1, le=1000)
-    """Steps from noise to picture."""
-    guidance_scale: float | None = Field(default=None, ge=0, le=100)
-    """How closely the prompt is followed; 1 is unguided."""
-    guidance_rescale: float | None = Field(default=None, ge=0, le=1)
-    """How far a guided answer's spread is pulled back to the unguided one's."""
-    image_guidance_scale: float | None = Field(default=None, ge=0, le=100)
-    """How closely an instruction editor keeps to the source."""
-    strength: float | None = Field(default=None, gt=0, le=1)
-    """How far towards noise the edit starts; 1 is from pure noise."""
-    negative_prompt: str | None = None
-    """What to stay away from."""
-    cross_attention_share: float | None = Field(default=None, ge=0, le=1)
-    """The share of the steps, from the first on, in which words look where the source's did."""
-    fit: Fit | None = None
-    """`whole` shows the model the whole image, `crop` a square around the mask."""
-    crop_margin: float | None = Field(default=None, ge=0.125, le=8)
-    """Context around the mask on each side, as a share of the masked box's longer side."""
-    resolution: int | None = Field(default=None, ge=0, le=8192)
-    """Side in pixels of the square that the model sees; 0 is the checkpoint's own."""
+    """Whether every pixel outside the dilated mask is the source's own."""
+    choices: Annotated[
+        dict[str, "Edit"],
+        WithJsonSchema({"type": "object", "additionalProperties": {"type": "object"}}),
+    ] = Field(default_factory=dict)
+    """Settings that a row may choose by its column `method`, by name; a name of a method needs no
+    `method`. Fields of this stage hold for them too, where they do not say otherwise."""
 
     @model_validator(mode="before")
     @classmethod
-    def _take_defaults(cls, data: Any) -> Any:
-        """Fills in the method's defaults, so that a resolved recipe says what was done."""
-        if not isinstance(data, Mapping):
+    def _fill_choices(cls, data: Any) -> Any:
+        """Gives each choice the fields of the stage; a stage without a method takes the first."""
+        if not isinstance(data, Mapping) or not isinstance(data.get("choices"), Mapping):
             return data
-        name = data.get("method", cls.model_fields["method"].default)
-        if not isinstance(name, str):
-            return data
-        method = find_method(name)
-        defaults = {field.name: field.default for field in fields(method.fields)}
-        given = {key: value for key, value in data.items() if value is not None}
-        for key in given:
-            _check_used(method, key)
-        return {**defaults, **given}
+        shared = {name: data[name] for name in _SHARED if name in data}
+        choices = {
+            name: {**shared, "method": name, **choice} if isinstance(choice, Mapping) else choice
+            for name, choice in data["choices"].items()
+        }
+        first = next(iter(choices.values()), None)
+        own = first if isinstance(first, dict) and not {"method", "settings"} & set(data) else {}
+        return {**own, **data, "choices": choices}
 
-    @property
-    def settings(self) -> Any:
-        """The fields that the method uses, as its own dataclass."""
-        method = find_method(self.method)
-        return method.fields(**{name: getattr(self, name) for name in method.field_names})
+    @model_validator(mode="after")
+    def _choices_fit(self) -> "Edit":
+        for name, choice in self.choices.items():
+            if choice.choices:
+                raise ValueError(f"choices.{name} has choices of its own")
+            for field in ("batch_size", "num_threads"):
+                if getattr(choice, field) != getattr(self, field):
+                    raise ValueError(f"choices.{name}.{field}: it is that of the stage")
+        return self
+
+    @classmethod
+    def explain_unused(cls, kind: type[Variant], field: str) -> str | None:
+        """Explains a field that belongs to the inversion, or to another method."""
+        inversions = [INVERSIONS.find(name) for name in INVERSIONS.names()]
+        is_inverted = issubclass(kind, Method) and needs_inversion(kind)
+        if is_inverted and any(field in inversion.model_fields for inversion in inversions):
+            name = cls.variants.name_of(kind)
+            return f"{field}: method {name!r} takes it from the stage `invert`: set it there"
+        return super().explain_unused(kind, field)
 
     @property
     def inputs(self) -> tuple[Column, ...]:
-        """The source, what to make, the seed of a method that draws, and what the method reads."""
-        method = find_method(self.method)
-        mask = (MASK_IMAGE,) if self.fit == "crop" else ()
-        seed = (SEED,) if method.is_random else ()
-        source = (SOURCE_IMAGE, WIDTH_PX, HEIGHT_PX)
-        return (*source, method.prompt, *seed, IMAGE_FORMAT, *method.inputs, *mask)
+        """The source, and what the methods read."""
+        return tuple(dict.fromkeys(column for edit in self._all for column in edit._inputs))
 
     @property
     def optional(self) -> tuple[Column, ...]:
-        """The mask: where a plan has one, the edit is kept to it."""
-        return () if MASK_IMAGE in self.inputs else (MASK_IMAGE,)
+        """The mask, to which an edit is kept, and columns that rows may have of their own."""
+        columns = [column for edit in self._all for column in edit._optional]
+        choice = (c.INPUT_METHOD,) if self.choices else ()
+        return tuple(
+            column for column in dict.fromkeys((*choice, *columns)) if column not in self.inputs
+        )
 
     @property
     def outputs(self) -> tuple[Column, ...]:
-        """The edited image and how it was made."""
-        return (EDITED_IMAGE, METHOD, CHECKPOINT, REVISION, PARAMS_JSON)
+        """The edited image, the mask that was editable, and how the image was made."""
+        made = (c.METHOD, c.CHECKPOINT, c.REVISION, c.PARAMS_JSON)
+        return (c.EDITED_IMAGE, c.EDITABLE_MASK_IMAGE, *made)
+
+    @property
+    def own(self) -> Method:
+        """The stage's own method."""
+        assert isinstance(self.settings, Method)
+        return self.settings
+
+    @property
+    def _all(self) -> Sequence["Edit"]:
+        """The edits that a row may choose among."""
+        return tuple(self.choices.values()) or (self,)
+
+    @property
+    def _inputs(self) -> tuple[Column, ...]:
+        method = self.own
+        needs = [_column(need) for need in method.needs]
+        mask = (c.MASK_IMAGE,) if getattr(method, "fit", "whole") == "crop" else ()
+        seed = (c.SEED,) if method.reads_seed else ()
+        source = (c.SOURCE_IMAGE, c.WIDTH_PX, c.HEIGHT_PX, method.prompt)
+        return (*source, *seed, c.IMAGE_FORMAT, *needs, *mask)
+
+    @property
+    def _optional(self) -> tuple[Column, ...]:
+        method = self.own
+        fields = type(method).model_fields
+        own = [column for column in (c.STRENGTH, c.GUIDANCE_SCALE) if column.name in fields]
+        return (c.MASK_IMAGE, c.EDIT_PARAMS, *own, *(_column(use) for use in method.uses))
+
+    def for_row(self, row: Row) -> "Edit":
+        """Returns the edit that a row chooses.
+
+        Raises:
+            RowError: `method_unknown`: there is no such choice.
+        """
+        name = self._choice(row)
+        return self.choices[name] if name else self.model_copy(update={"choices": {}})
+
+    def _choice(self, row: Row) -> str:
+        name = row.get("in_method") if self.choices else None
+        if name is not None and name not in self.choices:
+            hint = near_miss(name, self.choices)
+            raise RowError("method_unknown", f"the stage has no choice {name!r}: {hint}")
+        return name or ""
 
     def check(self) -> None:
-        """Looks whether the checkpoint is there and is of a kind that the method takes.
+        """Checks that the checkpoints are there and of kinds that their methods take.
 
         Raises:
-            ValueError: it is not.
+            ValueError: one of them is not.
         """
-        self._weights.check(find_method(self.method).classes)
+        for edit in (self, *self.choices.values()):
+            if edit.own.papercut is None and edit.checkpoint == "papercut":
+                raise ValueError(
+                    f"method {edit.method!r} takes a {' or '.join(edit.own.checkpoints)}, and "
+                    "papercut has none: name a checkpoint"
+                )
+            edit._weights.check(edit.own.checkpoints)
 
     def revisions(self) -> dict[str, str]:
-        """The exact weights."""
-        return {"checkpoint": self._weights.identity()}
+        """Returns the exact weights."""
+        choices = {name: edit._weights.identity() for name, edit in self.choices.items()}
+        return {"checkpoint": self._weights.identity(), **choices}
+
+    def cost(self, row: Row, sources: Mapping[str, Operator[Any]]) -> Cost:
+        """Returns the network evaluations for one row, by its method."""
+        edit = self.for_row(row)
+        settings = row_settings(edit.own, row)
+        steps = getattr(settings, "num_inference_steps", None)
+        if steps is None:
+            inversion: Any = next(sources[n.name] for n in settings.needs if n.name in sources)
+            steps = inversion.settings.num_inference_steps
+        return settings.cost(steps)
 
     def bucket(self, row: Row) -> Hashable:
-        """The shape of the picture that the model sees."""
-        inversion = row.get("inversion")
-        if inversion is not None:
-            return inversion.frame.size, inversion.num_inference_steps
-        return picture_bucket(row, find_method(self.method).shapes, self.fit or "whole")
+        """Returns the choice, the settings and the shape of the picture that the model sees."""
+        edit = self.for_row(row)
+        settings = row_settings(edit.own, row)
+        fit: Fit = getattr(settings, "fit", "whole")
+        sizes = tuple(_size(row.get(_column(n).name)) for n in (*settings.needs, *settings.uses))
+        shape = None if needs_inversion(settings) else picture_bucket(row, settings.shapes, fit)
+        return self._choice(row), settings, shape, sizes
 
-    def load(self) -> Editor:
-        """The method's model, shared with an `invert` that uses the same checkpoint."""
-        return find_method(self.method).load(self._weights)
+    def load(self) -> Editors:
+        """Loads the models; an `invert` with the same checkpoint shares them."""
+        return {
+            name: edit.own.load(edit._weights)
+            for name, edit in {"": self, **self.choices}.items()
+            if name or not self.choices
+        }
 
-    def relieve(self, model: Any, *, exact: bool) -> str | None:
-        """Does what the method's model can do without memory."""
-        return find_method(self.method).relieve(model, exact)
+    def relieve(self, model: Editors, *, exact: bool) -> str | None:
+        """Frees memory as the methods' models can."""
+        edits = {"": self, **self.choices}
+        words = (edits[name].own.free_memory(editor, exact=exact) for name, editor in model.items())
+        return next((word for word in words if word is not None), None)
 
-    def prepare(self, row: Row, model: Any) -> _Placed:
-        """Returns a row as the method sees it.
+    def prepare(self, row: Row, model: Editors, /) -> EditInput | Rejected:
+        """Frames a row's source, mask and conditions; an empty mask is rejected as `mask_empty`.
 
         Raises:
-            RowError: `prompt_missing`, `inversion_mismatch`, or an image that cannot be decoded.
+            RowError: `prompt_missing`, `mask_missing`, `inversion_mismatch`, or an image that
+                cannot be decoded.
         """
-        return self._place(row, find_method(self.method), model)
+        choice = self._choice(row)
+        edit = self.for_row(row)
+        settings, editor = row_settings(edit.own, row), model[choice]
+        prompt = row.get(settings.prompt.name)
+        if prompt is None:
+            message = f"method {edit.method!r} reads {settings.prompt.name}"
+            raise RowError("prompt_missing", message)
+        source = decode(row["source_image"])
+        frame = _frame(row, settings, editor)
+        mask = source_mask(row, source)
+        region = None
+        if mask is not None:
+            region = editable_region(mask, frame, edit.mask_dilate_px, edit.feather_px)
+            if is_empty(region.grown):
+                return Rejected("mask_empty", "the mask marks nothing that may change")
+        elif MASK in settings.needs:
+            raise RowError("mask_missing", f"method {edit.method!r} needs a mask")
+        request = EditRequest(
+            frame=frame,
+            picture=view(frame, source.rgb),
+            mask=None if region is None else view_mask(frame, region.grown),
+            prompt=prompt,
+            seed=row.get("seed", 0),
+            values=row_values(settings, row, frame, editor),
+        )
+        return EditInput(choice=choice, settings=settings, request=request, region=region)
 
-    def infer(self, inputs: Sequence[_Placed], model: Any) -> Sequence[NDArray[np.float32]]:
-        """Edits a batch of sources of one shape."""
-        jobs = [placed.job for placed in inputs]
-        return find_method(self.method).edit(jobs, model, self.settings)
+    def infer(self, inputs: Sequence[EditInput], model: Editors, /) -> list[NDArray[np.float32]]:
+        """Edits a batch of one shape and of one method."""
+        first = inputs[0]
+        return first.settings.edit([item.request for item in inputs], model[first.choice])
 
     def answer(
-        self, row: Row, placed: _Placed, edited: NDArray[np.float32], model: Any
-    ) -> NewColumns | Rejected:
-        """Pastes the edit into the source; an empty mask is rejected with `mask_empty`.
+        self, row: Row, input: EditInput, output: NDArray[np.float32], model: Editors, /
+    ) -> NewColumns:
+        """Pastes the edit into the source.
 
         Raises:
             RowError: `nan_in_result`.
         """
-        return self._answer(model, row, placed, edited)
+        edit, editor = self.for_row(row), model[input.choice]
+        region = input.region
+        alpha = None if region is None or not edit.paste_back else region.alpha
+        picture = _paste(decode(row["source_image"]), input.request.frame, output, alpha)
+        return {
+            "edited_image": encode(picture, row["image_format"]),
+            "editable_mask_image": None if region is None else encode_mask(region.grown),
+            "method": edit.method,
+            "checkpoint": edit.checkpoint,
+            "revision": editor.identity,
+            "params_json": edit._params(input.settings, editor),
+        }
+
+    def _params(self, settings: Method, editor: Editor) -> str:
+        """Returns the fields with which a row was edited, as canonical JSON."""
+        own = self.model_copy(update={"settings": settings}).model_dump(
+            mode="json", exclude={"choices"}
+        )
+        fallbacks = {"oom_fallbacks": list(editor.oom_fallbacks)} if editor.oom_fallbacks else {}
+        return canonical_json({k: v for k, v in own.items() if v is not None} | fallbacks)
 
     @property
     def _weights(self) -> Checkpoint:
@@ -202,86 +324,34 @@ class Edit(ModelOperator[Any, _Placed, NDArray[np.float32]]):
             revision=self.revision,
             variant=self.variant,
             dtype=self.dtype,
-            part=find_method(self.method).part,
+            part=self.own.papercut or "",
         )
 
-    def _place(self, row: Row, method: Method, model: Editor) -> _Placed:
-        prompt = row.get(method.prompt.name)
-        if prompt is None:
-            raise RowError("prompt_missing", f"method {method.name!r} reads {method.prompt.name}")
-        source = decode(row["source_image"])
-        frame = self._frame(row, method, model)
-        mask = source_mask(row, source)
-        region = None
-        if mask is not None:
-            region = editable_region(mask, frame, self.mask_grow_px, self.feather_px)
-        job = Job(
-            picture=view(frame, source.rgb),
-            mask=None if region is None else view_mask(frame, region.grown),
-            prompt=prompt,
-            seed=row.get("seed", 0),
-            inversion=row["inversion"] if INVERSION in method.inputs else None,
+
+_SHARED = frozenset(Edit.model_fields) - {"settings", "choices"}
+
+
+def _column(need: Column | Condition) -> Column:
+    return need.column if isinstance(need, Condition) else need
+
+
+def _size(value: Any) -> Hashable:
+    """Returns what of a value decides the shape of a call: presence, length, steps and size."""
+    if hasattr(value, "frame"):
+        return value.frame.size, value.num_inference_steps
+    return len(value) if isinstance(value, list | tuple) else value is not None
+
+
+def _frame(row: Row, settings: Method, editor: Editor) -> Frame:
+    if needs_inversion(settings):
+        inverted = next(
+            n.name for n in settings.needs if isinstance(n, Column) and n.scope == "group"
         )
-        return _Placed(job=job, frame=frame, region=region)
-
-    def _frame(self, row: Row, method: Method, model: Editor) -> Frame:
-        if INVERSION in method.inputs:
-            return row["inversion"].frame
-        resolution_px = self.resolution or model.resolution_px
-        return frame_row(
-            row,
-            method.shapes,
-            self.fit or "whole",
-            resolution_px,
-            model.multiple_px,
-            self.crop_margin or 0.25,
-        )
-
-    def _answer(
-        self, model: Editor, row: Row, placed: _Placed, edited: NDArray[np.float32]
-    ) -> NewColumns | Rejected:
-        region = placed.region
-        if region is not None and is_empty(region.grown):
-            return Rejected("mask_empty", "the mask marks nothing that may change")
-        alpha = None if region is None or not self.paste_back else region.alpha
-        picture = _paste(decode(row["source_image"]), placed.frame, edited, alpha)
-        return {
-            "edited_image": encode(picture, row["image_format"]),
-            "method": self.method,
-            "checkpoint": self.checkpoint,
-            "revision": model.identity,
-            "params_json": canonical_json(
-                {
-                    **self.model_dump(mode="json", exclude_none=True),
-                    **({"relieved": list(model.relieved)} if model.relieved else {}),
-                }
-            ),
-        }
-
-
-_GENERAL = frozenset(
-    {
-        "method",
-        "checkpoint",
-        "revision",
-        "variant",
-        "dtype",
-        "batch_size",
-        "num_threads",
-        "mask_grow_px",
-        "feather_px",
-        "paste_back",
-    }
-)
-
-
-def _check_used(method: Method, name: str) -> None:
-    used = {*_GENERAL, *method.field_names}
-    if name not in Edit.model_fields or name in used:
-        return
-    if INVERSION in method.inputs and name in Invert.model_fields:
-        raise ValueError(f"{name}: method {method.name!r} takes it from invert: set it there")
-    raise ValueError(f"{name} is not used by method {method.name!r}: {near_miss(name, used)}")
+        return row[inverted].frame
+    resolution_px = getattr(settings, "resolution", 0) or editor.resolution_px
+    fit: Fit = getattr(settings, "fit", "whole")
+    margin = getattr(settings, "crop_margin", 0.25)
+    return frame_row(row, settings.shapes, fit, resolution_px, editor.multiple_px, margin)
 
 
 def _paste(

@@ -1,92 +1,76 @@
-"""`invert`: finds the noise that a diffusion model would turn back into the source.
+"""`invert`: finds the noise that a model would turn back into the source.
 
-DDIM inversion ("Denoising Diffusion Implicit Models", arXiv 2010.02502) under the source prompt.
-The whole path is kept, so that an edit can hold what it must not change exactly to the source.
+An inversion of `operators/inversions` does it under the source prompt. Its result stays in the
+actor, where an `edit` of the same group reads it.
 """
 
-from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from overpaint.operators.diffusion.inversion import Inversion
-from overpaint.operators.diffusion.method import TEXT_TO_IMAGE
-from overpaint.operators.framing.frame import UNET_SHAPES, Fit, Frame, view
+from overpaint.operators.diffusion.inverting import Inversion
+from overpaint.operators.diffusion.method import TEXT_TO_IMAGE, EditRequest
+from overpaint.operators.framing.frame import UNET_SHAPES, view
 from overpaint.operators.framing.region import frame_row, picture_bucket
+from overpaint.operators.inversions import INVERSIONS
 from overpaint.operators.models.checkpoint import Checkpoint
 from overpaint.operators.models.device import DtypeName
-from overpaint.pipeline.columns import (
-    CAPTION,
-    HEIGHT_PX,
-    INVERSION,
-    MASK_IMAGE,
-    SOURCE_IMAGE,
-    SOURCE_PROMPT,
-    WIDTH_PX,
-    Column,
-    Row,
-)
+from overpaint.pipeline import columns as c
+from overpaint.pipeline.columns import Column, Row
+from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.errors import RowError
-from overpaint.pipeline.images import Pixels, decode
-from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns
+from overpaint.pipeline.images import decode
+from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns, Operator
+from overpaint.pipeline.variant import VariantOperator
 from pydantic import Field
 
 if TYPE_CHECKING:
     from overpaint.operators.diffusion.latent_model import LatentModel
 
 
-class _Placed(NamedTuple):
-    """A row as the model sees it: its frame, the picture in the frame, and its prompt."""
-
-    frame: Frame
-    picture: Pixels
-    prompt: str
-
-
-class Invert(ModelOperator[Any, _Placed, Any]):
-    """Walks each source back to noise under its prompt (`source_prompt`, else `caption`)."""
+class Invert(VariantOperator[Any], ModelOperator[Any, EditRequest, Mapping[str, Any]]):
+    """Inverts each source under its prompt (`source_prompt`, else `caption`)."""
 
     kind: ClassVar[Kind] = "invert"
+    variants = INVERSIONS
+    default_method = "ddim"
 
     checkpoint: str = "papercut"
     """A text-to-image checkpoint: "papercut", a folder, or a hub id."""
     revision: str | None = None
-    """Commit, tag or branch of a hub id."""
+    """Commit, tag or branch of a hub id; null stands for `main`."""
     variant: str | None = None
     """Variant of the weight files, such as `fp16`."""
     dtype: DtypeName = "float32"
     """Number type of the weights."""
-    num_inference_steps: int = Field(default=25, ge=1, le=1000)
-    """Steps of the path; `edit` walks the same ones back."""
-    num_fixed_point_iterations: int = Field(default=0, ge=0, le=20)
-    """Further UNet calls a step that make the inversion more exact (arXiv 2309.04907)."""
-    resolution: int = Field(default=0, ge=0, le=8192)
-    """Side in pixels of the square that the model sees; 0 is the checkpoint's own."""
-    fit: Fit = "whole"
-    """`whole` shows the model the whole image, `crop` a square around the mask."""
-    crop_margin: float = Field(default=0.25, ge=0.125, le=8)
-    """Context around the mask on each side, as a share of the masked box's longer side."""
     batch_size: int = Field(default=8, ge=1, le=4096)
     """Rows in one model call."""
     num_threads: int = Field(default=1, ge=1, le=256)
     """CPU threads of a model call; they change the last digit."""
 
     @property
+    def inversion(self) -> Inversion:
+        """The inversion with its fields."""
+        assert isinstance(self.settings, Inversion)
+        return self.settings
+
+    @property
     def inputs(self) -> tuple[Column, ...]:
         """The source; the mask where the picture is cropped around it."""
-        mask = (MASK_IMAGE,) if self.fit == "crop" else ()
-        return (SOURCE_IMAGE, WIDTH_PX, HEIGHT_PX, *mask)
+        source = (c.SOURCE_IMAGE, c.WIDTH_PX, c.HEIGHT_PX)
+        return (*source, c.MASK_IMAGE) if self.inversion.fit == "crop" else source
 
     @property
     def optional(self) -> tuple[Column, ...]:
-        """What describes the source; with neither, it is inverted without words."""
-        return (SOURCE_PROMPT, CAPTION)
+        """Descriptions of the source; with neither, it is inverted under the empty prompt."""
+        return (c.SOURCE_PROMPT, c.CAPTION)
 
     @property
     def outputs(self) -> tuple[Column, ...]:
-        """The path to noise."""
-        return (INVERSION,)
+        """The columns that the inversion hands on."""
+        return self.inversion.outputs
 
     def check(self) -> None:
-        """Looks whether the checkpoint is there and is a text-to-image one.
+        """Checks that the checkpoint is there and is a text-to-image one.
 
         Raises:
             ValueError: it is not.
@@ -94,86 +78,66 @@ class Invert(ModelOperator[Any, _Placed, Any]):
         self._weights.check(TEXT_TO_IMAGE)
 
     def revisions(self) -> dict[str, str]:
-        """The exact weights."""
+        """Returns the exact weights."""
         return {"checkpoint": self._weights.identity()}
 
+    def cost(self, row: Row, sources: Mapping[str, Operator[Any]]) -> Cost:
+        """Returns the network evaluations for one source."""
+        del row, sources
+        return self.inversion.cost()
+
     def bucket(self, row: Row) -> Hashable:
-        """The shape of the picture that the model sees."""
-        return picture_bucket(row, UNET_SHAPES, self.fit)
+        """Returns the shape of the picture that the model sees."""
+        return picture_bucket(row, UNET_SHAPES, self.inversion.fit)
 
     def load(self) -> "LatentModel":
-        """The model, shared with an `edit` that uses the same checkpoint."""
+        """Loads the model; an `edit` with the same checkpoint shares it."""
         from overpaint.operators.diffusion.latent_model import load_latent_model
 
         return load_latent_model(self._weights)
 
-    def relieve(self, model: Any, *, exact: bool) -> str | None:
+    def relieve(self, model: "LatentModel", *, exact: bool) -> str | None:
         """Offloads the model's parts, or slices its VAE."""
-        from overpaint.operators.diffusion.latent_model import relieve
+        from overpaint.operators.diffusion.latent_model import free_memory
 
-        return relieve(model, exact=exact)
+        return free_memory(model, exact=exact)
 
-    def prepare(self, row: Row, model: Any) -> _Placed:
-        """Returns a source as the model sees it.
+    def prepare(self, row: Row, model: "LatentModel", /) -> EditRequest:
+        """Frames a row's source.
 
         Raises:
-            RowError: the source cannot be decoded.
+            RowError: the source or the mask cannot be decoded.
         """
-        frame = self._frame(row, model)
-        prompt = row.get("source_prompt") or row.get("caption") or ""
-        return _Placed(frame, _view(row, frame), prompt)
-
-    def infer(self, inputs: Sequence[_Placed], model: Any) -> list[Any]:
-        """Inverts a batch of sources of one shape."""
-        import torch
-        from overpaint.operators.diffusion import latents as autoencode
-        from overpaint.operators.diffusion import prompts as text
-        from overpaint.operators.diffusion.sampling import invert
-        from overpaint.operators.diffusion.schedule import make_schedule
-
-        pictures = [placed.picture for placed in inputs]
-        path = invert(
-            model,
-            autoencode.encode(model, autoencode.to_tensor(pictures, model.device)),
-            make_schedule(model.scheduler_config, self.num_inference_steps),
-            text.embed(model, [placed.prompt for placed in inputs]),
-            self.num_fixed_point_iterations,
+        fields = self.inversion
+        resolution_px = fields.resolution or model.resolution_px
+        frame = frame_row(
+            row, UNET_SHAPES, fields.fit, resolution_px, model.multiple_px, fields.crop_margin
         )
-        return [torch.stack([latents[i] for latents in path]) for i in range(len(inputs))]
+        prompt = row.get("source_prompt") or row.get("caption") or ""
+        picture = view(frame, decode(row["source_image"]).rgb)
+        return EditRequest(frame=frame, picture=picture, prompt=prompt, values={})
 
-    def answer(self, row: Row, placed: _Placed, path_scyx: Any, model: Any) -> NewColumns:
-        """Returns the path to noise.
+    def infer(
+        self, inputs: Sequence[EditRequest], model: "LatentModel", /
+    ) -> list[Mapping[str, Any]]:
+        """Inverts a batch of sources of one shape."""
+        return self.inversion.run(inputs, model)
+
+    def answer(
+        self, row: Row, input: EditRequest, output: Mapping[str, Any], model: "LatentModel", /
+    ) -> NewColumns:
+        """Hands on the inverted source.
 
         Raises:
             RowError: `nan_in_result`.
         """
-        del row
-        return {"inversion": _inversion(model, placed.frame, placed.prompt, path_scyx)}
+        del row, input, model
+        if not all(value.is_finite() for value in output.values()):
+            raise RowError("nan_in_result", "the inversion holds values that are not finite")
+        return output
 
     @property
     def _weights(self) -> Checkpoint:
         return Checkpoint(
             name=self.checkpoint, revision=self.revision, variant=self.variant, dtype=self.dtype
         )
-
-    def _frame(self, row: Row, model: "LatentModel") -> Frame:
-        resolution_px = self.resolution or model.resolution_px
-        return frame_row(
-            row, UNET_SHAPES, self.fit, resolution_px, model.multiple_px, self.crop_margin
-        )
-
-
-def _view(row: Row, frame: Frame) -> Pixels:
-    return view(frame, decode(row["source_image"]).rgb)
-
-
-def _inversion(model: "LatentModel", frame: Frame, prompt: str, path_scyx: Any) -> Inversion:
-    if not bool(path_scyx.isfinite().all()):
-        raise RowError("nan_in_result", "the inversion holds values that are not finite")
-    return Inversion(
-        checkpoint=model.checkpoint,
-        identity=model.identity,
-        frame=frame,
-        prompt=prompt,
-        path_scyx=path_scyx,
-    )

@@ -109,6 +109,8 @@ EDIT_CONCEPTS = Column(
 )
 STRENGTH = Column("strength", pa.float64(), "how far towards noise; null is the recipe's")
 GUIDANCE_SCALE = Column("guidance_scale", pa.float64(), "CFG scale; null is the recipe's")
+INPUT_METHOD = _text("in_method", "the `method` of the input: which choice of an edit stage it is")
+EDIT_PARAMS = _text("edit_params", "fields of the method for this row, as JSON")
 
 # What stages add.
 SOURCE_IMAGE = _image("source_image", "the source, encoded, as fetched")
@@ -118,7 +120,8 @@ HEIGHT_PX = Column("height_px", pa.int32(), "height of the upright source")
 CAPTION = _text("caption", "what a captioner says of the source")
 MASK_IMAGE = _image("mask_image", "one-channel PNG of the source's size: 255 may change")
 MASK_SOURCE = _text("mask_source", "how the mask was made")
-INVERSION = Column("inversion", pa.null(), "the source's trajectory to noise, as tensors", "group")
+INVERTED_PATH = Column("inverted_path", pa.null(), "the source's trajectory to noise", "group")
+EDITABLE_MASK_IMAGE = _image("editable_mask_image", "the mask that was really editable, a PNG")
 EDITED_IMAGE = _image("edited_image", "the edited image, encoded, of the source's size")
 METHOD = _text("method", "the editing method")
 CHECKPOINT = _text("checkpoint", "the weights that edited")

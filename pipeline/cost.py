@@ -47,6 +47,9 @@ class Cost:
             **{kind: count + getattr(other, kind) for kind, count in self._by_kind().items()}
         )
 
+    def __str__(self) -> str:
+        return ", ".join(f"{count} {kind}" for kind, count in self.counts().items())
+
     def counts(self) -> dict[str, int]:
         """Returns the evaluations by kind, without the kinds that are not used."""
         return {kind: count for kind, count in self._by_kind().items() if count}

@@ -138,13 +138,14 @@ class Operator(BaseModel, ABC, Generic[ModelT]):
         """Returns the exact weights of each checkpoint: a hub revision, or a digest of files."""
         return {}
 
-    def cost(self, row: Row) -> Cost:
+    def cost(self, row: Row, sources: "Mapping[str, Operator[Any]]") -> Cost:
         """Returns the network evaluations that `run` needs for one row.
 
         Args:
             row: as planned, so without the columns that earlier stages add.
+            sources: operator of the stage that adds a column, by the column's name.
         """
-        del row
+        del row, sources
         return Cost()
 
     def bucket(self, row: Row) -> Hashable:
@@ -193,8 +194,10 @@ class ModelOperator(Operator[ModelT], Generic[ModelT, InputT, OutputT]):
     """
 
     @abstractmethod
-    def prepare(self, row: Row, model: ModelT, /) -> InputT:
+    def prepare(self, row: Row, model: ModelT, /) -> InputT | Rejected:
         """Returns what the model is to see of one row: decoded, resized, put into words.
+
+        A row that is `Rejected` here does not reach the model.
 
         Args:
             row: with `inputs` and `optional`.
@@ -236,7 +239,7 @@ class ModelOperator(Operator[ModelT], Generic[ModelT, InputT, OutputT]):
         ready = [
             (row, model_input)
             for row, model_input in zip(rows, prepared, strict=True)
-            if not isinstance(model_input, RowError)
+            if not isinstance(model_input, RowError | Rejected)
         ]
         outputs = self._infer_padded([model_input for _, model_input in ready], model)
         answers = iter(
@@ -245,7 +248,10 @@ class ModelOperator(Operator[ModelT], Generic[ModelT, InputT, OutputT]):
                 for (row, model_input), output in zip(ready, outputs, strict=True)
             ]
         )
-        return [error if isinstance(error, RowError) else next(answers) for error in prepared]
+        return [
+            ending if isinstance(ending, RowError | Rejected) else next(answers)
+            for ending in prepared
+        ]
 
     def _infer_padded(self, inputs: list[InputT], model: ModelT) -> Sequence[OutputT]:
         if not inputs:

@@ -251,8 +251,10 @@ def _stage_schemas(name: str) -> list[dict[str, Any]]:
     shared["properties"].pop("settings")
     schemas: list[dict[str, Any]] = []
     for method in kind.variants.names():
-        own = _schema(kind.variants.find(method))
-        properties = {"method": {"const": method}, **shared["properties"], **own["properties"]}
+        variant = kind.variants.find(method)
+        own = _schema(variant)
+        name_of = {"const": method, "description": variant.summary()}
+        properties = {"method": name_of, **shared["properties"], **own["properties"]}
         required = [] if method == kind.default_method else ["method"]
         definitions = {**shared.get("$defs", {}), **own.get("$defs", {})}
         schema = {**shared, "title": f"{name}, {method}", "properties": properties}

@@ -48,6 +48,11 @@ class Variant(BaseModel):
         """Returns the first line of the class's documentation."""
         return (cls.__doc__ or "").strip().split("\n", 1)[0]
 
+    @classmethod
+    def facts(cls) -> dict[str, str]:
+        """Returns what `overpaint methods` tells of it, by label, in order."""
+        return {"papers": ", ".join(cls.papers)}
+
 
 class VariantOperator(Operator[ModelT], Generic[ModelT]):
     """Operator whose work is done by one of several variants."""
@@ -104,10 +109,8 @@ class VariantOperator(Operator[ModelT], Generic[ModelT]):
         others = [name for name in cls.variants.names() if _has(cls.variants.find(name), field)]
         if field in kind.renamed or not others:
             return None
-        name = cls.variants.name_of(kind)
-        return (
-            f"{field} is not a field of {cls.variants.word} {name!r}: {', '.join(others)} have it"
-        )
+        label = f"{cls.variants.word} {cls.variants.name_of(kind)!r}"
+        return f"{field} is not used by {label}, but by {', '.join(others)}"
 
     @model_serializer(mode="wrap")
     def _flatten(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from toy_runs import toy_plan
 WORDS = st.sampled_from(
     [
         *("name", "row", "stage", "group", "policy", "budget", "limits", "output", "operator"),
-        *("edit", "mask", "score", "ddim", "gpu", "actors", "num_gpus", "candidates", "edits"),
+        *("edit", "mask", "score", "sdedit", "gpu", "actors", "num_gpus", "candidates", "edits"),
         *("min", "max", "format", "png", "placement", "method", "batch_size", "../x", "a:b", ""),
     ]
 )

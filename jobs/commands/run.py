@@ -282,7 +282,7 @@ def replay(output: str, key: str, *, to: str | None = None) -> int:
     """
     replayed = replaying.replay(RunFolder(Storage(normalise(output))), key)
     for name, value in replayed.row.items():
-        if not isinstance(value, bytes) and value is not None and name != "inversion":
+        if not isinstance(value, bytes) and value is not None and name != "inverted_path":
             console.print(f"{name} = {value}")
     if to is not None:
         names = replaying.write_images(replayed, normalise(to))

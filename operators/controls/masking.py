@@ -1,53 +1,53 @@
-"""Keeps what must not change, step by step.
+"""Masking of latents: what must not change is held to the source at every step.
 
 Blended Latent Diffusion (arXiv 2206.02779): after each step the latents outside the mask are set
-to the source's at the same noise level. Along the source's own inverted path this reproduces it
-exactly.
+to the source's at the same noise level. Along the source's own inverted trajectory this reproduces
+the source exactly.
 
-Shapes: b rows, c latent channels, y and x latent pixels.
+Shapes: b rows, c latent channels, h and w latent pixels.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
+from overpaint.operators.diffusion.batch import Batch
 from overpaint.operators.diffusion.schedule import Step
-from torch import Tensor
+from overpaint.operators.diffusion.state import StepState
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeepOutside:
-    """The hook that holds the latents outside a mask to the source's.
+    """Hook that holds the latents outside a mask to the source's.
 
     Attributes:
-        mask_b1yx: 1 may change, 0 is kept; a share in between mixes.
-        source: the source's latents (bcyx) after a step.
+        mask_b1hw: 1 may change, 0 is kept; a share in between mixes.
+        source: returns the source's latents (bchw) at the level after a step.
     """
 
-    mask_b1yx: Tensor
-    source: Callable[[Step], Tensor]
+    mask_b1hw: "Tensor"
+    source: "Callable[[Step], Tensor]"
 
-    def __call__(self, latents_bcyx: Tensor, step: Step) -> Tensor:
-        """The latents with the source's outside the mask."""
-        return torch.lerp(self.source(step), latents_bcyx, self.mask_b1yx)
+    def __call__(self, latents_bchw: "Tensor", state: StepState) -> "Tensor":
+        """Returns the latents with the source's outside the mask."""
+        return self.source(state.step).lerp(latents_bchw, self.mask_b1hw)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NoisedSource:
-    """The source's latents with one fixed noise a row, at the level after any step.
+def keep_outside(batch: Batch) -> KeepOutside:
+    """Returns the hook that holds a batch to its noised sources outside the masks.
 
-    Attributes:
-        clean_bcyx: the source's latents.
-        noise_bcyx: unit noise.
+    A row without a mask may change everywhere.
     """
+    source = batch.source
+    return KeepOutside(
+        mask_b1hw=batch.mask_b1hw, source=lambda step: source.at(step.alpha_bar_next)
+    )
 
-    clean_bcyx: Tensor
-    noise_bcyx: Tensor
 
-    def at(self, alpha: float) -> Tensor:
-        """Latents at a noise level."""
-        return alpha**0.5 * self.clean_bcyx + (1.0 - alpha) ** 0.5 * self.noise_bcyx
-
-    def __call__(self, step: Step) -> Tensor:
-        """Latents at the level after a step."""
-        return self.at(step.alpha_next)
+def keep_outside_on_trajectory(batch: Batch) -> KeepOutside:
+    """Returns the hook that holds a batch to its inverted trajectories outside the masks."""
+    trajectory = batch.trajectory_sbchw
+    return KeepOutside(mask_b1hw=batch.mask_b1hw, source=lambda step: trajectory[step.index + 1])

@@ -1,4 +1,4 @@
-"""What `invert` hands to `edit`: one source's path to noise."""
+"""The values that `invert` hands to `edit`; they never leave their actor."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,24 +11,35 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Inversion:
-    """A source's path to noise; it never leaves its actor.
+class Inverted:
+    """The part of an inversion that all kinds of inversion share.
 
     Attributes:
-        checkpoint: what it was made with.
-        identity: its exact weights.
-        frame: what the model saw of the source.
-        prompt: what the model was told of the source.
-        path_scyx: float32 latents, the noise first and the clean latents last; one more than steps.
+        checkpoint: weights that inverted the source.
+        identity: revision or digest of those weights.
+        frame: part of the source that the model saw, and its size there.
+        prompt: source prompt.
+        num_inference_steps: steps of the schedule.
     """
 
     checkpoint: Checkpoint
     identity: str
     frame: Frame
     prompt: str
-    path_scyx: "Tensor"
+    num_inference_steps: int
 
-    @property
-    def num_inference_steps(self) -> int:
-        """Steps between noise and clean latents."""
-        return len(self.path_scyx) - 1
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class InvertedPath(Inverted):
+    """The trajectory of one source from noise to clean latents.
+
+    Attributes:
+        trajectory_schw: float32 latents, the noise first and the clean latents last; one entry
+            more than there are steps.
+    """
+
+    trajectory_schw: "Tensor"
+
+    def is_finite(self) -> bool:
+        """Tells whether the model has not failed."""
+        return bool(self.trajectory_schw.isfinite().all())

@@ -7,11 +7,13 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from overpaint.operators.diffusion.attention import AttentionSwitch, install_switch
+from overpaint.operators.diffusion.attention import AttentionControl
+from overpaint.operators.diffusion.attention_processor import install_attention_control
 from overpaint.operators.models import weights as checkpoints
 from overpaint.operators.models.checkpoint import Checkpoint
 from overpaint.operators.models.device import device, torch_dtype
 from overpaint.operators.models.pretrained import quietly
+from overpaint.pipeline.cost import Cost
 
 log = logging.getLogger(__name__)
 
@@ -21,17 +23,20 @@ class LatentModel:
     """A loaded latent diffusion model.
 
     Attributes:
-        checkpoint: what it was loaded from.
-        identity: the exact weights.
+        checkpoint: weights that it was loaded from.
+        identity: revision or digest of the exact weights.
         unet: a UNet2DConditionModel.
         vae: an AutoencoderKL.
         text: tokenizer and text encoder; two pairs where the checkpoint is an SDXL.
-        scheduler_config: of the scheduler that the checkpoint names.
-        switch: turns attention edits on and off.
+        scheduler_config: configuration of the checkpoint's scheduler.
+        force_zeros_for_empty_prompt: whether an empty negative prompt is embedded as zeros.
+        attention: turns attention edits on and off.
         device: where it computes.
-        num_evaluations: rows that the UNet has seen, for counting costs.
-        relieved: what was done for lack of memory that can change the last digit.
-        unet_hook: of accelerate, where the parts take turns on the device.
+        spent: network evaluations so far, over all rows.
+        oom_fallbacks: ways in which memory was freed that can change the last digit.
+        prompts: embeddings of the latest prompts.
+        is_offloaded: whether parts take turns on the device.
+        unet_hook: accelerate's hook of the UNet, where parts take turns on the device.
     """
 
     checkpoint: Checkpoint
@@ -40,19 +45,28 @@ class LatentModel:
     vae: Any
     text: tuple[tuple[Any, Any], ...]
     scheduler_config: Mapping[str, Any]
-    empty_is_zero: bool
-    switch: AttentionSwitch
+    force_zeros_for_empty_prompt: bool
+    attention: AttentionControl
     device: torch.device
-    num_evaluations: int = 0
-    relieved: tuple[str, ...] = ()
+    spent: Cost = field(default_factory=Cost)
+    oom_fallbacks: tuple[str, ...] = ()
     prompts: dict[str, Any] = field(default_factory=dict[str, Any])
     is_offloaded: bool = False
     unet_hook: Any = None
 
-    def make_room(self) -> None:
+    def spend(self, cost: Cost) -> None:
+        """Counts network evaluations."""
+        self.spent = self.spent + cost
+
+    def make_room_for_vae(self) -> None:
         """Takes the UNet off the device before the VAE computes, where parts take turns on it."""
         if self.unet_hook is not None:
             self.unet_hook.offload()
+
+    @property
+    def scaling_factor(self) -> float:
+        """Factor between the VAE's latents and those that the UNet sees."""
+        return float(self.vae.config.scaling_factor)
 
     @property
     def factor_px(self) -> int:
@@ -61,21 +75,21 @@ class LatentModel:
 
     @property
     def multiple_px(self) -> int:
-        """Sides of a picture are multiples of this."""
+        """Number that the sides of a picture are multiples of."""
         return self.factor_px * 2 ** (len(self.unet.config.block_out_channels) - 1)
 
     @property
     def resolution_px(self) -> int:
-        """The side that it was trained on."""
+        """Side of the square pictures that it was trained on."""
         return int(self.unet.config.sample_size) * self.factor_px
 
 
 @lru_cache(maxsize=4)
 def load_latent_model(checkpoint: Checkpoint) -> LatentModel:
-    """The model of a checkpoint; a second call returns the one already loaded.
+    """Loads the model of a checkpoint; a second call returns the one already loaded.
 
     Raises:
-        ValueError: it is not of the Stable Diffusion shape.
+        ValueError: the checkpoint is not of the Stable Diffusion shape.
     """
     pipeline = _read_pipeline(checkpoint)
     parts: Mapping[str, Any] = pipeline.components
@@ -94,40 +108,42 @@ def load_latent_model(checkpoint: Checkpoint) -> LatentModel:
         vae=parts["vae"].eval().requires_grad_(False),
         text=_text_parts(parts),
         scheduler_config=parts["scheduler"].config,
-        empty_is_zero=bool(pipeline.config.get("force_zeros_for_empty_prompt", False)),
-        switch=install_switch(parts["unet"]),
+        force_zeros_for_empty_prompt=bool(
+            pipeline.config.get("force_zeros_for_empty_prompt", False)
+        ),
+        attention=install_attention_control(parts["unet"]),
         device=device(),
     )
     log.info("loaded %s on %s", checkpoint.name, model.device)
     return model
 
 
-def relieve(model: LatentModel, *, exact: bool) -> str | None:
+def free_memory(model: LatentModel, *, exact: bool) -> str | None:
     """Makes a model need less memory on its device.
 
     Args:
-        model: changed in place, for all operators that share it.
+        model: changed in place, for all operators that share the model.
         exact: True only moves weights: each part is on the device while it computes, and in the
             machine's memory else. False also lets the VAE take one image of a batch at a time,
             which can change the last digit; such edits say so in `params_json`.
 
     Returns:
-        What was done; None where nothing is left.
+        A word for the measure that was taken; None where none is left.
     """
     if exact and model.device.type != "cpu" and not model.is_offloaded:
         _offload(model)
         return "offload"
-    if not exact and not model.relieved:
+    if not exact and not model.oom_fallbacks:
         model.vae.enable_slicing()
-        model.relieved = ("vae_slicing",)
+        model.oom_fallbacks = ("vae_slicing",)
         return "vae_slicing"
     return None
 
 
 def _offload(model: LatentModel) -> None:
-    """Each part goes to the device when it is called, and the one before it leaves.
+    """Moves each part to the device when it is called, and the part before it off the device.
 
-    Nothing comes after the UNet, so it leaves when `make_room` is called.
+    Nothing comes after the UNet, which leaves when `make_room_for_vae` is called.
     """
     from accelerate import cpu_offload_with_hook
 

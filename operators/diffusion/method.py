@@ -1,114 +1,228 @@
-"""What an editing method is: one module in `operators/methods` that ends with its `METHOD`.
+"""An editing method: a frozen value that edits a batch of unrelated rows.
 
-None of them imports torch before it is loaded.
+Each module of `operators/methods` holds one. A method declares its fields, the columns and
+conditions that it needs, its checkpoints and its branches; importing it does not import torch.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from overpaint.operators.diffusion.inversion import Inversion
-from overpaint.operators.framing.frame import UNET_SHAPES, Shapes
+from overpaint.operators.diffusion.schedule import ALL_STEPS, Window, steps_in, walked_steps
+from overpaint.operators.framing.frame import UNET_SHAPES, Fit, Frame, Shapes
 from overpaint.operators.models.checkpoint import Checkpoint
-from overpaint.pipeline.columns import TARGET_PROMPT, Column
+from overpaint.pipeline import columns as c
+from overpaint.pipeline.columns import Column
+from overpaint.pipeline.conditions import Condition
+from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.images import Pixels
+from overpaint.pipeline.variant import Variant
+from pydantic import Field
+
+if TYPE_CHECKING:
+    from overpaint.operators.diffusion.batch import Batch, Sampling
 
 TEXT_TO_IMAGE = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 """Pipelines whose checkpoints draw what a prompt says."""
+_EXAMPLE_STEPS = 25
 
 
 class Editor(Protocol):
-    """What a method's `load` returns."""
+    """A loaded model of a method."""
 
     @property
     def identity(self) -> str:
-        """The exact weights."""
+        """Revision or digest of the exact weights."""
         ...
 
     @property
     def resolution_px(self) -> int:
-        """The side of the square that they were trained on."""
+        """Side of the square pictures that it was trained on."""
         ...
 
     @property
     def multiple_px(self) -> int:
-        """Sides of a picture are multiples of this."""
+        """Number that the sides of a picture are multiples of."""
         ...
 
     @property
-    def relieved(self) -> tuple[str, ...]:
-        """What was done for lack of memory that can change the last digit."""
+    def spent(self) -> Cost:
+        """Network evaluations so far, over all rows."""
+        ...
+
+    @property
+    def oom_fallbacks(self) -> tuple[str, ...]:
+        """Ways in which memory was freed that can change the last digit."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
-    """One row, as a method sees it.
+class EditRequest:
+    """One row as a method sees it.
 
     Attributes:
-        picture: what the model sees of the source, RGB uint8 HWC.
+        frame: part of the source that the model sees, and its size there.
+        picture: the source in that frame, RGB uint8 HWC.
+        prompt: target prompt or instruction, whichever the method reads.
+        seed: seed of the row's generator.
         mask: float32 HW, 0-1, of the picture's size: what may change; None for everything.
-        prompt: the target prompt or the instruction, whichever the method reads.
-        seed: of the row's generator.
-        inversion: the source's path to noise, for a method that reads it.
+        values: what the method needs beside these, by the names of columns and conditions.
     """
 
+    frame: Frame
     picture: Pixels
-    mask: NDArray[np.float32] | None
-    prompt: str
-    seed: int
-    inversion: Inversion | None
+    prompt: str = ""
+    seed: int = 0
+    mask: NDArray[np.float32] | None = None
+    values: Mapping[str, Any]
 
 
-def relieve_latent_model(model: Any, exact: bool) -> str | None:
-    """What models of the Stable Diffusion shape do when their device runs out of memory."""
-    from overpaint.operators.diffusion.latent_model import relieve
+class Method(Variant, ABC):
+    """A way of editing."""
 
-    return relieve(model, exact=exact)
+    family: ClassVar[str]
+    """Mechanism of the survey that it belongs to, F01 to F18."""
+    edit_types: ClassVar[tuple[str, ...]] = ()
+    """Edit types that it is good at."""
+    checkpoints: ClassVar[tuple[str, ...]] = TEXT_TO_IMAGE
+    """Diffusers pipelines whose checkpoints it takes."""
+    papercut: ClassVar[str | None] = "text_to_image"
+    """Papercut checkpoint that it runs on; None where there is none."""
+    prompt: ClassVar[Column] = c.TARGET_PROMPT
+    """Column that says what to make."""
+    needs: ClassVar[tuple[Column | Condition, ...]] = ()
+    """Further columns and conditions, without which a row cannot be edited."""
+    uses: ClassVar[tuple[Column | Condition, ...]] = ()
+    """Columns and conditions that it uses where a row has them."""
+    reads_seed: ClassVar[bool] = True
+    """Whether it draws noise from the row's seed."""
+    shapes: ClassVar[Shapes] = UNET_SHAPES
+    """Shapes of the picture that its model sees."""
+
+    @classmethod
+    def facts(cls) -> dict[str, str]:
+        """Returns needs, costs, papers and checkpoints of the method."""
+        needs = [need.name for need in (cls.prompt, *cls.needs)]
+        return {
+            "needs": ", ".join(needs),
+            "evaluations": _default_cost(cls),
+            **super().facts(),
+            "family": cls.family,
+            "edit types": ", ".join(cls.edit_types),
+            "checkpoints": ", ".join(cls.checkpoints),
+        }
+
+    @abstractmethod
+    def load(self, checkpoint: Checkpoint) -> Editor:
+        """Loads a model, or returns the one that is loaded."""
+
+    @abstractmethod
+    def free_memory(self, model: Any, *, exact: bool) -> str | None:
+        """Makes a loaded model need less memory, see `Operator.free_memory`."""
+
+    @abstractmethod
+    def cost(self, num_inference_steps: int) -> Cost:
+        """Returns the network evaluations for one row.
+
+        Args:
+            num_inference_steps: its own, or those of the inversion that it needs.
+        """
+
+    @abstractmethod
+    def edit(self, requests: Sequence[EditRequest], model: Any) -> list[NDArray[np.float32]]:
+        """Edits a full batch of rows of one size.
+
+        Args:
+            requests: rows with frames of one size.
+            model: as `load` returned it.
+
+        Returns:
+            Pictures of the frames' size: RGB float32 HWC, about 0-255; NaN where the model failed.
+        """
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Method:
-    """A way of editing.
+class Framed(Variant):
+    """Fields of a method, or an inversion, that chooses what the model sees of a source."""
 
-    Attributes:
-        name: of its module.
-        summary: what it does, in one sentence.
-        papers: arXiv numbers of what it is made from.
-        family: of the survey's mechanisms, F01 to F18.
-        part: the papercut checkpoint that it runs on.
-        classes: the diffusers pipelines whose checkpoints it takes.
-        prompt: the column that says what to make.
-        is_random: whether it draws noise from the row's seed.
-        inputs: further columns that it needs, beside the source image.
-        fields: a dataclass: the fields of `edit` that it uses, with its defaults.
-        shapes: of the picture that its model sees.
-        evaluations: network evaluations for one row, from its fields and the number of steps.
-        load: from a checkpoint to a loaded model.
-        edit: from a full batch of jobs of one size, the model and the fields to pictures of that
-            size: RGB float32 HWC, about 0-255; NaN where the model failed.
-        relieve: makes a loaded model need less memory, exactly or not, as `Operator.relieve` says.
-    """
+    num_inference_steps: int = Field(default=30, ge=1, le=1000)
+    """Denoising steps from noise to picture."""
+    fit: Fit = "whole"
+    """`whole` shows the model the whole image, `crop` a square around the mask."""
+    crop_margin: float = Field(default=0.25, ge=0.125, le=8)
+    """Context around the mask on each side, as a share of the masked box's longer side."""
+    resolution: int = Field(default=0, ge=0, le=8192)
+    """Side in pixels of the square that the model sees; 0 is the checkpoint's own."""
 
-    name: str
-    summary: str
-    papers: tuple[str, ...]
-    family: str
-    part: str = "text_to_image"
-    classes: tuple[str, ...]
-    prompt: Column = TARGET_PROMPT
-    is_random: bool = True
-    inputs: tuple[Column, ...] = ()
-    fields: type[Any]
-    shapes: Shapes = UNET_SHAPES
-    evaluations: Callable[[Any, int], int]
-    load: Callable[[Checkpoint], Editor]
-    edit: Callable[[Sequence[Job], Any, Any], list[NDArray[np.float32]]]
-    relieve: Callable[[Any, bool], str | None] = relieve_latent_model
 
-    @property
-    def field_names(self) -> tuple[str, ...]:
-        """The fields of `edit` that it uses."""
-        return tuple(field.name for field in fields(self.fields))
+class LatentMethod(Method):
+    """A method on latent diffusion models with a UNet: Stable Diffusion, SDXL and their kin."""
+
+    def branches(self) -> Mapping[str, Window]:
+        """Returns the UNet's branches, and the part of the walked steps in which each runs.
+
+        `text` reads the target prompt, `negative` the negative one and `source` the source prompt,
+        unless `sampling` says otherwise. Costs are counted from this declaration.
+        """
+        return {"text": ALL_STEPS}
+
+    @abstractmethod
+    def sampling(self, batch: "Batch") -> "Sampling":
+        """Returns the start of the run and everything that steers it."""
+
+    def complete(self, sampling: "Sampling") -> "Sampling":
+        """Returns a sampling with what a base class brings, such as classifier-free guidance."""
+        return sampling
+
+    def walked(self, num_inference_steps: int) -> range:
+        """Returns the indices of the walked steps, by the field `strength` where there is one."""
+        return walked_steps(getattr(self, "strength", 1.0), num_inference_steps)
+
+    def load(self, checkpoint: Checkpoint) -> Editor:
+        """Loads the model, shared with every operator of the actor that uses the checkpoint."""
+        from overpaint.operators.diffusion.latent_model import load_latent_model
+
+        return load_latent_model(checkpoint)
+
+    def free_memory(self, model: Any, *, exact: bool) -> str | None:
+        """Offloads the model's parts, or slices its VAE."""
+        from overpaint.operators.diffusion.latent_model import free_memory
+
+        return free_memory(model, exact=exact)
+
+    def cost(self, num_inference_steps: int) -> Cost:
+        """Counts the steps of all branches, the prompts, and the VAE's part."""
+        walked = self.walked(num_inference_steps)
+        running = {n: len(steps_in(window, walked)) for n, window in self.branches().items()}
+        prompts = [name for name in ("text", "source") if running.get(name)]
+        return Cost(
+            forward=sum(running.values()),
+            vae_encode=0 if needs_inversion(self) else 1,
+            vae_decode=1,
+            text=len(prompts),
+        )
+
+    def edit(self, requests: Sequence[EditRequest], model: Any) -> list[NDArray[np.float32]]:
+        """Samples the batch as `sampling` says, and decodes it."""
+        from overpaint.operators.diffusion.batch import Batch
+
+        steps = getattr(self, "num_inference_steps", None)
+        batch = Batch(requests, model, num_inference_steps=steps, walked=self.walked)
+        return batch.decode(batch.run(self.branches(), self.complete(self.sampling(batch))))
+
+
+def _default_cost(kind: type[Method]) -> str:
+    """Returns the evaluations for one row with the default fields."""
+    if any(field.is_required() for field in kind.model_fields.values()):
+        return ""
+    method = kind()
+    steps = getattr(method, "num_inference_steps", None)
+    note = "" if steps else f" of {_EXAMPLE_STEPS} inverted steps"
+    return f"{method.cost(steps or _EXAMPLE_STEPS)}{note}"
+
+
+def needs_inversion(method: Method | type[Method]) -> bool:
+    """Tells whether a method reads a column that an inversion leaves in its actor."""
+    return any(isinstance(need, Column) and need.scope == "group" for need in method.needs)

@@ -1,4 +1,4 @@
-"""Prompts to what a UNet's cross-attention reads; each prompt is embedded once, alone.
+"""Prompts to the embeddings that a UNet's cross-attention reads; each prompt is embedded alone.
 
 Embedded alone, a prompt's numbers depend on nothing else in its batch.
 
@@ -10,88 +10,92 @@ from typing import Any, NamedTuple
 
 import torch
 from overpaint.operators.diffusion.latent_model import LatentModel
+from overpaint.pipeline.cost import Cost
 from torch import Tensor
 
-_MOST_KEPT = 256
+_MAX_CACHED_PROMPTS = 256
 
 
-class Condition(NamedTuple):
-    """What one branch is told.
+class PromptEmbeds(NamedTuple):
+    """Embedded prompts, one for each row.
 
     Attributes:
         tokens_bsd: token embeddings.
-        pooled_bp: the pooled embedding that an SDXL takes beside them, else None.
+        pooled_bp: pooled embeddings that an SDXL takes beside them; None for other models.
     """
 
     tokens_bsd: Tensor
     pooled_bp: Tensor | None = None
 
 
-def embed(model: LatentModel, prompts: Sequence[str]) -> Condition:
-    """One condition for a batch, a prompt a row."""
-    found = [_embedded(model, prompt) for prompt in prompts]
-    pooled = [condition.pooled_bp for condition in found if condition.pooled_bp is not None]
-    return Condition(
-        torch.cat([condition.tokens_bsd for condition in found]),
-        torch.cat(pooled) if pooled else None,
+def embed(model: LatentModel, prompts: Sequence[str]) -> PromptEmbeds:
+    """Embeds one prompt for each row of a batch."""
+    embeds = [_cached(model, prompt) for prompt in prompts]
+    pooled = [row.pooled_bp for row in embeds if row.pooled_bp is not None]
+    return PromptEmbeds(
+        torch.cat([row.tokens_bsd for row in embeds]), torch.cat(pooled) if pooled else None
     )
 
 
-def embed_negative(model: LatentModel, prompt: str, num_rows: int) -> Condition:
-    """The condition that guidance leads away from; empty is zero where the checkpoint says so."""
-    condition = embed(model, [prompt] * num_rows)
-    if prompt or not model.empty_is_zero:
-        return condition
-    pooled = condition.pooled_bp
-    return Condition(
-        torch.zeros_like(condition.tokens_bsd), None if pooled is None else torch.zeros_like(pooled)
+def embed_negative(model: LatentModel, prompt: str, num_rows: int) -> PromptEmbeds:
+    """Embeds the negative prompt of classifier-free guidance for every row.
+
+    An empty prompt gives zeros where the checkpoint says `force_zeros_for_empty_prompt`.
+    """
+    embeds = embed(model, [prompt] * num_rows)
+    if prompt or not model.force_zeros_for_empty_prompt:
+        return embeds
+    pooled = embeds.pooled_bp
+    return PromptEmbeds(
+        torch.zeros_like(embeds.tokens_bsd), None if pooled is None else torch.zeros_like(pooled)
     )
 
 
 def token_ids(model: LatentModel, prompt: str) -> list[int]:
-    """Token numbers of a prompt, as the first text encoder reads them, padding included."""
+    """Returns the token ids of a prompt, as the first text encoder reads them, with padding."""
     tokenizer, _ = model.text[0]
-    return [int(number) for number in _tokens(tokenizer, prompt).input_ids[0]]
+    return [int(number) for number in _tokenize(tokenizer, prompt).input_ids[0]]
 
 
-def end_id(model: LatentModel) -> int:
-    """The token that ends a prompt; what follows it is padding."""
+def eos_token_id(model: LatentModel) -> int:
+    """Returns the id of the token that ends a prompt; padding follows it."""
     tokenizer, _ = model.text[0]
     return int(tokenizer.eos_token_id)
 
 
-def _embedded(model: LatentModel, prompt: str) -> Condition:
-    condition = model.prompts.pop(prompt, None)
-    if condition is None:
-        condition = _embed_one(model, prompt)
-        if len(model.prompts) >= _MOST_KEPT:
+def _cached(model: LatentModel, prompt: str) -> PromptEmbeds:
+    embeds = model.prompts.pop(prompt, None)
+    if embeds is None:
+        embeds = _embed_one(model, prompt)
+        model.spend(Cost(text=1))
+        if len(model.prompts) >= _MAX_CACHED_PROMPTS:
             del model.prompts[next(iter(model.prompts))]
-    model.prompts[prompt] = condition
-    return condition
+    model.prompts[prompt] = embeds
+    return embeds
 
 
 @torch.no_grad()
-def _embed_one(model: LatentModel, prompt: str) -> Condition:
+def _embed_one(model: LatentModel, prompt: str) -> PromptEmbeds:
     if len(model.text) == 1:
         tokenizer, encoder = model.text[0]
-        return Condition(_encode(tokenizer, encoder, prompt)[0])
-    # SDXL ("arXiv 2307.01952"): the last but one layers of both encoders, side by side.
+        return PromptEmbeds(_encode(tokenizer, encoder, prompt)[0])
+    # SDXL (arXiv 2307.01952): the last but one layers of both encoders, side by side.
     outputs = [
         _encode(tokenizer, encoder, prompt, output_hidden_states=True)
         for tokenizer, encoder in model.text
     ]
     tokens = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
-    return Condition(tokens, outputs[-1][0])
+    return PromptEmbeds(tokens, outputs[-1][0])
 
 
 def _encode(tokenizer: Any, encoder: Any, prompt: str, **options: Any) -> Any:
-    tokens = _tokens(tokenizer, prompt).to(encoder.device)
+    tokens = _tokenize(tokenizer, prompt).to(encoder.device)
     takes_mask = getattr(encoder.config, "use_attention_mask", False)
     mask = tokens.attention_mask if takes_mask else None
     return encoder(tokens.input_ids, attention_mask=mask, **options)
 
 
-def _tokens(tokenizer: Any, prompt: str) -> Any:
+def _tokenize(tokenizer: Any, prompt: str) -> Any:
     return tokenizer(
         prompt,
         padding="max_length",

@@ -1,12 +1,18 @@
-"""The timesteps of a sampling run and the noise levels between them.
+"""Timesteps of a sampling run and the noise levels between them.
 
-Levels are DDIM's: a latent at level `alpha` is sqrt(alpha) x clean + sqrt(1 - alpha) x noise
-("Denoising Diffusion Implicit Models", arXiv 2010.02502, equation 12).
+Levels are DDIM's: a latent at the level `alpha_bar` is sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps
+("Denoising Diffusion Implicit Models", arXiv 2010.02502, equation 12). `alpha_bar` is called
+`alphas_cumprod` in diffusers.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+Window = tuple[float, float]
+"""Part of the steps that are walked, from 0 (the first) to 1 (after the last)."""
+ALL_STEPS: Window = (0.0, 1.0)
+"""Every step that is walked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,37 +20,32 @@ class Step:
     """One step from a noisier to a cleaner level.
 
     Attributes:
-        index: 0 is the noisiest step.
-        timestep: what the UNet is told.
-        alpha: the level before the step, 0 (noise) to 1 (clean).
-        alpha_next: the level after it.
+        index: place in the schedule; 0 is the noisiest step.
+        timestep: timestep passed to the UNet.
+        alpha_bar: level before the step, 0 (noise) to 1 (clean).
+        alpha_bar_next: level after it.
     """
 
     index: int
     timestep: int
-    alpha: float
-    alpha_next: float
+    alpha_bar: float
+    alpha_bar_next: float
 
 
 class Schedule(NamedTuple):
-    """Every step of a run, and what the UNet predicts.
+    """Every step of a run, and the quantity that the UNet predicts.
 
     Attributes:
         steps: from noise to clean.
-        prediction: `epsilon`, `v_prediction` or `sample`.
+        prediction_type: `epsilon`, `v_prediction` or `sample`.
     """
 
     steps: tuple[Step, ...]
-    prediction: str
-
-    def from_strength(self, strength: float) -> tuple[Step, ...]:
-        """The last steps, as many as `strength` (0 to 1) says, at least one."""
-        count = max(1, round(strength * len(self.steps)))
-        return self.steps[len(self.steps) - count :]
+    prediction_type: str
 
 
 def make_schedule(config: Mapping[str, Any], num_inference_steps: int) -> Schedule:
-    """The DDIM schedule of a checkpoint, whatever scheduler it was saved with.
+    """Returns the DDIM schedule of a checkpoint, whatever scheduler it was saved with.
 
     Args:
         config: the checkpoint's scheduler configuration, such as a PNDMScheduler's.
@@ -55,7 +56,24 @@ def make_schedule(config: Mapping[str, Any], num_inference_steps: int) -> Schedu
     scheduler: Any = DDIMScheduler.from_config(dict(config))
     scheduler.set_timesteps(num_inference_steps)
     timesteps = [int(timestep) for timestep in scheduler.timesteps]
-    alphas = [float(scheduler.alphas_cumprod[timestep]) for timestep in timesteps]
-    following = [*alphas[1:], float(scheduler.final_alpha_cumprod)]
-    steps = map(Step, range(len(timesteps)), timesteps, alphas, following)
+    levels = [float(scheduler.alphas_cumprod[timestep]) for timestep in timesteps]
+    next_levels = [*levels[1:], float(scheduler.final_alpha_cumprod)]
+    steps = map(Step, range(len(timesteps)), timesteps, levels, next_levels)
     return Schedule(tuple(steps), scheduler.config.prediction_type)
+
+
+def walked_steps(strength: float, num_inference_steps: int) -> range:
+    """Returns the indices of the steps that an edit walks: the last ones, and at least one.
+
+    Args:
+        strength: share of the steps, 0 to 1; 1 starts from pure noise.
+        num_inference_steps: steps of the whole schedule.
+    """
+    count = max(1, round(strength * num_inference_steps))
+    return range(num_inference_steps - count, num_inference_steps)
+
+
+def steps_in(window: Window, walked: range) -> range:
+    """Returns the indices of the walked steps that are in a window."""
+    start, stop = (walked.start + round(share * len(walked)) for share in window)
+    return range(start, stop)

@@ -104,10 +104,10 @@ class ToyInvert(ToyOperator):
 
     @property
     def outputs(self) -> tuple[Column, ...]:
-        return (c.INVERSION,)
+        return (c.INVERTED_PATH,)
 
     def answer(self, row: Row) -> NewColumns:
-        return {"inversion": 255 - decode(row["source_image"]).rgb}
+        return {"inverted_path": 255 - decode(row["source_image"]).rgb}
 
 
 class ToyEdit(ToyOperator):
@@ -125,7 +125,7 @@ class ToyEdit(ToyOperator):
 
     @property
     def optional(self) -> tuple[Column, ...]:
-        return (c.INVERSION, c.CAPTION)
+        return (c.INVERTED_PATH, c.CAPTION)
 
     @property
     def outputs(self) -> tuple[Column, ...]:
@@ -153,7 +153,7 @@ class ToyEdit(ToyOperator):
         return {"edited_image": encode(Picture(self._painted(row)))}
 
     def _painted(self, row: Row) -> np.ndarray:
-        base = row.get("inversion")
+        base = row.get("inverted_path")
         base = decode(row["source_image"]).rgb if base is None else base
         noise = np.random.default_rng(row["seed"]).integers(0, 256, base.shape)
         told = len(row["instruction"] or "") + len(row.get("caption") or "")

@@ -1,6 +1,7 @@
 """Tiny checkpoints of the real classes with random weights, and rows to edit."""
 
 import io
+from functools import partial
 
 import numpy as np
 import pytest
@@ -104,6 +105,12 @@ def save_stable_diffusion(folder, kind="StableDiffusionPipeline", in_channels=4,
     return str(folder)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """As the runner does for an operator with `num_threads = 1`."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def save_checkpoint():
     return save_stable_diffusion
@@ -141,17 +148,6 @@ def make_row(number, height=SIDE_PX, width=SIDE_PX, **columns):
 @pytest.fixture
 def row():
     return make_row
-
-
-def run_padded(operator, rows, model):
-    """The answers for a few rows, padded to the batch as the runner does."""
-    padding = [rows[0]] * (operator.batch_size - len(rows))
-    return operator.run([*rows, *padding], model)[: len(rows)]
-
-
-@pytest.fixture
-def padded():
-    return run_padded
 
 
 def save_kontext(folder):
@@ -211,17 +207,16 @@ def save_xl(folder, kind="StableDiffusionXLPipeline", in_channels=4):
 
 @pytest.fixture(scope="session")
 def checkpoint_of(tmp_path_factory):
-    """From a name to the folder of a tiny checkpoint, made once."""
+    """From the name of a pipeline to the folder of a tiny checkpoint, made once."""
     makers = {
-        "sd": save_stable_diffusion,
-        "sd_inpaint": lambda to: save_stable_diffusion(to, "StableDiffusionInpaintPipeline", 9),
-        "pix2pix": lambda to: save_stable_diffusion(
-            to, "StableDiffusionInstructPix2PixPipeline", 8
-        ),
-        "xl": save_xl,
-        "xl_inpaint": lambda to: save_xl(to, "StableDiffusionXLInpaintPipeline", 9),
-        "kontext": save_kontext,
+        "StableDiffusionPipeline": save_stable_diffusion,
+        "StableDiffusionXLPipeline": save_xl,
+        "FluxKontextPipeline": save_kontext,
     }
+    for name, channels in (("Inpaint", 9), ("InstructPix2Pix", 8)):
+        for base, save in (("", save_stable_diffusion), ("XL", save_xl)):
+            kind = f"StableDiffusion{base}{name}Pipeline"
+            makers[kind] = partial(save, kind=kind, in_channels=channels)
     made = {}
 
     def find(name):

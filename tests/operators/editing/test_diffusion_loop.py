@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from overpaint.operators.controls.guidance import ClassifierFree
-from overpaint.operators.controls.prompt_to_prompt import SwapWords, align
-from overpaint.operators.controls.self_attention import ShareSelfAttention
-from overpaint.operators.diffusion.attention import AttentionEdits, Heads
+from overpaint.operators.controls.prompt_to_prompt import CrossAttentionReplace, align
+from overpaint.operators.diffusion.attention import AttentionEdits
 from overpaint.operators.diffusion.latent_model import load_latent_model
 from overpaint.operators.diffusion.prompts import embed, embed_negative
 from overpaint.operators.diffusion.sampling import Branch, Controls, denoise
-from overpaint.operators.diffusion.schedule import Step, make_schedule
+from overpaint.operators.diffusion.schedule import Step, make_schedule, steps_in, walked_steps
+from overpaint.operators.diffusion.state import StepState
 from overpaint.operators.models.checkpoint import Checkpoint
 
 PROMPTS = ["a b c", "d e"]
@@ -20,7 +20,7 @@ EVERY = range(STEPS)
 
 @pytest.fixture
 def model(checkpoint_of):
-    return load_latent_model(Checkpoint(name=checkpoint_of("sd")))
+    return load_latent_model(Checkpoint(name=checkpoint_of("StableDiffusionPipeline")))
 
 
 def noise(seed=0):
@@ -28,12 +28,12 @@ def noise(seed=0):
 
 
 def branches(model, *names):
-    conditions = {
+    embeds = {
         "text": embed(model, PROMPTS),
         "negative": embed_negative(model, "", 2),
         "source": embed(model, ["a b x", "d f"]),
     }
-    return {name: Branch(condition=conditions[name]) for name in names}
+    return {name: Branch(prompts=embeds[name]) for name in names}
 
 
 def run(model, names=("negative", "text"), attention=None, start=None):
@@ -45,7 +45,7 @@ def run(model, names=("negative", "text"), attention=None, start=None):
     return denoise(model, start, schedule, schedule.steps, branches(model, *names), controls)
 
 
-@pytest.mark.parametrize("name", ["sd", "xl"])
+@pytest.mark.parametrize("name", ["StableDiffusionPipeline", "StableDiffusionXLPipeline"])
 def test_denoise_is_what_diffusers_makes(name, checkpoint_of):
     import diffusers
 
@@ -68,8 +68,8 @@ def test_denoise_is_what_diffusers_makes(name, checkpoint_of):
     ).images
     schedule = make_schedule(model.scheduler_config, STEPS)
     asked = {
-        "text": Branch(condition=embed(model, PROMPTS)),
-        "negative": Branch(condition=embed_negative(model, "x y", 2)),
+        "text": Branch(prompts=embed(model, PROMPTS)),
+        "negative": Branch(prompts=embed_negative(model, "x y", 2)),
     }
     controls = Controls(guidance=ClassifierFree(guidance_scale=3.0))
     made = denoise(model, noise(), schedule, schedule.steps, asked, controls)
@@ -89,43 +89,45 @@ def test_denoise_steps_are_those_of_ddim(prediction, model):
     latents = noise()
     for step, timestep in zip(schedule.steps, scheduler.timesteps, strict=True):
         with torch.no_grad():
-            answer = model.unet(latents, timestep, asked["text"].condition.tokens_bsd).sample
+            answer = model.unet(latents, timestep, asked["text"].prompts.tokens_bsd).sample
         expected = scheduler.step(answer, timestep, latents).prev_sample
         made = denoise(model, latents, schedule, [step], asked, controls)
         assert torch.allclose(made, expected, atol=1e-4)
         latents = made
 
 
-def test_schedule_strength_takes_the_last_steps(model):
-    schedule = make_schedule(model.scheduler_config, 10)
-    assert [step.index for step in schedule.from_strength(0.3)] == [7, 8, 9]
-    assert len(schedule.from_strength(0.01)) == 1
-    assert schedule.from_strength(1.0) == schedule.steps
+def test_walked_steps_are_the_last_ones_and_at_least_one():
+    assert list(walked_steps(0.3, 10)) == [7, 8, 9]
+    assert list(walked_steps(0.01, 10)) == [9]
+    assert list(walked_steps(1.0, 10)) == list(range(10))
+    assert list(steps_in((0.0, 0.5), walked_steps(0.4, 10))) == [6, 7]
+    assert not steps_in((0.5, 0.5), range(10))
 
 
 def test_guidance_rescale_keeps_rows_apart():
-    answers = {"text": noise(1), "negative": noise(2)}
+    predictions = {"text": noise(1), "negative": noise(2)}
     guidance = ClassifierFree(guidance_scale=5.0, rescale=0.7)
     step = Step(0, 1, 0.5, 0.6)
-    both = guidance(answers, step)
-    alone = guidance({name: answer[:1] for name, answer in answers.items()}, step)
-    assert torch.allclose(both[:1], alone)
-    assert float(both.std()) < float(ClassifierFree(guidance_scale=5.0)(answers, step).std())
+    state = StepState(step=step, latents_bchw=noise(3), predictions=predictions)
+    first = {name: prediction[:1] for name, prediction in predictions.items()}
+    alone = guidance(StepState(step=step, latents_bchw=noise(3)[:1], predictions=first))
+    assert torch.allclose(guidance(state)[:1], alone)
+    assert float(guidance(state).std()) < float(ClassifierFree(guidance_scale=5.0)(state).std())
 
 
 class Identity:
     """Edits that change nothing, so that the computation is tested."""
 
-    def applies(self, layer, step):
+    def applies(self, site):
         return True
 
-    def __call__(self, names, parts):
-        assert len(names) == 2
-        return parts
+    def __call__(self, site, tensors):
+        assert len(site.branches) == 2
+        return tensors
 
 
 @pytest.mark.parametrize(
-    "attention", [AttentionEdits(heads=[Identity()]), AttentionEdits(maps=[Identity()])]
+    "attention", [AttentionEdits(qkv=[Identity()]), AttentionEdits(maps=[Identity()])]
 )
 def test_attention_edits_that_change_nothing_change_nothing(attention, model):
     assert torch.allclose(run(model, attention=attention), run(model), atol=1e-5)
@@ -133,33 +135,14 @@ def test_attention_edits_that_change_nothing_change_nothing(attention, model):
 
 def test_attention_swap_of_words_changes_text_only_where_it_may(model):
     plain = run(model, ("negative", "text", "source"))
-    none = SwapWords(words_bst=torch.zeros(2, 16, 16), steps=EVERY)
+    none = CrossAttentionReplace(words_bst=torch.zeros(2, 16, 16), steps=EVERY)
     kept = run(model, ("negative", "text", "source"), AttentionEdits(maps=[none]))
     assert torch.allclose(kept, plain, atol=1e-5)
     words = torch.stack([torch.eye(16), torch.zeros(16, 16)])
-    first = SwapWords(words_bst=words, steps=EVERY)
+    first = CrossAttentionReplace(words_bst=words, steps=EVERY)
     swapped = run(model, ("negative", "text", "source"), AttentionEdits(maps=[first]))
     assert not torch.allclose(swapped[0], plain[0], atol=1e-5)
     assert torch.allclose(swapped[1], plain[1], atol=1e-5)
-
-
-@pytest.mark.parametrize("keep", ["layout", "looks"])
-def test_attention_shared_from_the_source_in_the_named_rows(keep, model):
-    plain = run(model, ("negative", "text", "source"))
-    rows = torch.tensor([True, False])
-    share = ShareSelfAttention(keep=keep, rows_b=rows, steps=EVERY)
-    shared = run(model, ("negative", "text", "source"), AttentionEdits(heads=[share]))
-    assert not torch.allclose(shared[0], plain[0], atol=1e-6)
-    assert torch.allclose(shared[1], plain[1], atol=1e-5)
-
-
-def test_attention_shared_heads_are_the_sources():
-    parts = Heads(*(torch.randn(2, 3, 1, 4, 5) for _ in range(3)))
-    share = ShareSelfAttention(keep="layout", rows_b=torch.ones(3).bool(), steps=EVERY)
-    shared = share(["text", "source"], parts)
-    assert torch.equal(shared.query[0], parts.query[1])
-    assert torch.equal(shared.key[0], parts.key[1])
-    assert torch.equal(shared.value, parts.value)
 
 
 def test_align_words_that_stay_are_replaced_or_are_new():
@@ -182,7 +165,11 @@ def test_align_words_that_stay_are_replaced_or_are_new():
 
 
 def test_vae_of_an_xl_computes_in_float32_where_the_rest_is_half(checkpoint_of):
-    large = load_latent_model(Checkpoint(name=checkpoint_of("xl"), dtype="float16"))
-    small = load_latent_model(Checkpoint(name=checkpoint_of("sd"), dtype="float16"))
+    large = load_latent_model(
+        Checkpoint(name=checkpoint_of("StableDiffusionXLPipeline"), dtype="float16")
+    )
+    small = load_latent_model(
+        Checkpoint(name=checkpoint_of("StableDiffusionPipeline"), dtype="float16")
+    )
     assert (large.vae.dtype, large.unet.dtype) == (torch.float32, torch.float16)
     assert small.vae.dtype == torch.float16

@@ -7,90 +7,36 @@ import sys
 
 import numpy as np
 import pytest
+from method_cases import (
+    BATCH,
+    CASES,
+    STEPS,
+    check_cost,
+    check_outside_is_the_source,
+    check_rows_are_independent,
+    make,
+    pixels,
+    ready,
+)
 from overpaint.operators.edit import Edit
-from overpaint.operators.invert import Invert
-from overpaint.operators.methods import find_method, method_names
 from overpaint.pipeline.images import decode
 from overpaint.pipeline.operator import Rejected
 from PIL import Image
-from running import failure_code
-
-BATCH = 3
-STEPS = 4
-# Method, tiny checkpoint, fields.
-CASES = {
-    "ddim": ("sd", {}),
-    "ddim-xl": ("xl", {}),
-    "sdedit": ("sd", {"num_inference_steps": STEPS}),
-    "inpaint": ("sd", {"num_inference_steps": STEPS}),
-    "inpaint-trained": ("sd_inpaint", {"num_inference_steps": STEPS}),
-    "inpaint-trained-xl": ("xl_inpaint", {"num_inference_steps": STEPS}),
-    "instruct_pix2pix": ("pix2pix", {"num_inference_steps": STEPS}),
-    "kontext": ("kontext", {"num_inference_steps": STEPS, "resolution": 32}),
-}
-
-
-def make(case, checkpoint_of, **fields):
-    checkpoint, given = CASES[case]
-    fields = {"batch_size": BATCH, "checkpoint": checkpoint_of(checkpoint), **given, **fields}
-    return Edit(method=case.split("-")[0], **fields)
-
-
-def inverted(operator, rows):
-    if operator.method != "ddim":
-        return rows
-    invert = Invert(checkpoint=operator.checkpoint, batch_size=BATCH, num_inference_steps=STEPS)
-    model = invert.load()
-    new = [invert.run([row] * BATCH, model)[0] for row in rows]
-    return [{**row, **columns} for row, columns in zip(rows, new, strict=True)]
-
-
-def pixels(answer):
-    return decode(answer["edited_image"]).rgb
-
-
-def test_edit_every_method_has_a_case():
-    assert {case.split("-")[0] for case in CASES} == set(method_names())
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_edit_row_depends_on_nothing_but_itself(case, checkpoint_of, row, padded):
-    operator = make(case, checkpoint_of)
-    operator.check()
-    model = operator.load()
-    rows = inverted(operator, [row(number) for number in range(4)])
-    alone = padded(operator, rows[:1], model)[0]
-    for batch, slot in (([0, 1, 2], 0), ([2, 1, 0], 2), ([3, 0, 2], 1)):
-        together = operator.run([rows[number] for number in batch], model)
-        assert together[slot]["edited_image"] == alone["edited_image"]
-    other = padded(operator, rows[1:2], model)[0]
-    assert other["edited_image"] != alone["edited_image"]
+def test_edit_row_depends_on_nothing_but_itself(case, checkpoint_of, row):
+    check_rows_are_independent(make(case, checkpoint_of), row)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_edit_evaluations_are_those_that_the_method_states(case, checkpoint_of, row):
-    operator = make(case, checkpoint_of)
-    model = operator.load()
-    rows = inverted(operator, [row(number) for number in range(BATCH)])
-    before = model.num_evaluations
-    operator.run(rows, model)
-    method = find_method(operator.method)
-    stated = method.evaluations(operator.settings, STEPS)
-    assert model.num_evaluations - before == BATCH * stated
+def test_edit_spends_what_its_method_states(case, checkpoint_of, row):
+    check_cost(make(case, checkpoint_of), row)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_edit_outside_the_grown_mask_is_the_source(case, checkpoint_of, row):
-    operator = make(case, checkpoint_of, mask_grow_px=2)
-    rows = inverted(operator, [row(number, height=40, width=33) for number in range(BATCH)])
-    answers = operator.run(rows, operator.load())
-    for given, answer in zip(rows, answers, strict=True):
-        source = decode(given["source_image"]).rgb
-        changed = np.any(pixels(answer) != source, axis=-1)
-        # The mask is 10:20 x 8:16; one pixel of the picture is at most 1.3 of the source.
-        assert changed[10:20, 8:16].any()
-        changed[7:23, 5:19] = False
-        assert not changed.any()
+def test_edit_outside_the_dilated_mask_is_the_source(case, checkpoint_of, row):
+    check_outside_is_the_source(make(case, checkpoint_of, mask_dilate_px=2), row)
 
 
 def test_edit_answer_says_how_it_was_made(checkpoint_of, row):
@@ -131,7 +77,7 @@ def test_edit_without_paste_back_changes_what_lies_outside(checkpoint_of, row):
 @pytest.mark.parametrize("fit", ["whole", "crop"])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 200), (300, 2), (90, 130), (8, 8)])
 def test_edit_any_size_comes_back(fit, height, width, checkpoint_of, row):
-    operator = make("inpaint", checkpoint_of, fit=fit)
+    operator = make("blended_latent_diffusion", checkpoint_of, fit=fit)
     full = Image.new("L", (width, height), 255)
     out = io.BytesIO()
     full.save(out, "PNG")
@@ -141,7 +87,9 @@ def test_edit_any_size_comes_back(fit, height, width, checkpoint_of, row):
 
 
 def test_edit_crop_sees_the_mask_at_full_resolution(checkpoint_of, row):
-    operator = make("inpaint", checkpoint_of, fit="crop", mask_grow_px=0, feather_px=0)
+    operator = make(
+        "blended_latent_diffusion", checkpoint_of, fit="crop", mask_dilate_px=0, feather_px=0
+    )
     mask = np.zeros((300, 400), np.uint8)
     mask[100:110, 200:212] = 255
     out = io.BytesIO()
@@ -155,26 +103,22 @@ def test_edit_crop_sees_the_mask_at_full_resolution(checkpoint_of, row):
 
 
 def test_edit_of_a_cropped_inversion_stays_in_the_mask(checkpoint_of, row):
-    operator = make("ddim", checkpoint_of, mask_grow_px=0)
-    given = row(0, height=100, width=90)
-    fields = {"batch_size": BATCH, "num_inference_steps": STEPS, "fit": "crop"}
-    invert = Invert(checkpoint=operator.checkpoint, **fields)
-    model = invert.load()
-    given = {**given, **invert.run([given] * BATCH, model)[0]}
-    assert given["inversion"].frame.box != (0, 0, 90, 100)
-    answer = operator.run([given] * BATCH, model)[0]
+    operator = make("ddim", checkpoint_of, mask_dilate_px=0)
+    (given,) = ready(operator, [row(0, height=100, width=90)], fit="crop")
+    assert given["inverted_path"].frame.box != (0, 0, 90, 100)
+    answer = operator.run([given], operator.load())[0]
     changed = np.any(pixels(answer) != decode(given["source_image"]).rgb, axis=-1)
     assert changed[25:50, 22:45].any()
     changed[25:50, 22:45] = False
     assert not changed.any()
 
 
-@pytest.mark.parametrize("case", ["ddim", "inpaint"])
+@pytest.mark.parametrize("case", ["ddim", "blended_latent_diffusion"])
 def test_edit_empty_mask_is_rejected(case, checkpoint_of, row):
     operator = make(case, checkpoint_of)
     out = io.BytesIO()
     Image.new("L", (32, 32), 0).save(out, "PNG")
-    rows = inverted(operator, [row(0), row(1, mask_image=out.getvalue()), row(2)])
+    rows = ready(operator, [row(0), row(1, mask_image=out.getvalue()), row(2)])
     answers = operator.run(rows, operator.load())
     assert isinstance(answers[1], Rejected)
     assert answers[1].code == "mask_empty"
@@ -199,14 +143,14 @@ def test_edit_keeps_alpha_and_profile(image_format, checkpoint_of, row):
 def test_edit_nan_is_a_row_error(checkpoint_of, row):
     operator = make("sdedit", checkpoint_of)
     model = operator.load()
-    weight = model.vae.decoder.conv_out.bias
+    weight = model[""].vae.decoder.conv_out.bias
     kept = weight.clone()
     weight.fill_(float("nan"))
     try:
-        code = failure_code(operator, row(0), model)
+        answers = operator.run([row(0)] * BATCH, model)
     finally:
         weight.copy_(kept)
-    assert code == "nan_in_result"
+    assert [answer.code for answer in answers] == ["nan_in_result"] * BATCH
 
 
 @pytest.mark.parametrize(
@@ -217,15 +161,25 @@ def test_edit_nan_is_a_row_error(checkpoint_of, row):
         ({"source_image": b"no image"}, "image_unreadable"),
     ],
 )
-def test_edit_row_that_cannot_be_done_fails(columns, code, checkpoint_of, row):
-    operator = make("inpaint", checkpoint_of)
-    assert failure_code(operator, row(0, **columns)) == code
+def test_edit_row_that_cannot_be_done_fails_alone(columns, code, checkpoint_of, row):
+    operator = make("blended_latent_diffusion", checkpoint_of)
+    model = operator.load()
+    rows = [row(0), row(1, **columns), row(2)]
+    before = model[""].spent
+    answers = operator.run(rows, model)
+    assert answers[1].code == code
+    assert model[""].spent.forward - before.forward == BATCH * STEPS * 2, "one call, full shape"
+    whole = operator.run([row(0), row(2)], model)
+    assert [answers[0]["edited_image"], answers[2]["edited_image"]] == [
+        answer["edited_image"] for answer in whole
+    ]
 
 
 def test_edit_inversion_of_other_weights_fails(checkpoint_of, row):
     operator = make("ddim", checkpoint_of)
-    (inverted_row,) = inverted(make("ddim-xl", checkpoint_of), [row(0)])
-    assert failure_code(operator, inverted_row) == "inversion_mismatch"
+    rows = ready(make("ddim-StableDiffusionXLPipeline", checkpoint_of), [row(0)])
+    (answer,) = operator.run(rows, operator.load())
+    assert answer.code == "inversion_mismatch"
 
 
 @pytest.mark.parametrize(
@@ -233,9 +187,12 @@ def test_edit_inversion_of_other_weights_fails(checkpoint_of, row):
     [
         ({"method": "inpant"}, "did you mean 'inpaint'"),
         ({"method": "kontext", "strength": 0.5}, "strength is not used by method 'kontext'"),
-        ({"method": "ddim", "num_inference_steps": 5}, "'ddim' takes it from invert"),
-        ({"method": "sdedit", "image_guidance_scale": 2}, "did you mean 'guidance_scale'"),
+        ({"method": "ddim", "num_inference_steps": 5}, "stage `invert`: set it there"),
+        ({"method": "sdedit", "guidance_scal": 2}, "did you mean 'guidance_scale'"),
+        ({"method": "sdedit", "batch_siz": 2}, "did you mean 'batch_size'"),
         ({"method": "sdedit", "strength": 1.5}, "less than or equal to 1"),
+        ({"method": "prompt_to_prompt", "cross_attention_share": 0.5}, "'cross_replace_steps'"),
+        ({"method": "sdedit", "mask_grow_px": 2}, "'mask_dilate_px'"),
     ],
 )
 def test_edit_wrong_field_is_refused(fields, message):
@@ -250,7 +207,9 @@ def test_edit_resolved_fields_can_be_read_again(checkpoint_of):
 
 
 def test_edit_wrong_checkpoint_is_refused(checkpoint_of):
-    operator = make("sdedit", checkpoint_of, checkpoint=checkpoint_of("pix2pix"))
+    operator = make(
+        "sdedit", checkpoint_of, checkpoint=checkpoint_of("StableDiffusionInstructPix2PixPipeline")
+    )
     with pytest.raises(ValueError, match="StableDiffusionInstructPix2PixPipeline"):
         operator.check()
     with pytest.raises(ValueError, match="no folder"):
@@ -266,35 +225,37 @@ def test_edit_import_does_not_import_torch():
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_edit_that_was_relieved_inexactly_says_so(case, checkpoint_of, row):
+def test_edit_that_freed_memory_inexactly_says_so(case, checkpoint_of, row):
     operator = make(case, checkpoint_of)
     model = operator.load()
-    rows = inverted(operator, [row(number) for number in range(BATCH)])
+    editor = model[""]
+    rows = ready(operator, [row(number) for number in range(BATCH)])
     before = operator.run(rows, model)
-    assert "relieved" not in json.loads(before[0]["params_json"])
+    assert "oom_fallbacks" not in json.loads(before[0]["params_json"])
     assert operator.relieve(model, exact=True) is None  # a CPU has nowhere to offload to
+    vae = getattr(editor, "pipeline", editor).vae
     try:
         assert operator.relieve(model, exact=False) == "vae_slicing"
         assert operator.relieve(model, exact=False) is None
         after = operator.run(rows, model)
     finally:
-        model.vae.disable_slicing() if case != "kontext" else model.pipeline.vae.disable_slicing()
-        model.relieved = ()
-    assert json.loads(after[0]["params_json"])["relieved"] == ["vae_slicing"]
+        vae.disable_slicing()
+        editor.oom_fallbacks = ()
+    assert json.loads(after[0]["params_json"])["oom_fallbacks"] == ["vae_slicing"]
     for one, other in zip(before, after, strict=True):
         assert np.abs(pixels(one).astype(int) - pixels(other).astype(int)).max() <= 2
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case != "kontext"])
+@pytest.mark.parametrize("case", [case for case in CASES if "StableDiffusion" in case])
 def test_edit_with_offloaded_parts_gives_the_same_bytes(case, checkpoint_of, row):
-    from overpaint.operators.diffusion import latent_model as weights
+    from overpaint.operators.diffusion import latent_model
 
     operator = make(case, checkpoint_of)
-    rows = inverted(operator, [row(number) for number in range(BATCH)])
+    rows = ready(operator, [row(number) for number in range(BATCH)])
     before = operator.run(rows, operator.load())
-    weights.load_latent_model.cache_clear()
+    latent_model.load_latent_model.cache_clear()
     model = operator.load()
     # As on a GPU, but that here both places are the CPU.
-    weights._offload(model)
+    latent_model._offload(model[""])
     assert operator.run(rows, model) == before
-    weights.load_latent_model.cache_clear()
+    latent_model.load_latent_model.cache_clear()

@@ -1,0 +1,222 @@
+"""A batch of rows on its way through a method: prompts, latents, noise and masks as tensors.
+
+Nothing here imports torch before a batch is made, so that methods can name these types.
+
+Shapes: b rows, s steps, c latent channels, h and w latent pixels.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from overpaint.operators.diffusion.attention import NO_EDITS, AttentionEdits
+from overpaint.operators.diffusion.schedule import (
+    Step,
+    Window,
+    make_schedule,
+    steps_in,
+)
+from overpaint.operators.diffusion.state import Guidance, Hook
+from overpaint.pipeline import columns as c
+
+if TYPE_CHECKING:
+    from overpaint.operators.diffusion.latent_model import LatentModel
+    from overpaint.operators.diffusion.latents import NoisedSource
+    from overpaint.operators.diffusion.method import EditRequest
+    from overpaint.operators.diffusion.prompts import PromptEmbeds
+    from overpaint.operators.diffusion.sampling import Branch
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BranchInputs:
+    """Inputs of a branch where they are not those that its name stands for.
+
+    Attributes:
+        prompts: embedded prompts.
+        latents: latents of its own by step.
+        channels_bchw: more input channels of the UNet.
+    """
+
+    prompts: "PromptEmbeds | None" = None
+    latents: "Callable[[Step], Tensor] | None" = None
+    channels_bchw: "Tensor | None" = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """The start of a run and everything that steers it.
+
+    Attributes:
+        start_bchw: latents at the level before the first walked step.
+        guidance: makes one prediction of those of all branches; None takes that of `text`.
+        hooks: correct the latents after each step, in order.
+        attention: edits of attention.
+        branches: inputs of branches, by name, where they are not the usual ones.
+        negative_prompt: negative prompt of every row.
+    """
+
+    start_bchw: "Tensor"
+    guidance: Guidance | None = None
+    hooks: Sequence[Hook] = ()
+    attention: AttentionEdits = NO_EDITS
+    branches: Mapping[str, BranchInputs] = field(default_factory=dict[str, BranchInputs])
+    negative_prompt: str = ""
+
+
+class Batch:
+    """A full batch of rows with frames of one size.
+
+    Args:
+        requests: rows.
+        model: their model.
+        num_inference_steps: steps of the schedule; None takes those of the rows' inversion.
+        walked: returns the indices of the steps that are walked.
+    """
+
+    def __init__(
+        self,
+        requests: "Sequence[EditRequest]",
+        model: "LatentModel",
+        *,
+        num_inference_steps: int | None,
+        walked: Callable[[int], range],
+    ) -> None:
+        self.requests = requests
+        self.model = model
+        if num_inference_steps is None:
+            num_inference_steps = len(self.trajectory_sbchw) - 1
+        self.schedule = make_schedule(model.scheduler_config, num_inference_steps)
+        self.walked = walked(num_inference_steps)
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """The steps that are walked, from noisy to clean."""
+        return self.schedule.steps[self.walked.start : self.walked.stop]
+
+    @cached_property
+    def source(self) -> "NoisedSource":
+        """The sources' latents at any noise level, each with noise from its row's generator."""
+        from overpaint.operators.diffusion.latents import NoisedSource
+
+        return NoisedSource(x0_bchw=self.source_latents, noise_bchw=self.noise)
+
+    @cached_property
+    def source_latents(self) -> "Tensor":
+        """Clean latents bchw of the sources."""
+        return self.encode([request.picture for request in self.requests])
+
+    @cached_property
+    def noise(self) -> "Tensor":
+        """Unit noise bchw, each row from its own generator."""
+        from overpaint.operators.diffusion import latents
+
+        generators = latents.make_generators([request.seed for request in self.requests])
+        return latents.draw_noise(generators, self.source_latents)
+
+    @cached_property
+    def trajectory_sbchw(self) -> "Tensor":
+        """The rows' inverted trajectories, from noise to clean; one entry more than steps."""
+        import torch
+
+        paths = [request.values[c.INVERTED_PATH.name] for request in self.requests]
+        return torch.stack([path.trajectory_schw for path in paths], dim=1)
+
+    @cached_property
+    def mask_b1hw(self) -> "Tensor":
+        """The share of each latent pixel that may change, 0-1; 1 everywhere without a mask."""
+        from overpaint.operators.diffusion.latents import latent_masks
+
+        masks = [
+            np.ones(request.picture.shape[:2], np.float32) if request.mask is None else request.mask
+            for request in self.requests
+        ]
+        is_inverted = c.INVERTED_PATH.name in self.requests[0].values
+        return latent_masks(masks, self.trajectory_sbchw[0] if is_inverted else self.source_latents)
+
+    @property
+    def noised_source(self) -> "Tensor":
+        """The sources' latents at the level before the first walked step."""
+        return self.source.at(self.steps[0].alpha_bar)
+
+    def window(self, window: Window) -> range:
+        """Returns the indices of the walked steps in a window."""
+        return steps_in(window, self.walked)
+
+    def prompts(self, prompts: Sequence[str]) -> "PromptEmbeds":
+        """Embeds one prompt for each row."""
+        from overpaint.operators.diffusion.prompts import embed
+
+        return embed(self.model, prompts)
+
+    def negative_prompts(self, prompt: str) -> "PromptEmbeds":
+        """Embeds a negative prompt for every row."""
+        from overpaint.operators.diffusion.prompts import embed_negative
+
+        return embed_negative(self.model, prompt, len(self.requests))
+
+    def source_prompts(self) -> list[str]:
+        """Returns the prompt under which each source was inverted."""
+        return [request.values[c.INVERTED_PATH.name].prompt for request in self.requests]
+
+    def encode(self, pictures: Sequence[NDArray[np.uint8]]) -> "Tensor":
+        """Encodes pictures of the frames' size to latents bchw."""
+        from overpaint.operators.diffusion import latents
+
+        return latents.encode(self.model, latents.to_tensor(pictures, self.model.device))
+
+    def decode(self, latents_bchw: "Tensor") -> list[NDArray[np.float32]]:
+        """Decodes latents to pictures, RGB float32 HWC."""
+        from overpaint.operators.diffusion import latents
+
+        return latents.decode(self.model, latents_bchw)
+
+    def run(self, branches: Mapping[str, Window], sampling: Sampling) -> "Tensor":
+        """Denoises the batch; returns clean latents bchw.
+
+        Args:
+            branches: as the method declares them.
+            sampling: start and controls.
+        """
+        from overpaint.operators.diffusion.sampling import Controls, denoise
+
+        running = {name: self.window(window) for name, window in branches.items()}
+        controls = Controls(
+            guidance=sampling.guidance or (lambda state: state.predictions["text"]),
+            hooks=sampling.hooks,
+            attention=sampling.attention,
+        )
+        return denoise(
+            self.model,
+            sampling.start_bchw,
+            self.schedule,
+            self.steps,
+            {name: self._branch(name, steps, sampling) for name, steps in running.items() if steps},
+            controls,
+        )
+
+    def _branch(self, name: str, steps: range, sampling: Sampling) -> "Branch":
+        from overpaint.operators.diffusion.sampling import Branch
+
+        inputs = sampling.branches.get(name, BranchInputs())
+        prompts = inputs.prompts or self._usual_prompts(name, sampling)
+        return Branch(
+            prompts=prompts,
+            latents=inputs.latents,
+            channels_bchw=inputs.channels_bchw,
+            steps=None if steps == self.walked else steps,
+        )
+
+    def _usual_prompts(self, name: str, sampling: Sampling) -> "PromptEmbeds":
+        match name:
+            case "text":
+                return self.prompts([request.prompt for request in self.requests])
+            case "negative":
+                return self.negative_prompts(sampling.negative_prompt)
+            case "source":
+                return self.prompts(self.source_prompts())
+            case _:
+                raise ValueError(f"branch {name!r}: its prompts are not given")

@@ -1,0 +1,59 @@
+"""An inversion: a frozen value that finds the noise a model would turn back into a source.
+
+Each module of `operators/inversions` holds one. It declares the columns that it hands on, so that a
+plan whose edit needs others is refused.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from overpaint.operators.diffusion.method import EditRequest, Framed
+from overpaint.pipeline.columns import Column
+from overpaint.pipeline.cost import Cost
+from pydantic import Field
+
+if TYPE_CHECKING:
+    from overpaint.operators.diffusion.batch import Batch
+
+
+class Inversion(Framed, ABC):
+    """A way of inverting sources."""
+
+    family: ClassVar[str]
+    """Mechanism of the survey that it belongs to, F01 to F18."""
+    outputs: ClassVar[tuple[Column, ...]]
+    """Columns that it hands on; they never leave their actor."""
+
+    num_inference_steps: int = Field(default=25, ge=1, le=1000)
+    """Steps of the trajectory; `edit` walks the same ones back."""
+
+    @classmethod
+    def facts(cls) -> dict[str, str]:
+        """Returns results, costs and papers of the inversion."""
+        return {
+            "gives": ", ".join(column.name for column in cls.outputs),
+            "evaluations": str(cls().cost()),
+            **super().facts(),
+            "family": cls.family,
+        }
+
+    @abstractmethod
+    def cost(self) -> Cost:
+        """Returns the network evaluations for one row."""
+
+    @abstractmethod
+    def invert(self, batch: "Batch") -> list[Mapping[str, Any]]:
+        """Inverts a full batch of sources; returns the values of `outputs` for each row.
+
+        Args:
+            batch: requests whose prompts are source prompts.
+        """
+
+    def run(self, requests: Sequence[EditRequest], model: Any) -> list[Mapping[str, Any]]:
+        """Inverts sources with frames of one size."""
+        from overpaint.operators.diffusion.batch import Batch
+
+        return self.invert(
+            Batch(requests, model, num_inference_steps=self.num_inference_steps, walked=range)
+        )

@@ -1,0 +1,115 @@
+"""A diffusers pipeline of a transformer editor, loaded once in each actor."""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import torch
+from overpaint.operators.models import weights
+from overpaint.operators.models.checkpoint import Checkpoint
+from overpaint.operators.models.device import device, torch_dtype
+from overpaint.pipeline.cost import Cost
+
+_MAX_CACHED_PROMPTS = 256
+
+
+@dataclass(eq=False, kw_only=True, slots=True)
+class PipelineModel:
+    """A loaded pipeline.
+
+    Attributes:
+        identity: revision or digest of the exact weights.
+        pipeline: diffusers' pipeline.
+        device: where it computes.
+        resolution_px: side of the square pictures that it was trained on.
+        spent: network evaluations so far, over all rows.
+        oom_fallbacks: ways in which memory was freed that can change the last digit.
+        prompts: embeddings of the latest prompts.
+        is_offloaded: whether each part is on the device only while it computes.
+    """
+
+    identity: str
+    pipeline: Any
+    device: torch.device
+    resolution_px: int
+    spent: Cost = field(default_factory=Cost)
+    oom_fallbacks: tuple[str, ...] = ()
+    prompts: dict[str, Any] = field(default_factory=dict[str, Any])
+    is_offloaded: bool = False
+
+    def spend(self, cost: Cost) -> None:
+        """Counts network evaluations."""
+        self.spent = self.spent + cost
+
+    @property
+    def multiple_px(self) -> int:
+        """Number that the sides of a picture are multiples of: latent pixels are packed 2 x 2."""
+        return 2 * int(self.pipeline.vae_scale_factor)
+
+    @torch.no_grad()
+    def embed(self, prompt: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeds a prompt alone; returns token embeddings and the pooled embedding."""
+        embeds = self.prompts.pop(prompt, None)
+        if embeds is None:
+            embeds = self.pipeline.encode_prompt(prompt=[prompt], prompt_2=None)[:2]
+            self.spend(Cost(text=1))
+            if len(self.prompts) >= _MAX_CACHED_PROMPTS:
+                del self.prompts[next(iter(self.prompts))]
+        self.prompts[prompt] = embeds
+        return embeds
+
+    def free_memory(self, *, exact: bool) -> str | None:
+        """Offloads the pipeline's parts; where bytes may change, slices its VAE."""
+        if exact and self.device.type != "cpu" and not self.is_offloaded:
+            self.pipeline.enable_model_cpu_offload(device=self.device)
+            self.is_offloaded = True
+            return "offload"
+        if not exact and not self.oom_fallbacks:
+            self.pipeline.vae.enable_slicing()
+            self.oom_fallbacks = ("vae_slicing",)
+            return "vae_slicing"
+        return None
+
+
+@lru_cache(maxsize=2)
+def load_pipeline(checkpoint: Checkpoint, kind: Any, *, resolution_px: int) -> PipelineModel:
+    """Loads a pipeline on its device; a second call returns the one already loaded.
+
+    Args:
+        checkpoint: weights of the pipeline.
+        kind: diffusers' class of the pipeline.
+        resolution_px: side of the square pictures that it was trained on.
+    """
+    pipeline: Any = kind.from_pretrained(
+        checkpoint.path,
+        dtype=torch_dtype(checkpoint.dtype),
+        variant=checkpoint.found_variant(),
+        **weights.weight_options(checkpoint.name, checkpoint.revision),
+    ).to(device())
+    pipeline.set_progress_bar_config(disable=True)
+    model = PipelineModel(
+        identity=checkpoint.identity(),
+        pipeline=pipeline,
+        device=device(),
+        resolution_px=resolution_px,
+    )
+    _count_calls(model)
+    return model
+
+
+def _count_calls(model: PipelineModel) -> None:
+    """Counts each row that the transformer and the VAE see."""
+
+    def count_forward(_module: Any, _args: Any, kwargs: dict[str, Any]) -> None:
+        model.spend(Cost(forward=len(kwargs["hidden_states"])))
+
+    def count_encode(_module: Any, args: tuple[Any, ...]) -> None:
+        model.spend(Cost(vae_encode=len(args[0])))
+
+    def count_decode(_module: Any, args: tuple[Any, ...]) -> None:
+        model.spend(Cost(vae_decode=len(args[0])))
+
+    pipeline = model.pipeline
+    pipeline.transformer.register_forward_pre_hook(count_forward, with_kwargs=True)
+    pipeline.vae.encoder.register_forward_pre_hook(count_encode)
+    pipeline.vae.decoder.register_forward_pre_hook(count_decode)

@@ -1,0 +1,107 @@
+"""Every editing method on every kind of checkpoint that it takes, and what holds for each.
+
+Nothing is listed by hand: methods are found by their modules, checkpoints and inversions by what a
+method declares.
+"""
+
+import numpy as np
+from overpaint.operators.edit import Edit
+from overpaint.operators.inversions import INVERSIONS
+from overpaint.operators.invert import Invert
+from overpaint.operators.methods import METHODS
+from overpaint.pipeline.columns import Column
+from overpaint.pipeline.cost import Cost
+from overpaint.pipeline.images import decode
+
+BATCH = 3
+STEPS = 4
+CASES = [
+    f"{method}-{pipeline}"
+    for method in METHODS.names()
+    for pipeline in METHODS.find(method).checkpoints
+]
+"""Method and pipeline."""
+
+
+def make(case, checkpoint_of, **fields):
+    """The edit of a case, with few steps; a method alone takes its first kind of checkpoint."""
+    method, _, pipeline = case.partition("-")
+    kind = METHODS.find(method)
+    small = {"num_inference_steps": STEPS, "resolution": 32}
+    own = {name: value for name, value in small.items() if name in kind.model_fields}
+    checkpoint = checkpoint_of(pipeline or kind.checkpoints[0])
+    given = {"batch_size": BATCH, "checkpoint": checkpoint, **own, **fields}
+    return Edit(method=method, **given)
+
+
+def inversion_of(edit, **fields):
+    """The `invert` that gives an edit what it needs; None where it needs none."""
+    for need in edit.settings.needs:
+        if isinstance(need, Column) and need.scope == "group":
+            names = INVERSIONS.names()
+            method = next(name for name in names if need in INVERSIONS.find(name).outputs)
+            given = {"batch_size": BATCH, "num_inference_steps": STEPS, **fields}
+            return Invert(method=method, checkpoint=edit.checkpoint, **given)
+    return None
+
+
+def ready(edit, rows, **fields):
+    """Rows with what stages before an edit have added."""
+    invert = inversion_of(edit, **fields)
+    if invert is None:
+        return rows
+    model = invert.load()
+    answers = [invert.run([row], model)[0] for row in rows]
+    return [{**row, **answer} for row, answer in zip(rows, answers, strict=True)]
+
+
+def pixels(answer):
+    """The pixels of an edited image."""
+    return decode(answer["edited_image"]).rgb
+
+
+def check_rows_are_independent(operator, row):
+    """A row's picture depends on the row alone: not on neighbours, slot or padding."""
+    operator.check()
+    model = operator.load()
+    rows = ready(operator, [row(number) for number in range(4)])
+    alone = operator.run(rows[:1], model)[0]
+    for batch, slot in (([0, 1, 2], 0), ([2, 1, 0], 2), ([3, 0, 2], 1)):
+        together = operator.run([rows[number] for number in batch], model)
+        assert together[slot]["edited_image"] == alone["edited_image"]
+    other = operator.run(rows[1:2], model)[0]
+    assert other["edited_image"] != alone["edited_image"]
+
+
+def check_cost(operator, row):
+    """An edit spends the network evaluations that its method states, by every kind."""
+    model = operator.load()
+    editor = model[""]
+    rows = ready(operator, [row(number) for number in range(BATCH)])
+    sources = {column.name: inversion_of(operator) for column in operator.inputs}
+    editor.prompts.clear()
+    before = editor.spent.counts()
+    operator.run(rows, model)
+    after = editor.spent.counts()
+    spent = {k: n - before.get(k, 0) for k, n in after.items() if n > before.get(k, 0)}
+    # Prompts are embedded once an actor; the empty one is no row's.
+    assert spent.pop("text") == len(editor.prompts)
+    stated = sum((operator.cost(row, sources) for row in rows), Cost()).counts()
+    assert stated.pop("text") == len(set(editor.prompts) - {""})
+    assert spent == stated
+
+
+def check_outside_is_the_source(operator, row):
+    """Every pixel outside the mask that was editable is the source's own; inside some change."""
+    rows = ready(operator, [row(number, height=40, width=33) for number in range(BATCH)])
+    answers = operator.run(rows, operator.load())
+    for before, answer in zip(rows, answers, strict=True):
+        source = decode(before["source_image"]).rgb
+        changed = np.any(pixels(answer) != source, axis=-1)
+        editable = decode(answer["editable_mask_image"]).rgb[..., 0] > 0
+        # The mask is 10:20 x 8:16; one pixel of the picture is at most 1.3 of the source.
+        assert changed[10:20, 8:16].any()
+        assert editable[10:20, 8:16].all()
+        assert not editable[:7].any()
+        assert not editable[23:].any()
+        assert not changed[~editable].any()
