@@ -1,7 +1,7 @@
 """Histograms as geometry: the places of bars, ticks and bounds, in units of the picture."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from overpaint.jobs.report.format import short, whole
 from overpaint.jobs.report.scores import Bin, ScoreRange, ticks
@@ -68,6 +68,7 @@ class Chart:
 
     Attributes:
         name: column of the score.
+        about: stage that measured the score, and its meaning.
         bars: bars of the histogram; none where no row has a value.
         ticks: marks of the axis.
         bounds: bounds of the policy.
@@ -77,6 +78,7 @@ class Chart:
     """
 
     name: str
+    about: str
     bars: list[Bar]
     ticks: list[Mark]
     bounds: list[Mark]
@@ -85,7 +87,14 @@ class Chart:
     notes: list[str]
 
 
-def chart(name: str, score: ScoreRange, bins: Sequence[Bin], bounds: Bounds | None) -> Chart:
+def chart(
+    name: str,
+    score: ScoreRange,
+    bins: Sequence[Bin],
+    bounds: Bounds | None = None,
+    *,
+    about: str = "",
+) -> Chart:
     """Draws one score.
 
     Args:
@@ -93,25 +102,28 @@ def chart(name: str, score: ScoreRange, bins: Sequence[Bin], bounds: Bounds | No
         score: range of the score.
         bins: bins of the histogram; none where the score has no value.
         bounds: bounds of the policy; None where it has none for the score.
+        about: stage that measured the score, and its meaning.
     """
     notes = [
         f"{whole(count)} {what}"
         for count, what in ((score.num_null, "not measured"), (score.num_infinite, "infinite"))
         if count
     ]
+    empty = Chart(
+        name=name, about=about, bars=[], ticks=[], bounds=[], rejected=[], facts=[], notes=notes
+    )
     if not bins:
-        return Chart(name=name, bars=[], ticks=[], bounds=[], rejected=[], facts=[], notes=notes)
+        return empty
     facts = [("least", short(score.least)), ("median", short(score.quantile(0.5)))]
     facts += [("mean", short(score.mean)), ("greatest", short(score.greatest))]
     low, high = bins[0].low, bins[-1].high
-    return Chart(
-        name=name,
+    return replace(
+        empty,
         bars=_bars(bins, score),
         ticks=[_mark(value, short(value), low, high) for value in ticks(low, high)],
         bounds=_bound_marks(bounds, low, high),
         rejected=_rejected(bounds, low, high),
         facts=facts,
-        notes=notes,
     )
 
 

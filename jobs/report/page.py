@@ -7,6 +7,7 @@ from typing import Any
 
 from overpaint.jobs.report.counts import EndingCounter, policy_rules
 from overpaint.jobs.report.format import NOTHING, duration, moment, share, short, whole
+from overpaint.jobs.report.stages import MAX_VALUES, MethodCounter, MethodRows, StageColumns
 from overpaint.jobs.report.truth import Success, SuccessCounter
 from overpaint.pipeline.error_codes import ROW_ERRORS
 from overpaint.pipeline.policy import Policy
@@ -15,6 +16,7 @@ from overpaint.pipeline.runs.record import RunRecord
 
 _MAX_LINES = 40
 _OTHER_CODE = "A code of the operator's own, or the class of an exception that it raised."
+_SHOWN_APART = ("method", "checkpoint")
 _LEDGER_WORDS = ("accepted", "rejected", "failed", "pending")
 
 
@@ -48,7 +50,8 @@ class Line:
         status: status whose colour the line has; "" for none.
         mark: second value on the bar, in per cent; None for none.
         choose: values that a click looks for in the gallery, by the name of the filter.
-        meaning: explanation of the label; "" where the label needs none.
+        detail: explanation below the label; "" for none.
+        below: explanation below the whole line; "" for none.
     """
 
     label: str
@@ -57,7 +60,8 @@ class Line:
     status: str = ""
     mark: float | None = None
     choose: Mapping[str, str] | None = None
-    meaning: str = ""
+    detail: str = ""
+    below: str = ""
 
 
 def segments(ledger: Ledger) -> list[Segment]:
@@ -138,7 +142,7 @@ def ending_lines(counter: EndingCounter) -> list[Line]:
             width=_percent(num_rows, counter.num_rows),
             status=ending.status,
             choose={"status": ending.status, "stage": ending.stage, "reason": ending.code},
-            meaning=ROW_ERRORS.get(ending.code, _OTHER_CODE),
+            detail=ROW_ERRORS.get(ending.code, _OTHER_CODE),
         )
         for ending, num_rows in endings
     ]
@@ -188,6 +192,63 @@ def _truth_line(label: str, success: Success, edit_type: str) -> Line:
         mark=_percent(success.oracle, success.measured) if success.measured else None,
         choose={"type": edit_type} if edit_type else None,
     )
+
+
+def edit_lines(counters: Sequence[MethodCounter]) -> list[Line]:
+    """Returns the rows of each method and checkpoint, the editing stages one after the other."""
+    lines = [
+        _edit_line(counter, method, checkpoint, rows, is_alone=len(counters) == 1)
+        for counter in counters
+        for (method, checkpoint), rows in sorted(
+            counter.groups.items(), key=lambda group: (not group[0][0], -group[1].num_rows)
+        )
+    ]
+    return _first(lines)
+
+
+def _edit_line(
+    counter: MethodCounter, method: str, checkpoint: str, rows: MethodRows, *, is_alone: bool
+) -> Line:
+    label = method or "not edited"
+    success = counter.success(method, checkpoint)
+    return Line(
+        label=label if is_alone else f"{counter.edit.stage}: {label}",
+        figures=(
+            whole(rows.num_rows),
+            share(rows.num_accepted, rows.num_rows),
+            share(success.successful, success.planned) if success else NOTHING,
+        ),
+        width=_percent(rows.num_accepted, rows.num_rows),
+        choose={"method": method} if method else None,
+        detail=checkpoint,
+        below=_settings_text(rows.settings),
+    )
+
+
+def _settings_text(settings: Mapping[str, Sequence[str]]) -> str:
+    """Returns settings as people read them, without those that are empty."""
+    shown = {
+        name: ", ".join(_plain(value) for value in values[:MAX_VALUES])
+        + (", …" if len(values) > MAX_VALUES else "")
+        for name, values in sorted(settings.items())
+        if name not in _SHOWN_APART
+    }
+    return " · ".join(f"{name} {text}" for name, text in shown.items() if text)
+
+
+def _plain(value: str) -> str:
+    """Returns a JSON value as people write it: a text without quotes, a float in few digits."""
+    parsed = json.loads(value)
+    if isinstance(parsed, float):
+        return f"{parsed:g}"
+    return parsed if isinstance(parsed, str) else value
+
+
+def about_column(name: str, stages: StageColumns) -> str:
+    """Returns the stage that wrote a column, and the column's meaning; "" where unknown."""
+    if name not in stages.writers:
+        return ""
+    return f"{stages.writers[name]}: {stages.docs[name]}"
 
 
 def recipe_text(record: RunRecord | None) -> str:

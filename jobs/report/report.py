@@ -23,6 +23,7 @@ from overpaint.jobs.report.format import whole
 from overpaint.jobs.report.rows import RowReader, RowSampler, shared_columns, shown_columns
 from overpaint.jobs.report.scan import scan_manifest
 from overpaint.jobs.report.scores import Histograms, ScoreRanges
+from overpaint.jobs.report.stages import MethodCounter, StageColumns, stage_columns
 from overpaint.jobs.report.thumbnails import ImageReader, ThumbnailSheet
 from overpaint.jobs.report.truth import SuccessCounter
 from overpaint.pipeline import columns as c
@@ -41,19 +42,27 @@ _SCRIPTS = ("rows.js", "lightbox.js", "gallery.js")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestSummary:
-    """What one pass over a manifest tells of all of its rows.
+    """The result of one pass over a manifest: counts of all of its rows.
 
     Attributes:
+        record: record of the run; None where the folder holds none.
+        policy: policy of the run.
+        stages: columns by the stages that wrote them.
         schema: columns of the manifest; none where no part is written.
         endings: rows by their ending.
         success: success against the truth, by edit type.
+        methods: rows by method and checkpoint, for each editing stage.
         ranges: range of every score.
         sampler: rows that a gallery shows.
     """
 
+    record: RunRecord | None
+    policy: Policy
+    stages: StageColumns
     schema: pa.Schema
     endings: EndingCounter
     success: SuccessCounter
+    methods: list[MethodCounter]
     ranges: ScoreRanges
     sampler: RowSampler
 
@@ -63,21 +72,29 @@ class ManifestSummary:
         return self.endings.ledger()
 
 
-def summarise_manifest(
-    folder: RunFolder, policy: Policy, max_rows: int = MAX_ROWS
-) -> ManifestSummary:
+def summarise_manifest(folder: RunFolder) -> ManifestSummary:
     """Reads the manifest of a run once, part by part.
 
     Args:
         folder: run folder, finished or not.
-        policy: policy of the run.
-        max_rows: number of rows in the gallery at most.
     """
+    record = RunRecord.find(folder)
+    policy = Policy.model_validate((record.recipe.get("policy") if record else None) or {})
+    stages = stage_columns(record, folder)
     endings, success = EndingCounter(), SuccessCounter(c.EDIT_TYPE.name)
-    ranges, sampler = ScoreRanges(len(folder.parts("manifest"))), RowSampler(max_rows, policy)
-    schema = scan_manifest(folder, [endings, success, ranges, sampler])
+    methods = [MethodCounter(edit) for edit in stages.edits]
+    ranges, sampler = ScoreRanges(len(folder.parts("manifest"))), RowSampler(MAX_ROWS, policy)
+    schema = scan_manifest(folder, [endings, success, *methods, ranges, sampler])
     return ManifestSummary(
-        schema=schema, endings=endings, success=success, ranges=ranges, sampler=sampler
+        record=record,
+        policy=policy,
+        stages=stages,
+        schema=schema,
+        endings=endings,
+        success=success,
+        methods=methods,
+        ranges=ranges,
+        sampler=sampler,
     )
 
 
@@ -88,20 +105,12 @@ def write_report(folder: RunFolder, summary: ManifestSummary | None = None) -> N
         folder: run folder, finished or not; rows count where their part of the manifest is written.
         summary: summary of the manifest as it is; None to read it here.
     """
-    record = RunRecord.find(folder)
-    policy = _policy(record)
-    summary = summary or summarise_manifest(folder, policy)
-    folder.storage.write(REPORT, _html(folder, record, policy, summary).encode())
+    folder.storage.write(REPORT, _html(folder, summary or summarise_manifest(folder)).encode())
 
 
-def _policy(record: RunRecord | None) -> Policy:
-    return Policy.model_validate((record.recipe.get("policy") if record else None) or {})
-
-
-def _html(
-    folder: RunFolder, record: RunRecord | None, policy: Policy, summary: ManifestSummary
-) -> str:
+def _html(folder: RunFolder, summary: ManifestSummary) -> str:
     """Returns the page, after a second pass over the manifest: for bars, and the sampled rows."""
+    record, policy, stages = summary.record, summary.policy, summary.stages
     histograms = Histograms(summary.ranges.by_name, policy)
     sampled = RowReader(summary.sampler.sample())
     scan_manifest(folder, [histograms, sampled])
@@ -121,20 +130,27 @@ def _html(
         rules=page.rule_lines(endings, policy),
         num_judged=endings.num_judged,
         truth=page.truth_lines(summary.success),
+        edits=page.edit_lines(summary.methods),
         charts=[
-            chart(name, score, histograms.bins(name), policy.root.get(name))
+            chart(
+                name,
+                score,
+                histograms.bins(name),
+                policy.root.get(name),
+                about=page.about_column(name, stages),
+            )
             for name, score in summary.ranges.by_name.items()
         ],
         chart_size=report_charts,
         num_shown=len(sampled.rows),
         num_rows=endings.num_rows,
         num_places=summary.sampler.num_places,
-        data=_gallery(folder, sampled.rows, summary, policy),
+        data=_gallery(folder, sampled.rows, summary),
     )
 
 
 def _gallery(
-    folder: RunFolder, rows: list[dict[str, Any]], summary: ManifestSummary, policy: Policy
+    folder: RunFolder, rows: list[dict[str, Any]], summary: ManifestSummary
 ) -> dict[str, Any]:
     """Returns what the page's script shows: rows, thumbnails, and how to name and judge scores."""
     shared = shared_columns(rows)
@@ -151,7 +167,8 @@ def _gallery(
         ],
         "columns": summary.schema.names,
         "scores": list(summary.ranges.by_name),
-        "policy": policy.model_dump(mode="json", exclude_none=True),
+        "methods": [edit.method for edit in summary.stages.edits],
+        "policy": summary.policy.model_dump(mode="json", exclude_none=True),
         "replay": f"overpaint replay {shlex.quote(folder.storage.uri)}",
     }
 

@@ -46,7 +46,7 @@ def accept(folder: RunFolder, policy: Policy) -> ManifestSummary:
         rows = [apply_policy(row, policy) for row in table.to_pylist()]
         folder.write_part("manifest", part, pa.Table.from_pylist(rows, table.schema))
     record.write(folder)
-    summary = summarise_manifest(folder, policy)
+    summary = summarise_manifest(folder)
     success = {**(folder.read_json(SUCCESS) or {}), **summary.ledger.as_json()}
     folder.write_json(SUCCESS, success)
     write_report(folder, summary)

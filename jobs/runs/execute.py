@@ -76,7 +76,7 @@ def execute(run: Run, runner: Runner, display: Display) -> ManifestSummary:
     """
     folder = run.folder
     left = None if folder.is_finished() else _execute(run, runner, display)
-    summary = summarise_manifest(folder, run.plan.policy)
+    summary = summarise_manifest(folder)
     if left is not None:
         _finish(run, left.ledger.planned, summary.ledger)
     if not folder.storage.exists(REPORT):

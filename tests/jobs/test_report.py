@@ -1,6 +1,7 @@
 """The report as a page: what it says of a run, how many rows it shows, and what it lets in."""
 
 import hashlib
+import json
 import re
 import time
 from base64 import b64encode
@@ -11,10 +12,10 @@ import pyarrow as pa
 import pytest
 from overpaint.cluster.worker.in_process import run_local
 from overpaint.jobs.bench.overhead import Silent
+from overpaint.jobs.report.format import NOTHING
 from overpaint.jobs.report.report import summarise_manifest, write_report
 from overpaint.jobs.runs.execute import execute
 from overpaint.pipeline.error_codes import ROW_ERRORS
-from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.runs import planning
 from overpaint.pipeline.runs.folder import REPORT, RunFolder
 from overpaint.pipeline.storage.store import Storage
@@ -78,12 +79,37 @@ def test_policy_rules_are_counted_over_the_rows_it_judged(page):
 
 
 def test_success_stands_beside_the_oracle_and_agrees_with_the_command_line(run, page):
-    success = summarise_manifest(run, Policy()).success.total
+    success = summarise_manifest(run).success.total
     shares = (success.successful / success.planned, success.oracle / success.measured)
     success_share, oracle_share = (f"{100 * share:.1f} %" for share in shares)
     rows = f"{success.successful} of {success.planned}"
     assert success.planned == 96
     assert f"all types {success_share} {rows} {oracle_share}" in page.text
+
+
+def _edited(row, method, checkpoint, **settings):
+    params = json.dumps({"method": method, "checkpoint": checkpoint, **settings})
+    return row | {"method": method, "checkpoint": checkpoint, "params_json": params}
+
+
+def test_methods_are_counted_with_their_settings_and_success(tmp_path):
+    rows = [planned_row(number) | {"in_target_uri": None} for number in range(40)]
+    for number in range(30):
+        known = {"in_target_uri": "t.png", "truth_success": number < 3} if number < 10 else {}
+        row = rows[number] | known
+        rows[number] = _edited(row, "ddim", "papercut", strength=0.5 + 0.25 * (number % 2))
+    for number in range(30, 38):
+        rows[number] = _edited(rows[number], "sdedit", "owner/model", negative_prompt="")
+    for number in range(38, 40):
+        row = failed(rows[number], "edit", "prompt_missing", "no prompt")
+        rows[number] = row | {"method": None}
+    rows[0] |= {"background_psnr_db": 20.0}
+    run = write_run(tmp_path, rows)
+    write_report(run)
+    text = Page(run).text
+    assert "ddim papercut 30 96.7 % 30.0 % strength 0.5, 0.75" in text
+    assert f"sdedit owner/model 8 100 % {NOTHING} " in text
+    assert f"not edited 2 0 % {NOTHING} " in text
 
 
 def test_end_of_a_run_reads_each_part_of_the_manifest_twice(tmp_path, monkeypatch):

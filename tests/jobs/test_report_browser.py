@@ -42,6 +42,8 @@ def report(tmp_path_factory) -> str:
     rows[10] |= {"background_psnr_db": 20.0}
     rows[11] |= {"instruction": HOSTILE, "truth_gain": None}
     rows[12] |= {"truth_gain": -3.5}
+    for number in (13, 14):
+        rows[number] |= {"method": "sdedit"}
     run = write_run(tmp_path_factory.mktemp("browser"), rows)
     write_report(run)
     return f"file://{run.storage.at(REPORT)}"
@@ -133,6 +135,7 @@ def test_text_of_a_row_is_never_markup(page):
         ("status", "failed", 2),
         ("status", "rejected", 2),
         ("type", "style", NUM_ROWS // 3),
+        ("method", "sdedit", 2),
         ("stage", "find", 1),
         ("reason", "out_of_memory", 1),
         ("reason", "background_psnr_db < 25", 1),

@@ -39,6 +39,7 @@ const matches = (row) => {
   const has = (name, found) => !wanted[name].value || found.includes(wanted[name].value);
   return has("status", [value(row, "status")])
     && has("type", [value(row, "edit_type")])
+    && has("method", methods(row))
     && has("stage", [value(row, "stage")])
     && has("reason", reasons(row))
     && (!text || `${instruction(row)}\n${value(row, "key")}`.toLowerCase().includes(text));
@@ -97,6 +98,8 @@ const choose = (wanted) => {
 
 fill("status", "any status", tally(data.rows.map((row) => value(row, "status"))));
 fill("type", "any edit type", tally(data.rows.map((row) => value(row, "edit_type")).filter(Boolean)));
+const counted = tally(data.rows.flatMap(methods));
+fill("method", "any method", counted.length > 1 ? counted : []);
 fill("stage", "any stage", tally(data.rows.map((row) => value(row, "stage")).filter(Boolean)));
 fill("reason", "any reason", tally(data.rows.flatMap(reasons)));
 add(form.elements.sort, new Option("in the plan's order", ""));

@@ -13,6 +13,8 @@ const reasons = (row) => {
   return [...(code ? [code] : []), ...(value(row, "reject_reasons") || [])];
 };
 
+const methods = (row) => data.methods.map((name) => value(row, name)).filter(Boolean);
+
 const INFINITE = { inf: Infinity, "-inf": -Infinity, nan: null };
 
 const numeric = (row, name) => {
