@@ -27,6 +27,9 @@ def contact_sheet(folder: RunFolder, rows: int = 6) -> Image.Image:
 
     Returns:
         An RGB image.
+
+    Example:
+        >>> contact_sheet(RunFolder(Storage("demo-run"))).save("edits.png")
     """
     accepted = _AcceptedRows(rows)
     scan_manifest(folder, [accepted])

@@ -77,6 +77,10 @@ def summarise_manifest(folder: RunFolder) -> ManifestSummary:
 
     Args:
         folder: run folder, finished or not.
+
+    Example:
+        >>> summary = summarise_manifest(RunFolder(Storage("demo-run")))
+        >>> print(summary.ledger.accepted, summary.success.total)
     """
     record = RunRecord.find(folder)
     policy = Policy.model_validate((record.recipe.get("policy") if record else None) or {})
@@ -104,6 +108,9 @@ def write_report(folder: RunFolder, summary: ManifestSummary | None = None) -> N
     Args:
         folder: run folder, finished or not; rows count where their part of the manifest is written.
         summary: summary of the manifest as it is; None to read it here.
+
+    Example:
+        >>> write_report(RunFolder(Storage("s3://bucket/run")))
     """
     folder.storage.write(REPORT, _html(folder, summary or summarise_manifest(folder)).encode())
 

@@ -105,7 +105,7 @@ class RowSampler:
         """Returns the chosen rows in the manifest's order."""
         chosen: dict[str, SampledRow] = {}
         causes = (self._causes[FAILED].values(), self._causes[REJECTED].values())
-        worst = [self._worst[found] for found in self._directions if found in self._worst]
+        worst = [self._worst[each] for each in self._directions if each in self._worst]
         for groups in (*causes, worst):
             chosen |= {row.key: row for row in round_robin(groups, self.num_places)}
         for row in self._smallest_keys:

@@ -60,7 +60,7 @@ class SuccessCounter:
         """Returns the success of `all` rows, then of each group; empty where it is not measured."""
         if not self.groups:
             return {}
-        groups = {" ".join(group) or "other": found for group, found in sorted(self.groups.items())}
+        groups = {" ".join(by) or "other": success for by, success in sorted(self.groups.items())}
         return {"all": self.total, **groups}
 
     def columns(self, part: int, schema: pa.Schema) -> Collection[str]:

@@ -24,10 +24,10 @@ _REMOVED = {"orphan", "unplanned_part"}
 
 @dataclass
 class RepairResult:
-    """What a repair did.
+    """The result of a repair.
 
     Attributes:
-        findings: problems that the repair found.
+        findings: problems of the run folder before the repair.
         removed: number of removed files: orphans, and objects with the wrong bytes.
         pending: number of rows that are to be made again.
         is_planned_again: True where the run's command will write the plan again, from its input.

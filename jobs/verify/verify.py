@@ -190,6 +190,11 @@ def verify(folder: RunFolder) -> tuple[Ledger, Findings]:
 
     Raises:
         UsageError: the folder holds no run.
+
+    Example:
+        >>> ledger, findings = verify(RunFolder(Storage("demo-run")))
+        >>> if not findings and not ledger.pending:
+        ...     print("every row is accounted for")
     """
     scan, findings = Scan(folder), Findings()
     for problem in scan.plan():
