@@ -1,4 +1,4 @@
-"""The `overpaint` command: one function a command, and the one place that turns errors into words.
+"""Command line of Overpaint, and the one place that turns errors into words and exit codes.
 
 Exit codes: 0 every row accounted for; 2 the recipe, input or an option is wrong and nothing was
 started; 3 stopped early, the same command goes on; 4 the error budget was exceeded.
@@ -9,13 +9,19 @@ import sys
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
-from overpaint.jobs.commands import bench as bench_commands
-from overpaint.jobs.commands import inspect as look_commands
-from overpaint.jobs.commands import methods as methods_commands
-from overpaint.jobs.commands import papercut as papercut_commands
-from overpaint.jobs.commands import run as run_commands
-from overpaint.jobs.commands import submit as submit_commands
-from overpaint.jobs.commands import verify as verify_commands
+from overpaint.jobs.commands import (
+    bench,
+    catalogue,
+    doctor,
+    finished,
+    inspect,
+    methods,
+    papercut,
+    plan,
+    run,
+    submit,
+    verify,
+)
 from overpaint.jobs.signals import stop_on_signals
 from overpaint.pipeline.errors import BudgetError, OverpaintError, UsageError
 from rich.console import Console
@@ -25,15 +31,8 @@ app = App(
     help="Edits image datasets with diffusion models, on Ray.",
     suppress_keyboard_interrupt=False,
 )
-for module in (
-    run_commands,
-    look_commands,
-    methods_commands,
-    verify_commands,
-    submit_commands,
-    papercut_commands,
-    bench_commands,
-):
+_COMMANDS = (run, plan, submit, inspect, verify, finished, catalogue, methods, doctor, papercut)
+for module in (*_COMMANDS, bench):
     module.register(app)
 
 _STOPPED = 3
@@ -44,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit code.
 
     Args:
-        arguments: of the command; None takes those of the process.
+        arguments: arguments of the command; None takes those of the process.
     """
     stop_on_signals()
     code = _run(arguments)

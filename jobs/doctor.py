@@ -1,4 +1,4 @@
-"""What a machine has, what it lacks, and the command that mends it."""
+"""Checks of a machine: what it has, what it lacks, and the command that repairs it."""
 
 import platform
 import shutil
@@ -20,27 +20,39 @@ _LEAST_MEMORY_GIB = 6.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at: what, what was found, and what to do where it is not fine."""
+class Check:
+    """State of one thing that a run may need.
 
-    what: str
-    found: str
+    Attributes:
+        subject: thing that was looked at.
+        state: version, amount, or reason why it is not fine.
+        is_fine: whether a run can do with it.
+        advice: what to do where it is not fine.
+        is_optional: whether most runs do without it.
+    """
+
+    subject: str
+    state: str
     is_fine: bool = True
-    mend: str = ""
+    advice: str = ""
     is_optional: bool = False
 
 
-def examine(output: str | None = None) -> list[Finding]:
-    """Looks at everything; `output` is where a run would write, tried with one small object."""
-    findings = [_python(), *map(_package, _PACKAGES), _gpus(), _torchvision(), _memory(), _disk()]
-    findings.extend(_papercut(part) for part in _PAPERCUT)
+def examine(output: str | None = None) -> list[Check]:
+    """Checks everything that a run may need.
+
+    Args:
+        output: folder or URL where a run would write, tried with one small object; None for none.
+    """
+    checks = [_python(), *map(_package, _PACKAGES), _gpus(), _torchvision(), _memory(), _disk()]
+    checks.extend(_papercut(part) for part in _PAPERCUT)
     if output is not None:
-        findings.extend(_storage(output))
-    return findings
+        checks.extend(_storage(output))
+    return checks
 
 
 def next_steps() -> list[str]:
-    """What to do after the demo."""
+    """Lists what to do after the demo, line by line."""
     return [
         "",
         "The papercut checkpoints know a drawn world and nothing of photographs. For photographs:",
@@ -52,41 +64,39 @@ def next_steps() -> list[str]:
     ]
 
 
-def _python() -> Finding:
+def _python() -> Check:
     fine = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    return Finding("python", platform.python_version(), fine, "use Python 3.11, 3.12 or 3.13")
+    return Check("python", platform.python_version(), fine, "use Python 3.11, 3.12 or 3.13")
 
 
-def _package(name: str) -> Finding:
+def _package(name: str) -> Check:
     try:
-        return Finding(name, version(name))
+        return Check(name, version(name))
     except PackageNotFoundError:
-        return Finding(name, "not installed", False, f"pip install {name}")
+        return Check(name, "not installed", False, f"pip install {name}")
 
 
-def _gpus() -> Finding:
+def _gpus() -> Check:
     import torch
 
     count = torch.cuda.device_count()
     names = ", ".join(torch.cuda.get_device_name(index) for index in range(count))
-    mend = "papercut runs on the CPU; hub checkpoints want a GPU, here or by overpaint submit"
-    return Finding("GPUs", names or "none", count > 0, mend if not count else "", is_optional=True)
+    advice = "papercut runs on the CPU; hub checkpoints want a GPU, here or by overpaint submit"
+    return Check("GPUs", names or "none", count > 0, advice if not count else "", is_optional=True)
 
 
-def _torchvision() -> Finding:
-    found = _package("torchvision")
-    mend = "only some judges (Qwen-VL) need it: pip install overpaint[torchvision]"
-    return Finding("torchvision", found.found, found.is_fine, mend, is_optional=True)
+def _torchvision() -> Check:
+    package = _package("torchvision")
+    advice = "only some judges (Qwen-VL) need it: pip install overpaint[torchvision]"
+    return Check("torchvision", package.state, package.is_fine, advice, is_optional=True)
 
 
-def _memory() -> Finding:
+def _memory() -> Check:
     lines = dict(line.split(":", 1) for line in _meminfo())
     if "MemAvailable" not in lines:
-        return Finding("memory", "unknown", is_optional=True)
+        return Check("memory", "unknown", is_optional=True)
     gib = int(lines["MemAvailable"].split()[0]) / 2**20
-    return Finding(
-        "memory", f"{gib:.1f} GiB free", gib >= _LEAST_MEMORY_GIB, "the demo needs 6 GiB"
-    )
+    return Check("memory", f"{gib:.1f} GiB free", gib >= _LEAST_MEMORY_GIB, "the demo needs 6 GiB")
 
 
 def _meminfo() -> Iterator[str]:
@@ -94,20 +104,20 @@ def _meminfo() -> Iterator[str]:
     yield from path.read_text().splitlines() if path.is_file() else []
 
 
-def _disk() -> Finding:
+def _disk() -> Check:
     gib = shutil.disk_usage(Path.cwd()).free / 2**30
-    return Finding("disk", f"{gib:.0f} GiB free here", gib >= _LEAST_FREE_GIB, "free 5 GiB")
+    return Check("disk", f"{gib:.0f} GiB free here", gib >= _LEAST_FREE_GIB, "free 5 GiB")
 
 
-def _papercut(part: str) -> Finding:
+def _papercut(part: str) -> Check:
     try:
         checkpoints.check("checkpoint", checkpoints.PAPERCUT, part)
     except ValueError as error:
-        return Finding(f"papercut {part}", "missing", False, str(error))
-    return Finding(f"papercut {part}", "there")
+        return Check(f"papercut {part}", "missing", False, str(error))
+    return Check(f"papercut {part}", "there")
 
 
-def _storage(output: str) -> Iterator[Finding]:
+def _storage(output: str) -> Iterator[Check]:
     """Writes, reads and removes one object where a run would write."""
     storage = Storage(normalise(output))
     path = f".overpaint-doctor-{uuid.uuid4().hex}"
@@ -116,7 +126,7 @@ def _storage(output: str) -> Iterator[Finding]:
         read = storage.read(path)
         storage.remove([path])
     except Exception as error:  # noqa: BLE001  whatever a store says is what the user should see
-        mend = "check the URL, the credentials and AWS_ENDPOINT_URL"
-        yield Finding(output, f"{type(error).__name__}: {error}", False, mend)
+        advice = "check the URL, the credentials and AWS_ENDPOINT_URL"
+        yield Check(output, f"{type(error).__name__}: {error}", False, advice)
         return
-    yield Finding(output, "write, read and remove work", read == b"overpaint")
+    yield Check(output, "write, read and remove work", read == b"overpaint")

@@ -1,4 +1,4 @@
-"""Finding recipes: a path, or the name of one that comes with Overpaint."""
+"""Recipes by their path, or by the name of one that comes with Overpaint."""
 
 from collections.abc import Sequence
 from importlib.resources import files
@@ -11,20 +11,20 @@ from overpaint.pipeline.recipe import apply_settings, plan_from_tables, read_tom
 
 
 def shipped() -> dict[str, str]:
-    """The text of each recipe that comes with Overpaint, by name."""
+    """Returns the text of each recipe that comes with Overpaint, by name."""
     folder = files("overpaint.jobs") / "recipes"
-    found = [entry for entry in folder.iterdir() if entry.name.endswith(".toml")]
-    return {entry.name.removesuffix(".toml"): entry.read_text() for entry in sorted(found, key=str)}
+    entries = sorted((e for e in folder.iterdir() if e.name.endswith(".toml")), key=str)
+    return {entry.name.removesuffix(".toml"): entry.read_text() for entry in entries}
 
 
 def read_recipe(recipe: str) -> tuple[str, str]:
-    """The text of a recipe, and the file to name in errors.
+    """Reads the text of a recipe, and returns with it the file to name in errors.
 
     Args:
-        recipe: a path that ends in `.toml` or has a folder in it, or the name of a shipped recipe.
+        recipe: path that ends in `.toml` or has a folder in it, or name of a shipped recipe.
 
     Raises:
-        UsageError: there is none, or it is no text.
+        UsageError: there is no such recipe, or it is not text.
     """
     if recipe.endswith(".toml") or "/" in recipe:
         path = Path(recipe)
@@ -33,15 +33,15 @@ def read_recipe(recipe: str) -> tuple[str, str]:
         try:
             return path.read_text(encoding="utf-8"), recipe
         except UnicodeDecodeError as error:
-            raise UsageError(f"{recipe}: not TOML: it is no UTF-8 text") from error
-    known = shipped()
-    if recipe not in known:
-        raise UsageError(f"no recipe {recipe!r} comes with Overpaint: {near_miss(recipe, known)}")
-    return known[recipe], f"{recipe}.toml"
+            raise UsageError(f"{recipe}: not TOML: it is not UTF-8 text") from error
+    recipes = shipped()
+    if recipe not in recipes:
+        raise UsageError(f"no recipe {recipe!r} comes with Overpaint: {near_miss(recipe, recipes)}")
+    return recipes[recipe], f"{recipe}.toml"
 
 
 def load_plan(recipe: str, settings: Sequence[str] = ()) -> Plan:
-    """The plan of a recipe, with `stage.field=value` settings applied.
+    """Reads the plan of a recipe, with `stage.field=value` settings applied.
 
     Raises:
         UsageError: the recipe is missing or wrong.
@@ -51,6 +51,6 @@ def load_plan(recipe: str, settings: Sequence[str] = ()) -> Plan:
 
 
 def description(text: str) -> str:
-    """What a recipe says of itself."""
+    """Returns the description in the text of a recipe."""
     tables: dict[str, Any] = read_toml(text, "recipe")
     return str(tables.get("description", ""))

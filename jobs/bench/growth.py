@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from overpaint.cluster.ray.session import Session, connected
 from overpaint.cluster.ray.stream import run_on_ray
-from overpaint.jobs.bench.overhead import Negative, Silent
+from overpaint.jobs.bench.overhead import Negative
 from overpaint.jobs.papercut.dataset import write_dataset
-from overpaint.jobs.runs.execute import execute
+from overpaint.jobs.runs.execute import SilentDisplay, execute
 from overpaint.jobs.runs.open import open_run
 from overpaint.pipeline.plan import Plan, Stage
 from overpaint.pipeline.runs.folder import RunFolder
@@ -103,7 +103,7 @@ def _run(rows: int) -> dict[str, Any]:
             start = time.perf_counter()
             request = InputRequest(str(table))
             run = open_run(_plan(), request, RunFolder(Storage(f"{folder}/run")), request.read)
-            summary = execute(run, run_on_ray, Silent())
+            summary = execute(run, run_on_ray, SilentDisplay())
             seconds = time.perf_counter() - start
     assert summary.ledger.accepted == rows
     quarter = max(1, len(memory) // 4)

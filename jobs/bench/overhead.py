@@ -10,16 +10,15 @@ from typing import Any, ClassVar
 from overpaint.cluster.ray.session import Session, connected
 from overpaint.cluster.ray.stream import run_on_ray
 from overpaint.jobs.papercut.dataset import write_dataset
-from overpaint.jobs.runs.execute import execute
+from overpaint.jobs.runs.execute import SilentDisplay, execute
 from overpaint.jobs.runs.open import open_run
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.images import Picture, decode, encode
-from overpaint.pipeline.operator import Kind, NewColumns, Operator, Rejected
+from overpaint.pipeline.operator import Answer, Kind, Operator
 from overpaint.pipeline.plan import Plan, Stage
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.runs.inputs import InputRequest, read_input
-from overpaint.pipeline.runs.manifest import Ledger
 from overpaint.pipeline.storage.store import Storage
 from pydantic import Field
 
@@ -56,7 +55,7 @@ class Negative(Operator[None]):
     def load(self) -> None:
         """Loads nothing."""
 
-    def run(self, rows: Sequence[Row], model: None) -> list[NewColumns | Rejected]:
+    def run(self, rows: Sequence[Row], model: None) -> list[Answer]:
         """Sleeps, then inverts each row."""
         edited = self.edit([row["source_image"] for row in rows])
         return [{c.EDITED_IMAGE.name: data} for data in edited]
@@ -123,14 +122,4 @@ def _pipeline(model: Negative, source: Path, count: int, out: Path) -> None:
     plan = Plan(name="overhead", stages=(Stage(operator=model, group="all"),), task_rows=64)
     request = InputRequest(str(source), limit=count)
     run = open_run(plan, request, RunFolder(Storage(str(out))), request.read)
-    execute(run, run_on_ray, Silent())
-
-
-class Silent:
-    """A display that shows nothing."""
-
-    def started(self, ledger: Ledger) -> None:
-        """Shows nothing."""
-
-    def advanced(self, ledger: Ledger, seconds: dict[str, float]) -> None:
-        """Shows nothing."""
+    execute(run, run_on_ray, SilentDisplay())

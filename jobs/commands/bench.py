@@ -1,23 +1,18 @@
-"""bench: what Overpaint costs and reaches, measured here and printed with how.
+"""bench: measures what Overpaint costs and reaches, and prints the figures with how.
 
-Each benchmark imports what it measures when it is asked for: Ray and torch take seconds.
+Each benchmark imports what it measures when it is called: Ray and torch take seconds.
 """
 
-import json
-from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
+from overpaint.jobs.commands.output import console, print_figures, write_figures
 from overpaint.pipeline.errors import UsageError
-from rich.console import Console
-from rich.table import Table
 
-console = Console(soft_wrap=True, highlight=False, markup=False)
 bench = App(name="bench", help="Measures what Overpaint costs and reaches, on this machine.")
 
-_WIDTH = 140
 _FAULT_COLUMNS = (
     *("fault", "store", "at", "lost", "duplicated", "redone", "bound", "equal_bytes", "failed"),
     *("seconds", "kept"),
@@ -38,10 +33,10 @@ def overhead(
     repeats: int = 3,
     json_file: Json = None,
 ) -> int:
-    """Holds the pipeline against a bare loop: read, decode, model, PNG, write.
+    """Compares the pipeline with a bare loop: read, decode, model, PNG, write.
 
     Args:
-        batch_ms: What the model takes for a batch of 8 rows; 50 and 200 where none are given.
+        batch_ms: Milliseconds of the model for a batch of 8 rows; 50 and 200 where none are given.
         rows: The two row counts between which the slope is taken.
         repeats: Runs of each; medians are used.
         json_file: A file for the figures.
@@ -49,8 +44,8 @@ def overhead(
     from overpaint.jobs.bench.overhead import HOW, measure_overhead
 
     console.print(HOW)
-    found = [measure_overhead(ms, rows, repeats) for ms in batch_ms or [50.0, 200.0]]
-    _show(found, json_file)
+    figures = [measure_overhead(ms, rows, repeats) for ms in batch_ms or [50.0, 200.0]]
+    print_figures(figures, json_file)
     return 0
 
 
@@ -59,13 +54,13 @@ def planning(*, rows: int = 1_000_000, json_file: Json = None) -> int:
     """Plans a large table: seconds and peak memory.
 
     Args:
-        rows: How many.
+        rows: Rows of the table.
         json_file: A file for the figures.
     """
     from overpaint.jobs.bench.growth import HOW_PLANNING, measure_planning
 
     console.print(HOW_PLANNING)
-    _show([measure_planning(rows)], json_file)
+    print_figures([measure_planning(rows)], json_file)
     return 0
 
 
@@ -82,22 +77,22 @@ def growth(
     from overpaint.jobs.bench.growth import HOW_GROWTH, measure_growth
 
     console.print(HOW_GROWTH)
-    _show(measure_growth(rows or [1_000, 10_000, 100_000]), json_file)
+    print_figures(measure_growth(rows or [1_000, 10_000, 100_000]), json_file)
     return 0
 
 
 @bench.command
 def resume(*, rows: int = 1_000_000, json_file: Json = None) -> int:
-    """Finds out what remains of a large run that is almost done.
+    """Measures how fast the remaining tasks of a large run, almost done, are derived.
 
     Args:
-        rows: How many.
+        rows: Rows of the table.
         json_file: A file for the figures.
     """
     from overpaint.jobs.bench.growth import HOW_RESUME, measure_resume
 
     console.print(HOW_RESUME)
-    _show([measure_resume(rows)], json_file)
+    print_figures([measure_resume(rows)], json_file)
     return 0
 
 
@@ -115,23 +110,23 @@ def faults(
     """Disturbs real runs and counts what was lost, doubled and done again; 1 where a promise broke.
 
     Args:
-        fault: Which fault, such as kill_driver; may be given several times; all where none is.
-        store: Where runs write; all three where none is given.
-        at: The percentage of the rows at which it strikes; 10, 50 and 90 where none is given.
-        seconds: How long a fault that passes lasts; each fault's own time where none is given.
+        fault: A fault, such as kill_driver; may be given several times; all where none is.
+        store: A store for the runs; all three where none is given.
+        at: Percentage of the rows at which it strikes; 10, 50 and 90 where none is given.
+        seconds: Length of a fault that passes; each fault's own where none is given.
         json_file: A file for the figures.
     """
     from overpaint.jobs.faults.matrix import HOW, measure_all
 
     console.print(HOW)
     shares = [percent / 100 for percent in at or (10.0, 50.0, 90.0)]
-    found: list[dict[str, Any]] = []
+    outcomes: list[dict[str, Any]] = []
     for row in measure_all(fault or (), store or ("local", "juicefs", "moto"), shares, seconds):
         console.print(" ".join(f"{name}={value}" for name, value in row.items()))
-        found.append(row)
-    _show([{name: row.get(name) for name in _FAULT_COLUMNS} for row in found], None)
-    _write(found, json_file)
-    return 0 if all(row["kept"] is not False for row in found) else 1
+        outcomes.append(row)
+    print_figures([{name: row.get(name) for name in _FAULT_COLUMNS} for row in outcomes])
+    write_figures(outcomes, json_file)
+    return 0 if all(row["kept"] is not False for row in outcomes) else 1
 
 
 @bench.command
@@ -148,8 +143,8 @@ def checkpoints(
 
     Args:
         only: A checkpoint, such as vae; all where none is given.
-        scenes: How many scenes, edits or pairs each.
-        folder: Where the checkpoints are; the package's own where none is given.
+        scenes: Number of scenes, edits or pairs for each.
+        folder: Folder of the checkpoints; the package's own where none is given.
         sheets: A folder for sample sheets; beside json_file where none is given.
         cards: Write the figures into the checkpoints' model cards.
         json_file: A file for the figures.
@@ -159,34 +154,14 @@ def checkpoints(
     with quietly():  # diffusers has advice to give when it is imported
         from overpaint.jobs.bench.checkpoints import measure_checkpoints, write_cards
 
-    place = folder or Path(str(files("overpaint.operators.models"))) / "papercut"
+    checkpoints = folder or Path(str(files("overpaint.operators.models"))) / "papercut"
     if sheets is None and json_file is not None:
         sheets = json_file.parent / "sheets"
     try:
-        rows = measure_checkpoints(place, only or (), num_scenes=scenes, sheets=sheets)
+        rows = measure_checkpoints(checkpoints, only or (), num_scenes=scenes, sheets=sheets)
     except ValueError as error:
         raise UsageError(str(error)) from error
     if cards:
-        write_cards(place, rows)
-    _show(rows, json_file)
+        write_cards(checkpoints, rows)
+    print_figures(rows, json_file)
     return 0
-
-
-def _show(rows: Sequence[dict[str, Any]], file: Path | None) -> None:
-    table = Table(*rows[0], box=None)
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
-    # Wide enough for every column, also where there is no terminal.
-    console.print(table, width=max(console.width, _WIDTH))
-    _write(rows, file)
-
-
-def _write(rows: Sequence[dict[str, Any]], file: Path | None) -> None:
-    if file is not None:
-        file.write_text(json.dumps({"rows": list(rows)}, indent=2) + "\n")
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.3f}" if isinstance(value, float) else str(value)

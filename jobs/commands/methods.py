@@ -4,15 +4,13 @@ import json
 from typing import Any
 
 from cyclopts import App
+from overpaint.jobs.commands.output import console
 from overpaint.operators.inversions import INVERSIONS
 from overpaint.operators.methods import METHODS
 from overpaint.pipeline.catalogue import Catalogue
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.variant import Variant
-from rich.console import Console
 from rich.table import Table
-
-console = Console(soft_wrap=True, highlight=False, markup=False)
 
 CATALOGUES: tuple[Catalogue[Any], ...] = (METHODS, INVERSIONS)
 _LISTED = ("needs", "gives", "evaluations", "papers")

@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
+from overpaint.jobs.commands.output import console
 from overpaint.jobs.papercut.dataset import write_dataset
 from overpaint.jobs.papercut.edits import EDIT_TYPES
 from overpaint.pipeline.errors import UsageError
-from rich.console import Console
-
-console = Console(soft_wrap=True, highlight=False, markup=False)
 
 
 def register(app: App) -> None:

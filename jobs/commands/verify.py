@@ -1,42 +1,41 @@
-"""verify: proves a run from storage alone, and with --repair mends it."""
+"""verify: proves a run from storage alone, and with --repair repairs it."""
 
-from typing import Annotated
+import shlex
 
-from cyclopts import App, Parameter
+from cyclopts import App
+from overpaint.jobs.commands.output import console
+from overpaint.jobs.options import Flag, RunOptions, Uri
 from overpaint.jobs.verify.findings import KINDS, Findings, Problem
 from overpaint.jobs.verify.repair import RepairResult
-from overpaint.jobs.verify.repair import repair as mend
+from overpaint.jobs.verify.repair import repair as repair_run
 from overpaint.jobs.verify.verify import verify as find_problems
 from overpaint.pipeline.runs.folder import RunFolder
-from overpaint.pipeline.runs.manifest import Ledger
 from overpaint.pipeline.runs.record import RunRecord
 from overpaint.pipeline.storage.store import Storage
-from overpaint.pipeline.storage.uris import normalise
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-console = Console(soft_wrap=True, highlight=False, markup=False)
-_GOES_ON = 3
+_UNFINISHED = 3
 
 
 def register(app: App) -> None:
-    """Adds these commands to the app."""
+    """Adds the command to the app."""
     app.command(verify)
 
 
-def verify(output: str, *, repair: Annotated[bool, Parameter(negative="")] = False) -> int:
+def verify(output: Uri, *, repair: Flag = False) -> int:
     """Proves a run from storage alone: every row once, every object with its hash, no orphans.
 
     Args:
         output: The run folder.
         repair: Remove what belongs to no row, and make rows that are at fault pending again.
     """
-    folder = RunFolder(Storage(normalise(output)))
+    folder = RunFolder(Storage(output))
     if repair:
-        return _say_what_was_done(folder, mend(folder))
+        return _print_repair(folder, repair_run(folder))
     ledger, findings = find_problems(folder)
-    _say_what_is_wrong(findings, ledger)
+    console.print(", ".join(f"{number} {name}" for name, number in ledger.as_json().items()))
+    _print_findings(findings)
     if not findings and not ledger.pending:
         console.print("every row is accounted for, every object is there with the right hash")
         return 0
@@ -45,9 +44,7 @@ def verify(output: str, *, repair: Annotated[bool, Parameter(negative="")] = Fal
     return 1
 
 
-def _say_what_is_wrong(findings: Findings, ledger: Ledger | None) -> None:
-    if ledger is not None:
-        console.print(", ".join(f"{number} {name}" for name, number in ledger.as_json().items()))
+def _print_findings(findings: Findings) -> None:
     if not findings:
         return
     table = Table("problem", "count", "what it is", box=None)
@@ -61,28 +58,30 @@ def _name(problem: Problem) -> str:
     return f"{problem.key} {problem.path}".strip()
 
 
-def _say_what_was_done(folder: RunFolder, repaired: RepairResult) -> int:
-    _say_what_is_wrong(repaired.findings, None)
-    if not repaired.findings and repaired.is_finished:
+def _print_repair(folder: RunFolder, result: RepairResult) -> int:
+    _print_findings(result.findings)
+    if not result.findings and result.is_finished:
         console.print("nothing to repair")
         return 0
-    console.print(f"removed {repaired.removed} files; {repaired.pending} rows are to be made again")
-    if repaired.is_planned_again:
+    console.print(f"removed {result.removed} files; {result.pending} rows are to be made again")
+    if result.is_planned_again:
         console.print("the plan is written again from the input; verify once more after that")
-    if repaired.is_finished:
+    if result.is_finished:
         return 0
-    console.print(f"next: {escape(_command(folder))}")
-    return _GOES_ON
+    console.print(f"next: {escape(_run_command(folder))}")
+    return _UNFINISHED
 
 
-def _command(folder: RunFolder) -> str:
-    """The command that the run was started with, as far as its folder tells."""
+def _run_command(folder: RunFolder) -> str:
+    """Returns the command that the run was started with, as far as its folder tells."""
     record = RunRecord.read(folder)
-    words = ["overpaint run RECIPE", "--input", record.input, "--output", folder.storage.uri]
-    if record.limit is not None:
-        words += ["--limit", str(record.limit)]
-    for old, new in record.mapping.items():
-        words += ["--map", f"{old}={new}"]
-    if record.base:
-        words += ["--base", record.base]
-    return f"{' '.join(words)}   (RECIPE: the one of {record.name!r}, with the same --set)"
+    options = RunOptions(
+        input=record.input,
+        limit=record.limit,
+        mapping=[f"{old}={new}" for old, new in record.mapping.items()],
+        base=record.base,
+        output=folder.storage.uri,
+    )
+    arguments = shlex.join(options.to_arguments())
+    recipe = f"(RECIPE: the one of {record.name!r}, with the same --set)"
+    return f"overpaint run RECIPE {arguments}   {recipe}"

@@ -5,16 +5,20 @@ from pathlib import Path
 
 import pyarrow as pa
 from overpaint.jobs.report.report import ManifestSummary, summarise_manifest, write_report
+from overpaint.jobs.runs.run import RunResult
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.runs.folder import SUCCESS, RunFolder
+from overpaint.pipeline.runs.lease import acquire_lease
 from overpaint.pipeline.runs.manifest import apply_policy
 from overpaint.pipeline.runs.record import RunRecord
+from overpaint.pipeline.storage.store import Storage
+from overpaint.pipeline.storage.uris import normalise
 from pydantic import ValidationError
 
 
 def read_policy(file: str) -> Policy:
-    """The policy in a TOML file: its `[policy]` table, or the whole file.
+    """Reads the policy in a TOML file: its `[policy]` table, or the whole file.
 
     Raises:
         UsageError: no such file, not TOML, or not bounds.
@@ -32,12 +36,27 @@ def read_policy(file: str) -> Policy:
         ) from error
 
 
-def accept(folder: RunFolder, policy: Policy) -> ManifestSummary:
-    """Rewrites the manifest's acceptance, its report and its ledger; the caller holds the lease.
+def accept(output: str, policy: Policy) -> RunResult:
+    """Applies another policy to a finished run: rewrites its manifest, report and counts.
+
+    Args:
+        output: run folder.
+        policy: bounds on the scores of the run.
 
     Raises:
-        UsageError: the run is not finished, or has no such score.
+        UsageError: there is no run, it is not finished, or has no such score.
+
+    Example:
+        >>> accept("demo-run", Policy({"clip_sim_dir": Bounds(min=0.2)})).ledger.accepted
+        31
     """
+    folder = RunFolder(Storage(normalise(output)))
+    RunRecord.read(folder)
+    with acquire_lease(folder):
+        return RunResult.of(folder, _accept(folder, policy))
+
+
+def _accept(folder: RunFolder, policy: Policy) -> ManifestSummary:
     record = RunRecord.read(folder).with_policy(policy)
     if not folder.is_finished():
         raise UsageError(f"{folder.storage.uri}: the run there is not finished; finish it first")

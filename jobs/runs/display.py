@@ -1,4 +1,4 @@
-"""Showing how a run goes: a live table in a terminal, plain lines elsewhere."""
+"""Display of a run: a live table in a terminal, plain lines elsewhere."""
 
 import time
 from types import TracebackType
@@ -15,9 +15,12 @@ _COLOURS = {"accepted": "green", "rejected": "yellow", "failed": "red", "pending
 
 
 class RunDisplay:
-    """Rows by status, rate, time left, and seconds by stage.
+    """Display of rows by status, rate, time left, and seconds by stage.
 
-    Use it as a context manager, so that a live table is taken down whatever happens.
+    A context manager, so that a live table is taken down whatever happens.
+
+    Args:
+        console: console to print on.
     """
 
     def __init__(self, console: Console) -> None:
@@ -41,6 +44,10 @@ class RunDisplay:
         if self._live:
             self._live.stop()
 
+    def reopened(self, num_rows: int) -> None:
+        """Shows how many failed rows are tried again."""
+        self._console.print(f"{num_rows} failed rows are tried again")
+
     def started(self, ledger: Ledger) -> None:
         """Shows what there is to do, and what an earlier session has done."""
         self._start = time.monotonic()
@@ -51,7 +58,7 @@ class RunDisplay:
             self._console.print(f"{ledger.planned} rows planned")
 
     def advanced(self, ledger: Ledger, seconds: dict[str, float]) -> None:
-        """Shows the counts after a task."""
+        """Shows the counts after a task, and the seconds by stage so far."""
         if self._live:
             self._live.update(self._table(ledger, seconds))
         elif time.monotonic() - self._last_line >= _LINE_EVERY_S or not ledger.pending:
@@ -85,7 +92,12 @@ class RunDisplay:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 45 s, 12 min, 3 h 20 min."""
+    """Words seconds as people say them.
+
+    Example:
+        >>> duration(12_000)
+        '3 h 20 min'
+    """
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

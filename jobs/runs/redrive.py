@@ -1,12 +1,63 @@
-"""Retrying failed rows of a run, alone: all rows that ended well stay as they are."""
+"""Retry of the failed rows of a run, alone: all rows that ended well stay as they are."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from overpaint.cluster.ray.session import Session
+from overpaint.jobs.runs.execute import Display, SilentDisplay, connected_runner, execute
+from overpaint.jobs.runs.open import refuse_other_versions
+from overpaint.jobs.runs.prepare import named_errors
+from overpaint.jobs.runs.run import RunResult
+from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.runs.folder import PLANNED, SUCCESS, RunFolder, part_path
+from overpaint.pipeline.runs.lease import acquire_lease
 from overpaint.pipeline.runs.manifest import FAILED, result_schema
+from overpaint.pipeline.runs.record import RunRecord, existing_run
 from overpaint.pipeline.runs.run import Run
+from overpaint.pipeline.storage.store import Storage
+from overpaint.pipeline.storage.uris import normalise
 
 _RESULT = "kept"
+
+
+def redrive(
+    output: str,
+    *,
+    error_code: str | None = None,
+    ray: bool = True,
+    session: Session | None = None,
+    display: Display | None = None,
+) -> RunResult:
+    """Tries the failed rows of a run again; the same call goes on where it stopped.
+
+    Args:
+        output: run folder.
+        error_code: code of the rows to retry; None for all.
+        ray: whether rows run on Ray; else in this process.
+        session: Ray cluster, or resources of a local one; None for `RAY_ADDRESS` or the machine.
+        display: shows how the run goes; None shows nothing.
+
+    Raises:
+        UsageError: the folder holds no planned run, or the run was made with other versions.
+        StoppedError: the run stopped early; the same call goes on.
+
+    Example:
+        >>> redrive("demo-run", error_code="source_unreachable").ledger.failed
+        0
+    """
+    folder = RunFolder(Storage(normalise(output)))
+    RunRecord.read(folder)
+    session = (session or Session()) if ray else None
+    with acquire_lease(folder):
+        run = existing_run(folder)
+        if not folder.is_planned():
+            raise UsageError(f"{folder.storage.uri}: not planned to its end; run its own command")
+        with named_errors(folder.storage.uri):
+            run.plan.check_models()
+        refuse_other_versions(run)
+        with display or SilentDisplay() as shown, connected_runner(run.plan, session) as runner:
+            shown.reopened(reopen_failed_rows(run, error_code))
+            summary = execute(run, runner, shown)
+    return RunResult.of(folder, summary)
 
 
 def reopen_failed_rows(run: Run, error_code: str | None = None) -> int:

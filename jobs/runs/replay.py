@@ -1,4 +1,4 @@
-"""Doing one row of a run again, here, and comparing the bytes."""
+"""Replay of one row of a run in this process, and comparison of the bytes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +14,13 @@ from overpaint.pipeline.storage.store import Storage
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
-    """How a row came out the second time.
+class ReplayedRow:
+    """Outcome of a row that was done a second time.
 
-    Args:
-        row: every value the stages gave it; images as bytes.
-        sha256: of the edited image; None where there is none.
-        recorded_sha256: what the manifest says; None where the row has no image.
+    Attributes:
+        row: every value of the row that can leave the process; images as bytes.
+        sha256: hash of the edited image; None where there is none.
+        recorded_sha256: hash in the manifest; None where the row has no image.
     """
 
     row: dict[str, Any]
@@ -29,28 +29,31 @@ class Replayed:
 
     @property
     def is_equal(self) -> bool:
-        """Whether the bytes are those of the run."""
+        """True where the bytes are those of the run."""
         return self.sha256 == self.recorded_sha256
 
 
-def replay(folder: RunFolder, key: str) -> Replayed:
+def replay(folder: RunFolder, key: str) -> ReplayedRow:
     """Takes one row through every stage but `store`, in this process.
 
     Args:
-        folder: of the run.
-        key: of the row, or enough of its first digits.
+        folder: run folder.
+        key: key of the row, or enough of its first digits.
 
     Raises:
-        UsageError: no run, or not exactly one such row.
+        UsageError: there is no run, or not exactly one such row.
     """
     run = existing_run(folder)
     part, planned = _planned(folder, key)
     stages = [stage for stage in run.plan.stages if stage.operator.kind != "store"]
     loaded = {stage.name: Loaded.load(stage.operator) for stage in stages}
     (row,), _ = run_stages(stages, loaded, [{**planned, **run.constants}])
+    outputs = [column for stage in stages for column in stage.operator.outputs]
+    live = {column.name for column in outputs if column.scope == "group"}
+    values = {name: value for name, value in row.items() if name not in live}
     edited = row.get("edited_image")
-    return Replayed(
-        row, sha256(edited) if edited else None, _recorded(folder, part, planned["key"])
+    return ReplayedRow(
+        values, sha256(edited) if edited else None, _recorded(folder, part, planned["key"])
     )
 
 
@@ -74,8 +77,8 @@ def _recorded(folder: RunFolder, part: int, key: str) -> str | None:
     return table["edited_sha256"][0].as_py()
 
 
-def write_images(replayed: Replayed, destination: str) -> list[str]:
-    """Writes the row's images into a folder; returns their names."""
+def write_images(replayed: ReplayedRow, destination: str) -> list[str]:
+    """Writes the images of a row into a folder; returns their names."""
     images = {name: value for name, value in replayed.row.items() if isinstance(value, bytes)}
     storage = Storage(destination)
     for name, data in images.items():

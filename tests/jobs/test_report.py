@@ -11,10 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from overpaint.cluster.worker.in_process import run_local
-from overpaint.jobs.bench.overhead import Silent
 from overpaint.jobs.report.format import NOTHING
 from overpaint.jobs.report.report import summarise_manifest, write_report
-from overpaint.jobs.runs.execute import execute
+from overpaint.jobs.runs.execute import SilentDisplay, execute
 from overpaint.pipeline.error_codes import ROW_ERRORS
 from overpaint.pipeline.runs import planning
 from overpaint.pipeline.runs.folder import REPORT, RunFolder
@@ -125,7 +124,7 @@ def test_end_of_a_run_reads_each_part_of_the_manifest_twice(tmp_path, monkeypatc
         return read(storage, path)
 
     monkeypatch.setattr(Storage, "read", counted)
-    summary = execute(run, run_local, Silent())
+    summary = execute(run, run_local, SilentDisplay())
     assert summary.ledger.accepted == 10
     assert run.folder.storage.exists(REPORT)
     assert {path: n for path, n in reads.items() if n} == {

@@ -1,0 +1,74 @@
+"""redrive, accept, replay: the commands that go back to rows of a run."""
+
+from cyclopts import App
+from overpaint.jobs.commands.output import console, print_result
+from overpaint.jobs.options import LOCAL_RAY, Flag, RayOptions, Uri
+from overpaint.jobs.runs import accept as accepting
+from overpaint.jobs.runs import redrive as redriving
+from overpaint.jobs.runs import replay as replaying
+from overpaint.jobs.runs.display import RunDisplay
+from overpaint.pipeline.runs.folder import RunFolder
+from overpaint.pipeline.storage.store import Storage
+
+
+def register(app: App) -> None:
+    """Adds these commands to the app."""
+    for command in (redrive, accept, replay):
+        app.command(command)
+
+
+def redrive(
+    output: Uri,
+    *,
+    error_code: str | None = None,
+    where: RayOptions = LOCAL_RAY,
+    insecure_cluster: Flag = False,
+) -> int:
+    """Tries the failed rows of a run again, alone; the same command goes on where it stopped.
+
+    Args:
+        output: The run folder.
+        error_code: Only rows that failed with it, such as source_missing.
+        where: Options that say where rows run.
+        insecure_cluster: Join a cluster that asks for no token, where nobody else can reach it.
+    """
+    result = redriving.redrive(
+        output,
+        error_code=error_code,
+        ray=where.ray,
+        session=where.session(allow_open=insecure_cluster),
+        display=RunDisplay(console),
+    )
+    print_result(result)
+    return 0
+
+
+def accept(output: Uri, *, policy: str) -> int:
+    """Applies another acceptance policy to a finished run; nothing is edited again.
+
+    Args:
+        output: The run folder.
+        policy: A TOML file with bounds on scores, such as clip_sim_dir = { min = 0.2 }.
+    """
+    print_result(accepting.accept(output, accepting.read_policy(policy)))
+    return 0
+
+
+def replay(output: Uri, key: str, *, to: Uri | None = None) -> int:
+    """Does one row of a run again, here, and compares the bytes with the run's.
+
+    Args:
+        output: The run folder.
+        key: Key of the row, or enough of its first digits.
+        to: A folder to write the row's images into.
+    """
+    replayed = replaying.replay(RunFolder(Storage(output)), key)
+    for name, value in replayed.row.items():
+        if not isinstance(value, bytes) and value is not None:
+            console.print(f"{name} = {value}")
+    if to is not None:
+        names = replaying.write_images(replayed, to)
+        console.print(f"wrote {', '.join(names)} to {to}")
+    word = "equal to" if replayed.is_equal else "different from"
+    console.print(f"edited image {word} the run's ({replayed.recorded_sha256 or 'none recorded'})")
+    return 0 if replayed.is_equal else 1

@@ -1,0 +1,56 @@
+"""Output of commands: the console, results of runs, and tables of figures."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from overpaint.jobs.runs.run import RunResult
+from overpaint.pipeline.runs.folder import REPORT
+from rich.console import Console
+from rich.table import Table
+
+console = Console(soft_wrap=True, highlight=False, markup=False)
+_WIDTH = 140
+
+
+def print_result(result: RunResult) -> None:
+    """Prints the counts of a finished run, its success against the truth, and its files."""
+    ledger, storage = result.ledger, result.folder.storage
+    console.print(
+        f"\nplanned {ledger.planned} = accepted {ledger.accepted} + rejected {ledger.rejected} "
+        f"+ failed {ledger.failed}"
+    )
+    for name, success in result.success.items():
+        matching = _share(success.successful, success.planned)
+        oracle = _share(success.oracle, success.measured)
+        console.print(f"edits that match the truth, {name}: {matching} (oracle {oracle})")
+    console.print(f"report   {storage.at(REPORT)}")
+    console.print(f"images   {storage.at('images')}")
+    console.print(f"manifest {storage.at('manifest')}")
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count}/{total} = {count / total:.0%}" if total else "none measured"
+
+
+def print_figures(rows: Sequence[dict[str, Any]], file: Path | None = None) -> None:
+    """Prints measured figures as a table, and writes them as JSON where a file is given."""
+    table = Table(*rows[0], box=None)
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    # Wide enough for every column, also where there is no terminal.
+    console.print(table, width=max(console.width, _WIDTH))
+    write_figures(rows, file)
+
+
+def write_figures(rows: Sequence[dict[str, Any]], file: Path | None) -> None:
+    """Writes measured figures as JSON where a file is given."""
+    if file is not None:
+        file.write_text(json.dumps({"rows": list(rows)}, indent=2) + "\n")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,51 @@
+"""plan: shows what a run would do and cost."""
+
+from cyclopts import App
+from overpaint.jobs.commands.output import console
+from overpaint.jobs.options import InputOptions
+from overpaint.jobs.runs.prepare import prepare
+from overpaint.pipeline.plan import Plan
+from overpaint.pipeline.runs.planning import plan_parts
+from rich.table import Table
+
+
+def register(app: App) -> None:
+    """Adds the command to the app."""
+    app.command(plan)
+
+
+def plan(recipe: str, *, options: InputOptions) -> int:
+    """Shows what a run would do and cost; needs no GPU and writes nothing.
+
+    Args:
+        recipe: A recipe file, or the name of a shipped recipe.
+        options: Options of the input.
+    """
+    prepared = prepare(recipe, options.input_request(), options.settings)
+    checked, num_input_rows = prepared.plan, prepared.input.table.num_rows
+    num_rows = num_duplicates = 0
+    for table, duplicates in plan_parts(checked, prepared.input):
+        num_rows += table.num_rows
+        num_duplicates += duplicates
+    console.print(f"{checked.name}: fingerprint {checked.fingerprint()}")
+    console.print(_stage_table(checked))
+    console.print(f"{num_input_rows} input rows give {num_rows} edits", end="")
+    console.print(f" ({num_duplicates} identical rows left out)" if num_duplicates else "")
+    console.print(f"the key of an edit: source_uri, {', '.join(checked.key_columns()) or '-'}")
+    return 0
+
+
+def _stage_table(checked: Plan) -> Table:
+    table = Table("stage", "group", "batch", "adds", "CPUs", "GPUs", "actors", box=None)
+    for stage in checked.stages:
+        placement = checked.placement(stage.group)
+        table.add_row(
+            stage.name,
+            stage.group,
+            str(stage.operator.batch_size),
+            ", ".join(stage.written),
+            f"{placement.num_cpus:g}",
+            f"{placement.num_gpus:g}",
+            f"{placement.actors[0]}-{placement.actors[1]}",
+        )
+    return table

@@ -1,0 +1,69 @@
+"""Checks of a run's plan and input that come before anything is started or written."""
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+from overpaint.jobs.recipes import load_plan, read_recipe
+from overpaint.pipeline.errors import UsageError
+from overpaint.pipeline.plan import Plan
+from overpaint.pipeline.runs.inputs import Input, InputRequest
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """Checked plan of a run, with the input that it is to read.
+
+    Attributes:
+        label: file of the recipe, or name of the plan, as errors give it.
+        plan: plan whose operators have found the weights that they will load.
+        request: input as the user asks for it.
+    """
+
+    label: str
+    plan: Plan
+    request: InputRequest
+
+    @cached_property
+    def input(self) -> Input:
+        """The rows of the input, read once, which fit the plan.
+
+        Raises:
+            UsageError: the input is missing, or does not fit the plan.
+        """
+        run_input = self.request.read()
+        with named_errors(self.label):
+            self.plan.check_input(run_input.table.column_names)
+        return run_input
+
+
+def prepare(recipe: Plan | str, request: InputRequest, settings: Sequence[str] = ()) -> PreparedRun:
+    """Checks a plan as far as that goes without reading the input.
+
+    Args:
+        recipe: plan, or path or name of a recipe.
+        request: input as the user asks for it.
+        settings: `stage.field=value` changes of the recipe.
+
+    Raises:
+        UsageError: the recipe is missing or wrong, or weights are missing.
+    """
+    if isinstance(recipe, Plan):
+        label, plan = f"plan {recipe.name!r}", recipe
+        if settings:
+            raise UsageError(f"{label}: settings change a recipe; give the plan other fields")
+    else:
+        label, plan = read_recipe(recipe)[1], load_plan(recipe, settings)
+    with named_errors(label):
+        plan.check_models()
+    return PreparedRun(label, plan, request)
+
+
+@contextmanager
+def named_errors(label: str) -> Generator[None]:
+    """Puts the name of a recipe or run before the usage errors of the body."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{label}: {error}") from error

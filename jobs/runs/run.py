@@ -1,0 +1,117 @@
+"""Running a plan over an input, from Python and from the command line."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from overpaint.cluster.ray.placement import check_fits, local_resources
+from overpaint.cluster.ray.session import Session
+from overpaint.jobs.report.report import ManifestSummary
+from overpaint.jobs.report.truth import Success
+from overpaint.jobs.runs.execute import Display, SilentDisplay, connected_runner, execute
+from overpaint.jobs.runs.open import check_output, open_run
+from overpaint.jobs.runs.prepare import named_errors, prepare
+from overpaint.pipeline.plan import Plan
+from overpaint.pipeline.runs.folder import RunFolder, Where
+from overpaint.pipeline.runs.inputs import InputRequest
+from overpaint.pipeline.runs.lease import acquire_lease
+from overpaint.pipeline.runs.manifest import Ledger
+from overpaint.pipeline.storage.store import Storage
+from overpaint.pipeline.storage.uris import normalise
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """Finished run.
+
+    Attributes:
+        folder: run folder.
+        ledger: counts of the rows: accepted, rejected, failed.
+        success: success against the truth, of `all` rows and by edit type; empty where the plan
+            does not measure it.
+    """
+
+    folder: RunFolder
+    ledger: Ledger
+    success: Mapping[str, Success]
+
+    @classmethod
+    def of(cls, folder: RunFolder, summary: ManifestSummary) -> "RunResult":
+        """Returns the result of a run whose manifest has been summarised."""
+        return cls(folder, summary.ledger, summary.success.named())
+
+    @property
+    def uri(self) -> str:
+        """The URI of the run folder."""
+        return self.folder.storage.uri
+
+    def rows(
+        self, columns: Sequence[str] | None = None, where: Where | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Yields rows of the manifest, in order.
+
+        Args:
+            columns: names of the columns to read; None for all.
+            where: which rows, such as `{"status": "accepted"}`; None for all.
+        """
+        return self.folder.rows(columns, where)
+
+
+def run(
+    recipe: Plan | str,
+    *,
+    input: str,
+    output: str,
+    limit: int | None = None,
+    settings: Sequence[str] = (),
+    mapping: Mapping[str, str] | None = None,
+    base_uri: str | None = None,
+    update: bool = False,
+    ray: bool = True,
+    session: Session | None = None,
+    display: Display | None = None,
+) -> RunResult:
+    """Edits a dataset; the same call goes on with a run that stopped.
+
+    Args:
+        recipe: plan, or path or name of a recipe.
+        input: folder or prefix of images, table with `source_uri`, or folder of another run.
+        output: run folder: a local path or any fsspec URL.
+        limit: rows to take from the front of the input; None for all.
+        settings: `stage.field=value` changes of the recipe.
+        mapping: new names of columns, by their names in the table.
+        base_uri: folder or prefix that relative sources are relative to; None for the input's own.
+        update: whether a run of another recipe, input or version in `output` is planned anew,
+            keeping what still holds; else it is refused.
+        ray: whether rows run on Ray; else in this process.
+        session: Ray cluster, or resources of a local one; None for `RAY_ADDRESS` or the machine.
+        display: shows how the run goes; None shows nothing.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        UsageError: recipe, input or an option is wrong; nothing was started.
+        StoppedError: the run stopped early; the same call goes on.
+        BudgetError: more rows failed than the budget allows.
+
+    Example:
+        >>> from overpaint.jobs import run
+        >>> result = run("demo", input="photos", output="demo-run", ray=False)
+        >>> result.ledger.accepted, [row["edited_uri"] for row in result.rows()]
+    """
+    request = InputRequest(input, limit, mapping or {}, base_uri)
+    prepared = prepare(recipe, request, settings)
+    session = (session or Session()) if ray else None
+    if session is not None and session.cluster_address is None:
+        with named_errors(prepared.label):
+            check_fits(prepared.plan, local_resources(session))
+    folder = RunFolder(Storage(normalise(output)))
+    check_output(folder, request)
+    if update or not folder.is_planned():
+        _ = prepared.input  # an error in the input is raised before anything is written
+    with acquire_lease(folder):
+        opened = open_run(prepared.plan, request, folder, lambda: prepared.input, update=update)
+        with display or SilentDisplay() as shown, connected_runner(opened.plan, session) as runner:
+            summary = execute(opened, runner, shown)
+    return RunResult.of(folder, summary)

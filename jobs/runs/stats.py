@@ -1,0 +1,79 @@
+"""Statistics of a run (`stats.json`): counts, times, hosts, added up over its sessions."""
+
+import platform
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from overpaint.cluster.worker.group import Trace
+from overpaint.pipeline.runs.folder import STATS, RunFolder
+from overpaint.pipeline.runs.manifest import Ledger
+from overpaint.pipeline.runs.record import current_versions
+
+
+@dataclass
+class Progress:
+    """Counts and times of one session of a run, while it goes on.
+
+    Attributes:
+        ledger: counts of the run's rows, with those of earlier sessions.
+        seconds: seconds of this session by stage.
+        oom_fallbacks: fallbacks that stages took for lack of memory, by stage.
+        rows: rows that ended in this session.
+        num_tasks: tasks that were committed in this session.
+        started_at: time at which the session started.
+    """
+
+    ledger: Ledger
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+    oom_fallbacks: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    rows: int = 0
+    num_tasks: int = 0
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _start_s: float = field(default_factory=time.monotonic)
+
+    def add(self, summary: dict[str, Any]) -> int:
+        """Counts a task by its summary; returns its number of rows."""
+        counts = Ledger(0, *(summary[name] for name in ("accepted", "rejected", "failed")))
+        trace = Trace.from_json(summary["trace_json"])
+        self.ledger = self.ledger.plus(counts)
+        self.rows += counts.ended
+        self.num_tasks += 1
+        for stage, taken in trace.seconds.items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + taken
+        for stage, rungs in trace.rungs.items():
+            all_rungs = [*self.oom_fallbacks.get(stage, []), *rungs]
+            self.oom_fallbacks[stage] = list(dict.fromkeys(all_rungs))
+        return counts.ended
+
+    def write(self, folder: RunFolder) -> None:
+        """Adds the session to the statistics in a run folder."""
+        wall_s = time.monotonic() - self._start_s
+        before: dict[str, Any] = folder.read_json(STATS) or {}
+        fallbacks = {**before.get("oom_fallbacks", {}), **self.oom_fallbacks}
+        started_at = self.started_at.isoformat(timespec="seconds")
+        folder.write_json(
+            STATS,
+            {
+                "ledger": self.ledger.as_json(),
+                "stages": self._stages(before.get("stages", {})),
+                "oom_fallbacks": fallbacks,
+                "wall_s": round(before.get("wall_s", 0.0) + wall_s, 3),
+                "rows_per_s": round(self.rows / wall_s, 3) if wall_s else None,
+                "num_tasks": before.get("num_tasks", 0) + self.num_tasks,
+                "num_sessions": before.get("num_sessions", 0) + 1,
+                "started_at": before.get("started_at", started_at),
+                "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "versions": current_versions(),
+                "hosts": sorted({*before.get("hosts", []), platform.node()}),
+            },
+        )
+
+    def _stages(self, before: dict[str, Any]) -> dict[str, Any]:
+        stages = dict(before)
+        for stage, seconds in self.seconds.items():
+            old = stages.get(stage, {"seconds": 0.0, "rows": 0})
+            total_s = round(old["seconds"] + seconds, 3)
+            stages[stage] = {"seconds": total_s, "rows": old["rows"] + self.rows}
+        return stages

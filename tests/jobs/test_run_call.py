@@ -1,0 +1,78 @@
+"""Runs from Python: the same as the command's, with a plan that no recipe describes."""
+
+import pytest
+from overpaint.jobs import RunResult, run
+from overpaint.jobs.cli import main
+from overpaint.pipeline.errors import BudgetError, UsageError
+from toy_runs import outputs, toy_plan, write_sources
+
+RECIPE = """
+[row]
+instruction = "paint"
+[[stage]]
+operator = "toy_operators:ToyEdit"
+name = "edit"
+[output]
+task_rows = 2
+"""
+
+
+@pytest.fixture
+def place(tmp_path):
+    write_sources(tmp_path / "input", 4)
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    return tmp_path
+
+
+def _run(place, recipe, output="run", **options):
+    folders = {"input": str(place / "input"), "output": str(place / output)}
+    return run(recipe, **folders, ray=False, **options)
+
+
+def test_call_gives_the_bytes_of_the_command(place):
+    recipe = str(place / "recipe.toml")
+    result = _run(place, recipe)
+    given = ["--input", str(place / "input"), "--output", str(place / "command"), "--no-ray"]
+    assert main(["run", recipe, *given]) == 0
+    assert outputs(result.uri) == outputs(str(place / "command"))
+
+
+def test_call_takes_a_plan_and_tells_how_its_rows_ended(place):
+    result = _run(place, toy_plan(row={"instruction": "paint"}))
+    assert isinstance(result, RunResult)
+    assert (result.ledger.planned, result.ledger.accepted) == (4, 4)
+    assert result.success == {}
+    accepted = list(result.rows(["edited_uri", "brightness"], {"status": "accepted"}))
+    assert [row.keys() for row in accepted] == [{"edited_uri", "brightness"}] * 4
+
+
+def test_call_goes_on_with_a_run_and_refuses_another(place):
+    recipe = str(place / "recipe.toml")
+    first = _run(place, recipe)
+    assert _run(place, recipe) == first
+    with pytest.raises(UsageError, match="another run"):
+        _run(place, recipe, limit=2)
+    assert _run(place, recipe, limit=2, update=True).ledger.planned == 2
+
+
+def test_call_raises_what_the_command_exits_with(place):
+    with pytest.raises(UsageError, match="no such input"):
+        run(toy_plan(), input=str(place / "nothing"), output=str(place / "run"), ray=False)
+    with pytest.raises(UsageError, match="settings"):
+        _run(place, toy_plan(), settings=["edit.strength=1"])
+    for source in (place / "input").iterdir():
+        source.write_bytes(b"no image")
+    with pytest.raises(BudgetError):
+        _run(place, toy_plan(row={"instruction": "x"}, budget={"min_rows": 2}))
+
+
+def test_call_shows_nothing_of_itself(place, capsys):
+    _run(place, str(place / "recipe.toml"))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_package_has_no_other_calls():
+    import overpaint.jobs
+
+    with pytest.raises(AttributeError):
+        _ = overpaint.jobs.walk
