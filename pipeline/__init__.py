@@ -1,12 +1,51 @@
-"""What an edit is: columns, operators, plans, identity and storage. No Ray, no torch.
+"""Plans of edits: columns, operators, plans, identity and storage. No Ray, no torch.
 
-Read in this order:
+The names here are for operators and plans of one's own. To read the code, read in this order:
 
-- `columns`   every column a row can carry, in one place
+- `columns`   every column that a row can carry, in one place
 - `operator`  the contract of one step
-- `plan`      checked, ordered stages; `recipe` reads one from TOML
+- `plan`      checked, ordered stages; `recipe` reads a plan from TOML
 - `identity`  fingerprints, keys and seeds
-- `inputs`    the table of rows that a run starts from; `planning` writes it down
-- `storage`   reading and atomic writing; `run_folder` names what lies where
-- `manifest`  what is known of every row at the end; `policy` decides what is accepted
+- `runs`      a run on storage: `inputs` and `planning` write it down, `folder` names its files,
+              `manifest` holds its results
+- `storage`   reading and atomic writing
+- `policy`    which results are accepted
 """
+
+from overpaint.pipeline.columns import Column, Row, score
+from overpaint.pipeline.cost import Cost
+from overpaint.pipeline.errors import RowError
+from overpaint.pipeline.images import Picture, decode, encode
+from overpaint.pipeline.operator import (
+    Answer,
+    Kind,
+    ModelOperator,
+    NewColumns,
+    Operator,
+    Placement,
+    Rejected,
+)
+from overpaint.pipeline.plan import Plan, Stage
+from overpaint.pipeline.policy import Bounds, Policy
+
+__all__ = [
+    "Answer",
+    "Bounds",
+    "Column",
+    "Cost",
+    "Kind",
+    "ModelOperator",
+    "NewColumns",
+    "Operator",
+    "Picture",
+    "Placement",
+    "Plan",
+    "Policy",
+    "Rejected",
+    "Row",
+    "RowError",
+    "Stage",
+    "decode",
+    "encode",
+    "score",
+]
