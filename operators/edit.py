@@ -11,7 +11,8 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from overpaint.operators.diffusion.edit_row import row_settings, row_values
-from overpaint.operators.diffusion.method import Editor, EditRequest, Method, needs_inversion
+from overpaint.operators.diffusion.method import Editor, Method, needs_inversion
+from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.framing.frame import Fit, Frame, paste, view, view_mask
 from overpaint.operators.framing.region import (
     Region,

@@ -8,7 +8,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from overpaint.operators.diffusion.inverting import Inversion
-from overpaint.operators.diffusion.method import TEXT_TO_IMAGE, EditRequest
+from overpaint.operators.diffusion.method import TEXT_TO_IMAGE
+from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.framing.frame import UNET_SHAPES, view
 from overpaint.operators.framing.region import frame_row, picture_bucket
 from overpaint.operators.inversions import INVERSIONS

@@ -5,6 +5,7 @@ from typing import Any
 
 from cyclopts import App
 from overpaint.jobs.commands.output import console
+from overpaint.operators.finders import FINDERS
 from overpaint.operators.inversions import INVERSIONS
 from overpaint.operators.methods import METHODS
 from overpaint.pipeline.catalogue import Catalogue
@@ -12,7 +13,7 @@ from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.variant import Variant
 from rich.table import Table
 
-CATALOGUES: tuple[Catalogue[Any], ...] = (METHODS, INVERSIONS)
+CATALOGUES: tuple[Catalogue[Any], ...] = (METHODS, INVERSIONS, FINDERS)
 _LISTED = ("needs", "gives", "evaluations", "papers")
 
 

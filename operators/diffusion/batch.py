@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from overpaint.operators.diffusion.attention import NO_EDITS, AttentionEdits
+from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.diffusion.schedule import (
     Step,
     Window,
@@ -25,7 +26,6 @@ from overpaint.pipeline import columns as c
 if TYPE_CHECKING:
     from overpaint.operators.diffusion.latent_model import LatentModel
     from overpaint.operators.diffusion.latents import NoisedSource
-    from overpaint.operators.diffusion.method import EditRequest
     from overpaint.operators.diffusion.prompts import PromptEmbeds
     from overpaint.operators.diffusion.sampling import Branch
     from torch import Tensor
@@ -79,7 +79,7 @@ class Batch:
 
     def __init__(
         self,
-        requests: "Sequence[EditRequest]",
+        requests: Sequence[EditRequest],
         model: "LatentModel",
         *,
         num_inference_steps: int | None,

@@ -8,7 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from overpaint.operators.diffusion.method import EditRequest, Framed
+from overpaint.operators.diffusion.method import Framed
+from overpaint.operators.diffusion.request import EditRequest
 from overpaint.pipeline.columns import Column
 from overpaint.pipeline.cost import Cost
 from pydantic import Field

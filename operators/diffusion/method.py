@@ -6,19 +6,18 @@ conditions that it needs, its checkpoints and its branches; importing it does no
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.diffusion.schedule import ALL_STEPS, Window, steps_in, walked_steps
-from overpaint.operators.framing.frame import UNET_SHAPES, Fit, Frame, Shapes
+from overpaint.operators.framing.frame import UNET_SHAPES, Fit, Shapes
 from overpaint.operators.models.checkpoint import Checkpoint
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column
 from overpaint.pipeline.conditions import Condition
 from overpaint.pipeline.cost import Cost
-from overpaint.pipeline.images import Pixels
 from overpaint.pipeline.variant import Variant
 from pydantic import Field
 
@@ -57,27 +56,6 @@ class Editor(Protocol):
     def oom_fallbacks(self) -> tuple[str, ...]:
         """Ways in which memory was freed that can change the last digit."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EditRequest:
-    """One row as a method sees it.
-
-    Attributes:
-        frame: part of the source that the model sees, and its size there.
-        picture: the source in that frame, RGB uint8 HWC.
-        prompt: target prompt or instruction, whichever the method reads.
-        seed: seed of the row's generator.
-        mask: float32 HW, 0-1, of the picture's size: what may change; None for everything.
-        values: what the method needs beside these, by the names of columns and conditions.
-    """
-
-    frame: Frame
-    picture: Pixels
-    prompt: str = ""
-    seed: int = 0
-    mask: NDArray[np.float32] | None = None
-    values: Mapping[str, Any]
 
 
 class Method(Variant, ABC):

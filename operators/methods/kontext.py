@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from overpaint.operators.diffusion.method import EditRequest, Framed, Method
+from overpaint.operators.diffusion.method import Framed, Method
+from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.framing.frame import Shapes, Size
 from overpaint.operators.models.checkpoint import Checkpoint
 from overpaint.pipeline import columns as c

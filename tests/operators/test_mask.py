@@ -153,13 +153,15 @@ def test_clipseg_sam_row_without_a_region_is_rejected_and_its_neighbour_is_not(c
     heats = operator.load()
     row = phrase_row(black, "red")
     kept = operator.run([row, row], heats)
-    strict = operator.model_copy(update={"threshold": 0.999999})
+    strict = Mask(**{**operator.model_dump(), "threshold": 0.999999})
     assert all(isinstance(answer, Rejected) for answer in strict.run([row, row], heats))
     assert not any(isinstance(answer, Rejected) for answer in kept)
 
 
-def test_check_asks_only_for_the_models_of_the_method(clipseg):
-    Mask(checkpoint=clipseg, sam_checkpoint="/nowhere").check()
+def test_check_asks_only_for_the_models_of_the_finder(clipseg):
+    Mask(checkpoint=clipseg).check()
+    with pytest.raises(ValueError, match="sam_checkpoint is not used"):
+        Mask(checkpoint=clipseg, sam_checkpoint="/nowhere")
     with pytest.raises(ValueError, match="sam_checkpoint = '/nowhere'"):
         Mask(checkpoint=clipseg, sam_checkpoint="/nowhere", method="clipseg_sam").check()
     assert set(Mask(checkpoint=clipseg).revisions()) == {"checkpoint"}
