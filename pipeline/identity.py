@@ -22,7 +22,7 @@ PIXELS_VERSION = 1
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces.
+    """Returns a value as JSON with sorted keys and no spaces.
 
     Raises:
         TypeError: JSON cannot hold the value.
@@ -34,12 +34,12 @@ def canonical_json(value: Any) -> str:
 
 
 def digest(value: Any, length: int = 16) -> str:
-    """The first `length` hex digits of the SHA-256 of a value's canonical JSON."""
+    """Returns the first `length` hex digits of the SHA-256 of a value's canonical JSON."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]
 
 
 def sha256(data: bytes) -> str:
-    """The SHA-256 of bytes, in hex."""
+    """Returns the SHA-256 of bytes, in hex."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -80,7 +80,7 @@ def operator_fingerprint(operator: Operator[Any]) -> str:
 
 
 def plan_fingerprint(stage_fingerprints: Sequence[str], image_format: str) -> str:
-    """Of the stages that make the pixels, in order, and of how the pixels are stored."""
+    """Returns the fingerprint of the stages that make the pixels, and of the stored format."""
     return digest([PIXELS_VERSION, image_format, list(stage_fingerprints)])
 
 
@@ -97,7 +97,7 @@ class RowIdentity:
         self._start = hashlib.sha256(canonical_json([fingerprint, self._columns]).encode())
 
     def key(self, row: Mapping[str, Any], candidate: int) -> str:
-        """32 hex digits: equal for equal edits, wherever and whenever they run.
+        """Returns 32 hex digits: equal for equal edits, wherever and whenever they run.
 
         Args:
             row: a `seed` counts only where the user gives one, since others are made of the key.
@@ -124,10 +124,10 @@ _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=_stable).
 
 
 def row_seed(key: str) -> int:
-    """The seed of a row: 63 bits of its key."""
+    """Returns the seed of a row: 63 bits of its key."""
     return int(key[:16], 16) >> 1
 
 
 def group_id(source_uri: str) -> str:
-    """16 hex digits that all edits of one source share."""
+    """Returns 16 hex digits that all edits of one source share."""
     return hashlib.sha256(source_uri.encode()).hexdigest()[:16]
