@@ -1,1 +1,1 @@
-"""Where a plan runs: in this process, or on Ray."""
+"""Execution of plans: in this process, or on Ray."""

@@ -19,7 +19,7 @@ _AGENT_WAIT_S = 60
 
 @dataclass(frozen=True, slots=True)
 class SubmittedJob:
-    """A job that a Ray head has accepted.
+    """Job that a Ray head has accepted.
 
     Attributes:
         job_id: name of the job, as `ray job` takes it.

@@ -1,1 +1,1 @@
-"""The commands: words of the command line, nothing else."""
+"""Commands of the command line: their words and options, and what they print."""

@@ -1,1 +1,1 @@
-"""What is done to a run: opened, executed, updated, redriven, replayed, accepted."""
+"""Runs: opened, executed, updated, redriven, replayed, accepted, counted."""

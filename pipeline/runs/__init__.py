@@ -1,1 +1,1 @@
-"""A run on storage: its folder, input, plan, tasks, manifest and lease."""
+"""Runs on storage: folder, record, input, plan, tasks, manifest, lease, and reuse."""

@@ -1,4 +1,4 @@
-"""The files of a run, and one way through the rows of its tables.
+"""Files of a run, and one way through the rows of its tables.
 
 OUTPUT/
 recipe.json                 the record of the run: resolved recipe, fingerprints, versions

@@ -19,7 +19,7 @@ _HISTORY = {"identity", "fingerprint", "fingerprints", "recipe", "versions"}
 
 
 class RunRecord(BaseModel):
-    """The contents of a run's `recipe.json`.
+    """Contents of a run's `recipe.json`.
 
     Fields that were added later have defaults, so that the runs of earlier versions stay readable.
 

@@ -1,4 +1,4 @@
-"""The value that every part of a run shares: its plan, its folder, and where its sources are."""
+"""Value that every part of a run shares: its plan, its folder and the base of its sources."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from overpaint.pipeline.storage.store import Storage
 
 @dataclass(frozen=True)
 class Run:
-    """A plan over the rows that a run folder holds; sent to every actor.
+    """Plan over the rows that a run folder holds; sent to every actor.
 
     Attributes:
         plan: stages to run.
