@@ -5,7 +5,7 @@ normalised embeddings. Their usual thresholds hold for openai/clip-vit-large-pat
 no value (a missing prompt, an unchanged image, no background) is null, never a number.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from overpaint.operators.measures import preservation
@@ -17,7 +17,7 @@ from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import Picture, decode, decode_mask
-from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns
+from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns, Operator
 from PIL import Image
 from pydantic import Field
 
@@ -124,9 +124,9 @@ class Score(ModelOperator[Clip | None, _Measured, _Embedded | None]):
             return None
         return clip.load(self.checkpoint, self.revision, self.dtype)
 
-    def cost(self, row: Row) -> Cost:
+    def cost(self, row: Row, sources: Mapping[str, Operator[Any]]) -> Cost:
         """Returns two images and two texts for CLIP, where it is used."""
-        del row
+        del row, sources
         return Cost(clip=4 if self.use_clip else 0)
 
     def prepare(self, row: Row, model: Clip | None) -> _Measured:

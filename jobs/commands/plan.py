@@ -1,10 +1,14 @@
 """plan: shows what a run would do and cost."""
 
+from collections.abc import Mapping
+
 from cyclopts import App
 from overpaint.jobs.commands.output import console
 from overpaint.jobs.options import InputOptions
 from overpaint.jobs.runs.prepare import prepare
+from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.plan import Plan
+from overpaint.pipeline.runs.costs import CostCounter
 from overpaint.pipeline.runs.planning import plan_parts
 from rich.table import Table
 
@@ -17,26 +21,32 @@ def register(app: App) -> None:
 def plan(recipe: str, *, options: InputOptions) -> int:
     """Shows what a run would do and cost; needs no GPU and writes nothing.
 
+    Costs are network evaluations for all rows, by kind; rows with equal inputs share one answer.
+
     Args:
         recipe: A recipe file, or the name of a shipped recipe.
         options: Options of the input.
     """
     prepared = prepare(recipe, options.input_request(), options.settings)
     checked, num_input_rows = prepared.plan, prepared.input.table.num_rows
-    num_rows = num_duplicates = 0
+    counter, num_rows, num_duplicates = CostCounter(checked), 0, 0
     for table, duplicates in plan_parts(checked, prepared.input):
+        counter.add_part(table)
         num_rows += table.num_rows
         num_duplicates += duplicates
+    costs = counter.by_stage()
     console.print(f"{checked.name}: fingerprint {checked.fingerprint()}")
-    console.print(_stage_table(checked))
+    console.print(_stage_table(checked, costs))
     console.print(f"{num_input_rows} input rows give {num_rows} edits", end="")
     console.print(f" ({num_duplicates} identical rows left out)" if num_duplicates else "")
+    console.print(f"network evaluations: {str(sum(costs.values(), Cost())) or 'none'}")
     console.print(f"the key of an edit: source_uri, {', '.join(checked.key_columns()) or '-'}")
     return 0
 
 
-def _stage_table(checked: Plan) -> Table:
-    table = Table("stage", "group", "batch", "adds", "CPUs", "GPUs", "actors", box=None)
+def _stage_table(checked: Plan, costs: Mapping[str, Cost]) -> Table:
+    names = ("stage", "group", "batch", "adds", "CPUs", "GPUs", "actors", "evaluations")
+    table = Table(*names, box=None)
     for stage in checked.stages:
         placement = checked.placement(stage.group)
         table.add_row(
@@ -47,5 +57,6 @@ def _stage_table(checked: Plan) -> Table:
             f"{placement.num_cpus:g}",
             f"{placement.num_gpus:g}",
             f"{placement.actors[0]}-{placement.actors[1]}",
+            str(costs[stage.name]),
         )
     return table

@@ -1,0 +1,111 @@
+"""Cost of a planned run: network evaluations by stage and kind, counted before it is started."""
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from overpaint.pipeline.columns import Row
+from overpaint.pipeline.cost import Cost
+from overpaint.pipeline.errors import RowError
+from overpaint.pipeline.operator import Operator
+from overpaint.pipeline.plan import Plan
+from overpaint.pipeline.runs.tasks import cut
+
+
+class CostCounter:
+    """Counter of the network evaluations of each stage over the rows of a plan.
+
+    Rows of one task whose inputs are equal share one answer, which counts once: so one inversion
+    serves all edits of a source. A row that a stage will refuse costs nothing there.
+
+    Args:
+        plan: plan of the run.
+
+    Example:
+        >>> counter = CostCounter(plan)
+        >>> for table, _ in plan_parts(plan, run_input):
+        ...     counter.add_part(table)
+        >>> counter.by_stage()["edit"].forward
+        1440
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._stages = _costed_stages(plan)
+        self._task_rows = plan.task_rows
+        self._counts: dict[str, Counter[Cost]] = {stage.name: Counter() for stage in plan.stages}
+
+    def add_part(self, table: pa.Table) -> None:
+        """Counts the rows of one part of the plan."""
+        rows = table.to_pylist()
+        groups: list[Any] = table["group_id"].to_pylist()
+        tasks = list(cut(range(len(rows)), groups, self._task_rows))
+        for stage in self._stages:
+            inputs = stage.inputs(table)
+            answered = [place for task in tasks for place in _first_places(inputs, task)]
+            self._counts[stage.name].update(stage.cost(rows[place]) for place in answered)
+
+    def by_stage(self) -> dict[str, Cost]:
+        """Returns the cost of each stage, by its name."""
+        return {name: _total(by_cost) for name, by_cost in self._counts.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _CostedStage:
+    """Stage that evaluates networks, with all that its cost depends on.
+
+    Attributes:
+        name: name of the stage.
+        operator: operator of the stage.
+        sources: operator that writes each column that the stage reads.
+        planned: planned columns that the stage depends on, also through earlier stages.
+    """
+
+    name: str
+    operator: Operator[Any]
+    sources: Mapping[str, Operator[Any]]
+    planned: frozenset[str]
+
+    def inputs(self, table: pa.Table) -> list[Hashable]:
+        """Returns a value for each row that is equal where the stage would answer equally."""
+        names = sorted(self.planned & set(table.column_names))
+        columns = [map(_hashable, table[name].to_pylist()) for name in names]
+        return list(zip(*columns, strict=True)) if columns else [()] * table.num_rows
+
+    def cost(self, row: Row) -> Cost:
+        """Returns the cost of a row; a row that the stage refuses costs nothing."""
+        try:
+            return self.operator.cost(row, self.sources)
+        except RowError:
+            return Cost()
+
+
+def _costed_stages(plan: Plan) -> list[_CostedStage]:
+    writers: dict[str, Operator[Any]] = {}
+    planned: dict[str, frozenset[str]] = {}
+    stages: list[_CostedStage] = []
+    for stage in plan.stages:
+        names = frozenset[str]().union(*(planned.get(n, frozenset({n})) for n in stage.read))
+        sources = {name: writers[name] for name in stage.read if name in writers}
+        if type(stage.operator).cost is not Operator.cost:
+            stages.append(_CostedStage(stage.name, stage.operator, sources, names))
+        writers |= dict.fromkeys(stage.written, stage.operator)
+        planned |= dict.fromkeys(stage.written, names)
+    return stages
+
+
+def _first_places(inputs: Sequence[Hashable], task: Sequence[int]) -> Iterable[int]:
+    """Returns one place of a task for each different input."""
+    return {inputs[place]: place for place in reversed(task)}.values()
+
+
+def _hashable(value: Any) -> Hashable:
+    return value if isinstance(value, str | int | float | None) else repr(value)
+
+
+def _total(by_cost: Counter[Cost]) -> Cost:
+    totals: Counter[str] = Counter()
+    for cost, times in by_cost.items():
+        totals.update({kind: number * times for kind, number in cost.counts().items()})
+    return Cost(**totals)
