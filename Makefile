@@ -1,4 +1,5 @@
-# One line each: setup (everything that pip installs), demo, test, check (what CI runs), wheel.
+# One line each: setup (everything that pip installs), demo, test (in less than 15 minutes), slow
+# (the tests that take long), check (style, types, layers), wheel. CI runs test, check and slow.
 #
 #   make demo                       installs into .venv and runs the main job on drawn images
 #   make test                       installs and runs the tests
@@ -18,7 +19,7 @@ TORCH_INDEX ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test check wheel links
+.PHONY: setup demo test slow check wheel links
 
 setup: $(STAMP)
 
@@ -37,14 +38,16 @@ demo: setup
 	$(BIN)/overpaint run demo --input demo --output demo-run
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not slow"
+
+slow: setup
+	$(BIN)/pytest -m slow
 
 check: setup links
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
-	$(BIN)/pytest
 
 wheel: setup
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
