@@ -5,9 +5,10 @@ from typing import Any, Literal
 
 from overpaint.operators.fetch import Fetch
 from overpaint.operators.sources.access import Access, read_source
+from overpaint.pipeline.columns import STORED_IMAGES
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.images import Picture, decode
-from overpaint.pipeline.runs.folder import STORED_IMAGES, RunFolder
+from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.runs.record import RunRecord
 from overpaint.pipeline.storage.store import read_uri
 from overpaint.pipeline.storage.uris import join

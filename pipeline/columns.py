@@ -141,6 +141,15 @@ REJECT_REASONS = Column(
 )
 FINGERPRINT = _text("fingerprint", "identity of the stages that made the pixels: 16 hex digits")
 
+RUNNER_COLUMNS = frozenset(
+    column.name
+    for column in (BASE_URI, RUN_URI, IMAGE_FORMAT, KEY, SOURCE_URI, GROUP_ID, CANDIDATE, SEED)
+)
+"""Names of the columns that planning and the runner set in every row."""
+
+STORED_IMAGES = {EDITED_IMAGE.name: EDITED_URI.name, MASK_IMAGE.name: MASK_URI.name}
+"""Images that `store` writes, with the column that holds the path of the stored object."""
+
 MANIFEST = (
     KEY,
     SOURCE_URI,

@@ -143,7 +143,8 @@ class Operator(BaseModel, ABC, Generic[ModelT]):
 
         Args:
             row: as planned, so without the columns that earlier stages add.
-            sources: operator of the stage that adds a column, by the column's name.
+            sources: operator of the stage that adds a column, by the name under which this
+                operator reads it.
         """
         del row, sources
         return Cost()

@@ -5,68 +5,24 @@ source and stores each edited image right after it is made: both stages are adde
 written out.
 """
 
-import json
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-import pyarrow as pa
 from overpaint.pipeline import columns as c
+from overpaint.pipeline import plan_checks
 from overpaint.pipeline.catalogue import OPERATORS
+from overpaint.pipeline.columns import Row
 from overpaint.pipeline.conditions import MASK, PICTURES
+from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.errors import UsageError, near_miss
-from overpaint.pipeline.identity import operator_fingerprint, plan_fingerprint
+from overpaint.pipeline.identity import digest, operator_fingerprint, plan_fingerprint
 from overpaint.pipeline.operator import Operator, Placement
 from overpaint.pipeline.policy import Policy
-from pydantic import BaseModel, ConfigDict, Field, SkipValidation, model_validator
-
-GIVEN = {column.name for column in (c.BASE_URI, c.RUN_URI, c.IMAGE_FORMAT)} | {
-    column.name for column in (c.KEY, c.SOURCE_URI, c.GROUP_ID, c.CANDIDATE, c.SEED)
-}
-"""Columns that planning and the runner give to every row."""
-
+from overpaint.pipeline.stage import Stage
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 ROW_CONTROLS = ("candidates", "edits")
 """Keys of `row` that multiply rows rather than give a column."""
-
-_MAX_CANDIDATES = 10_000
-
-
-class Stage(BaseModel):
-    """An operator in a plan."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    # pydantic takes Operator[Any] and Operator[None] for strangers; the validator below checks.
-    operator: SkipValidation[Operator[Any]]
-    name: str = ""
-    group: str = ""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_names(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        operator = value.get("operator")
-        if not isinstance(operator, Operator):
-            raise ValueError(f"operator = {operator!r}: give an Operator")
-        name = value.get("name") or OPERATORS.name_of(type(operator)).split(":")[-1]
-        return {**value, "name": name, "group": value.get("group") or name}
-
-    @property
-    def written(self) -> tuple[str, ...]:
-        """The names of the columns it adds."""
-        return tuple(column.name for column in self.operator.outputs)
-
-    @property
-    def needed(self) -> tuple[str, ...]:
-        """The names of the columns it cannot do without."""
-        return tuple(column.name for column in self.operator.inputs)
-
-    @property
-    def read(self) -> tuple[str, ...]:
-        """The names of the columns it reads where they are there."""
-        return (*self.needed, *(column.name for column in self.operator.optional))
 
 
 class Budget(BaseModel):
@@ -133,13 +89,13 @@ class Plan(BaseModel):
     def _hangs_together(self) -> "Plan":
         if not self.stages:
             raise ValueError("a plan needs at least one stage")
-        _check_row(self.row)
-        _check_names(self.stages)
-        _check_groups(self.stages, self.groups)
-        _check_columns(self.stages)
-        _check_fetched(self.stages)
-        _check_candidates(self.row, self.stages)
-        _check_policy(self.policy, self.stages)
+        plan_checks.check_row(self.row)
+        plan_checks.check_names(self.stages)
+        plan_checks.check_groups(self.stages, self.groups)
+        plan_checks.check_columns(self.stages)
+        plan_checks.check_fetched(self.stages)
+        plan_checks.check_candidates(self.row, self.stages)
+        plan_checks.check_policy(self.policy, self.stages)
         return self
 
     @property
@@ -148,50 +104,83 @@ class Plan(BaseModel):
         return tuple(dict.fromkeys(stage.group for stage in self.stages))
 
     def stages_of(self, group: str) -> tuple[Stage, ...]:
-        """The stages that share one actor."""
+        """Returns the stages that share one actor."""
         return tuple(stage for stage in self.stages if stage.group == group)
 
     def placement(self, group: str) -> Placement:
-        """Where a group runs."""
+        """Returns the resources of a group."""
         return self.groups.get(group, Placement())
 
     def editing_stages(self) -> tuple[Stage, ...]:
-        """The stages that decide the pixels: the edit, and all that it reads from."""
+        """Returns the stages that decide the pixels: all edits, and all that they read from."""
         edits = [stage for stage in self.stages if stage.operator.kind == "edit"]
-        wanted = {name for stage in edits or self.stages for name in (*stage.read, *stage.written)}
-        found: list[Stage] = []
+        wanted: set[str] = set()
+        editing: list[Stage] = []
         for stage in reversed(self.stages):
-            if wanted & set(stage.written):
-                wanted |= set(stage.read)
-                found.append(stage)
-        return tuple(reversed(found))
+            if stage in (edits or self.stages) or wanted & set(stage.output_names):
+                wanted |= set(stage.read_names)
+                editing.append(stage)
+        return tuple(reversed(editing))
 
     def key_columns(self) -> tuple[str, ...]:
-        """The columns of the input that decide the pixels, beside `source_uri`."""
+        """Returns the columns of the input that decide the pixels, beside `source_uri`."""
         stages = self.editing_stages()
-        written = {name for stage in stages for name in stage.written}
-        operators = [stage.operator for stage in stages]
-        read = [column for o in operators for column in (*o.inputs, *o.optional)]
-        given = {column.name for column in read if column.scope == "manifest"}
-        return tuple(sorted(given - written - GIVEN))
+        written = {name for stage in stages for name in stage.output_names}
+        read = [column for stage in stages for column in (*stage.inputs, *stage.optional)]
+        kept = {column.name for column in read if column.scope == "manifest"}
+        return tuple(sorted(kept - written - c.RUNNER_COLUMNS))
 
     def fingerprints(self) -> dict[str, str]:
-        """The fingerprint of each stage by its name."""
-        return {stage.name: operator_fingerprint(stage.operator) for stage in self.stages}
+        """Returns the fingerprint of each stage, by its name; the names of its columns count."""
+        return {stage.name: _stage_fingerprint(stage) for stage in self.stages}
 
     def fingerprint(self) -> str:
-        """Of the stages that decide the pixels."""
-        made = [operator_fingerprint(stage.operator) for stage in self.editing_stages()]
-        return plan_fingerprint(made, self.image_format)
+        """Returns the fingerprint of all that decides the pixels of a row.
+
+        It covers the stages that make the pixels, and what each of them reads from which; the names
+        of the columns between them do not count, nor do those of scores.
+        """
+        stores = [stage for stage in self.stages if stage.operator.kind == "store"]
+        fingerprints = _linked_fingerprints(self.editing_stages(), stores)
+        return plan_fingerprint(fingerprints, self.image_format)
+
+    def stored_images(self) -> dict[str, str]:
+        """Returns the column of each image that is stored, with the column of its URI."""
+        store = next((stage for stage in self.stages if stage.operator.kind == "store"), None)
+        if store is None:
+            return {}
+        read = {column.name for column in (*store.operator.inputs, *store.operator.optional)}
+        written = set(store.output_names)
+        return {
+            store.read_as(image): uri
+            for image, uri in c.STORED_IMAGES.items()
+            if image in read and uri in written
+        }
+
+    def cost(self, row: Row) -> Cost:
+        """Returns the network evaluations that a row needs.
+
+        Args:
+            row: as planned.
+        """
+        cost = Cost()
+        writers: dict[str, Operator[Any]] = {}
+        for stage in self.stages:
+            columns = (*stage.operator.inputs, *stage.operator.optional)
+            names = {column.name: stage.read_as(column.name) for column in columns}
+            sources = {column: writers[name] for column, name in names.items() if name in writers}
+            cost += stage.operator.cost(stage.to_operator(row), sources)
+            writers |= dict.fromkeys(stage.output_names, stage.operator)
+        return cost
 
     def stored_columns(self) -> tuple[c.Column, ...]:
-        """The operators' own columns that the manifest keeps, after the fixed ones."""
+        """Returns the stages' own columns that the manifest keeps, after the fixed ones."""
         fixed = {column.name for column in c.MANIFEST}
-        written = (column for stage in self.stages for column in stage.operator.outputs)
+        written = (column for stage in self.stages for column in stage.outputs)
         return tuple(o for o in written if o.scope == "manifest" and o.name not in fixed)
 
-    def given_names(self, names: Sequence[str]) -> dict[str, str]:
-        """The plan's name of each column that the user gives, beside `source_uri` and `seed`.
+    def planned_column_names(self, names: Sequence[str]) -> dict[str, str]:
+        """Returns the plan's name of each column of the input beside `source_uri` and `seed`.
 
         Columns that a stage reads, and those an input may give by the manifest's names, keep
         theirs. Every other becomes `in_<name>`, and so does one that a stage or planning writes.
@@ -199,9 +188,9 @@ class Plan(BaseModel):
         Args:
             names: the columns of the input table; those of `row` are added.
         """
-        used = {name for stage in self.stages for name in stage.read}
+        used = {name for stage in self.stages for name in stage.read_names}
         used |= {column.name for column in c.INPUT}
-        taken = {name for stage in self.stages for name in stage.written} | GIVEN
+        taken = {name for stage in self.stages for name in stage.output_names} | c.RUNNER_COLUMNS
         taken |= {column.name for column in c.MANIFEST} - {column.name for column in c.INPUT}
         edits = [name for edit in self.row.get("edits", []) for name in edit]
         defaults = [name for name in self.row if name not in ROW_CONTROLS]
@@ -217,17 +206,17 @@ class Plan(BaseModel):
         Raises:
             UsageError: naming the stage, the column and the nearest one there is.
         """
-        known = GIVEN | set(self.given_names(list(names)).values())
-        _check_condition_columns(self.stages, known)
+        known = c.RUNNER_COLUMNS | set(self.planned_column_names(list(names)).values())
+        plan_checks.check_condition_columns(self.stages, known)
         for stage in self.stages:
-            for name in stage.needed:
+            for name in stage.input_names:
                 if name not in known:
                     hint = near_miss(name, {other.removeprefix("in_") for other in known} - {name})
                     raise UsageError(
                         f"stage {stage.name!r} reads column {name!r}, which neither the input nor "
                         f"an earlier stage gives: {hint}"
                     )
-            known |= set(stage.written)
+            known |= set(stage.output_names)
 
     def check_models(self) -> None:
         """Asks every operator whether what it will load is there.
@@ -242,17 +231,79 @@ class Plan(BaseModel):
                 raise UsageError(f"stage {stage.name!r}: {error}") from error
 
 
-def _with_implied(given: Sequence[Any]) -> list[Stage]:
-    stages = [stage if isinstance(stage, Stage) else Stage.model_validate(stage) for stage in given]
+def _stage_fingerprint(stage: Stage) -> str:
+    fingerprint = operator_fingerprint(stage.operator)
+    columns = (*stage.operator.inputs, *stage.operator.optional)
+    read = {o.name: stage.read_as(o.name) for o in columns}
+    written = {o.name: stage.written_as(o.name) for o in stage.operator.outputs}
+    renamed = [{a: b for a, b in names.items() if a != b} for names in (read, written)]
+    return digest([fingerprint, *renamed]) if any(renamed) else fingerprint
+
+
+class _Links:
+    """Sources of the columns that stages read: an earlier editing stage, or the input.
+
+    Args:
+        editing: the stages that decide the pixels.
+    """
+
+    def __init__(self, editing: Sequence[Stage]) -> None:
+        self._sources: dict[str, list[int | str]] = {
+            stage.written_as(column.name): [place, column.name]
+            for place, stage in enumerate(editing)
+            for column in stage.operator.outputs
+        }
+
+    def unusual(self, stage: Stage) -> dict[str, Any]:
+        """Returns the sources that the names of the operators' columns alone do not tell."""
+        columns = (*stage.operator.inputs, *stage.operator.optional)
+        names = {column.name: stage.read_as(column.name) for column in columns}
+        sources = {column: self._sources.get(name, name) for column, name in names.items()}
+        return {
+            column: source for column, source in sources.items() if source != self._usual(column)
+        }
+
+    def _usual(self, column: str) -> list[int | str] | str | None:
+        """Returns the one stage that writes a column, or the input; None where several write it."""
+        sources = [source for source in self._sources.values() if source[1] == column]
+        return column if not sources else sources[0] if len(sources) == 1 else None
+
+
+def _linked_fingerprints(editing: Sequence[Stage], stores: Sequence[Stage]) -> list[str]:
+    """Returns the fingerprints of the stages that decide the pixels, with what they read."""
+    links = _Links(editing)
+    fingerprints: list[str] = []
+    for stage in editing:
+        unusual = links.unusual(stage)
+        fingerprint = operator_fingerprint(stage.operator)
+        fingerprints.append(digest([fingerprint, unusual]) if unusual else fingerprint)
+    for stage in stores:
+        if unusual := {k: v for k, v in links.unusual(stage).items() if k in c.STORED_IMAGES}:
+            fingerprints.append(digest(unusual))
+    return fingerprints
+
+
+def _with_implied(entries: Sequence[Any]) -> list[Stage]:
+    stages = [
+        entry if isinstance(entry, Stage) else Stage.model_validate(entry) for entry in entries
+    ]
     kinds = [stage.operator.kind for stage in stages]
     if "fetch" not in kinds:
         fetch = OPERATORS.find("fetch")(**_conditions_to_fetch(stages))
         stages.insert(0, Stage(operator=fetch, group=stages[0].group))
     if "store" not in kinds and "edit" in kinds:
-        edits = [index for index, stage in enumerate(stages) if stage.operator.kind == "edit"]
-        store = Stage(operator=OPERATORS.find("store")(), group=stages[edits[-1]].group)
-        stages.insert(edits[-1] + 1, store)
+        last = max(index for index, stage in enumerate(stages) if stage.operator.kind == "edit")
+        stages.insert(last + 1, _store_after(stages[last]))
     return stages
+
+
+def _store_after(edit: Stage) -> Stage:
+    """Returns a stage that stores what an edit made, under the names that it has there."""
+    store = OPERATORS.find("store")()
+    names = {o.name: edit.read_as(o.name) for o in (*edit.operator.inputs, *edit.operator.optional)}
+    names |= {o.name: edit.written_as(o.name) for o in edit.operator.outputs}
+    reads = {image: names[image] for image in c.STORED_IMAGES if names.get(image, image) != image}
+    return Stage(operator=store, group=edit.group, reads=reads)
 
 
 def _conditions_to_fetch(stages: Sequence[Stage]) -> dict[str, Any]:
@@ -260,121 +311,11 @@ def _conditions_to_fetch(stages: Sequence[Stage]) -> dict[str, Any]:
 
     A mask that is only used where there is one is not read: it would limit an edit unasked.
     """
-    written = {name for stage in stages for name in stage.written}
-    needed = {name for stage in stages for name in stage.needed} - written
-    used = {name for stage in stages for name in stage.read} - written - needed
+    written = {name for stage in stages for name in stage.output_names}
+    needed = {name for stage in stages for name in stage.input_names} - written
+    used = {name for stage in stages for name in stage.read_names} - written - needed
     used -= {MASK.column.name}
     return {
         field: tuple(name for name, picture in PICTURES.items() if picture.column.name in columns)
         for field, columns in (("conditions", needed), ("optional_conditions", used))
     }
-
-
-def _check_fetched(stages: Sequence[Stage]) -> None:
-    written = {name for stage in stages for name in stage.written}
-    for stage in stages:
-        for picture in PICTURES.values():
-            if picture.column.name in set(stage.needed) - written:
-                raise ValueError(
-                    f"stage {stage.name!r} reads {picture.column.name!r}, which no stage writes: "
-                    f'add "{picture.name}" to `conditions` of the stage that fetches'
-                )
-
-
-def _check_condition_columns(stages: Sequence[Stage], known: set[str]) -> None:
-    """Checks that the input has the pictures that stages need, and names such a stage."""
-    fetched = {name for stage in stages for name in stage.needed}
-    for stage in stages:
-        for picture in PICTURES.values():
-            is_needed = picture.column.name in stage.needed and picture.input.name in fetched
-            if is_needed and picture.input.name not in known:
-                names = {name.removeprefix("in_") for name in known}
-                raise UsageError(
-                    f"stage {stage.name!r} reads {picture.column.name!r}: give the input a column "
-                    f"{picture.table_name!r}, or the plan an earlier stage that writes it: "
-                    f"{near_miss(picture.table_name, names)}"
-                )
-
-
-def _check_row(row: dict[str, Any]) -> None:
-    candidates: Any = row.get("candidates", 1)
-    is_number = isinstance(candidates, int) and not isinstance(candidates, bool)
-    if not is_number or not 1 <= candidates <= _MAX_CANDIDATES:
-        raise ValueError(
-            f"row.candidates = {candidates!r}: a whole number from 1 to {_MAX_CANDIDATES}"
-        )
-    edits: Any = row.get("edits", [{}])
-    if not isinstance(edits, list) or not edits or not all(isinstance(e, dict) for e in edits):
-        raise ValueError(f"row.edits = {edits!r}: a list of tables of columns, at least one")
-    for name, value in row.items():
-        if not _is_plain(value):
-            raise ValueError(f"row.{name} = {value!r}: write texts, numbers, true or false")
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether JSON holds a value as it is: TOML also has dates, infinities and NaN."""
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _check_names(stages: Sequence[Stage]) -> None:
-    names = [stage.name for stage in stages]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"two stages are named {name!r}: give one of them another name")
-
-
-def _check_groups(stages: Sequence[Stage], groups: dict[str, Placement]) -> None:
-    order = [stage.group for stage in stages]
-    starts = [order[0], *(b for a, b in pairwise(order) if a != b)]
-    for group in starts:
-        if starts.count(group) > 1:
-            raise ValueError(f"group {group!r} is split: the stages of a group stand together")
-    for group in groups:
-        if group not in starts:
-            raise ValueError(f"no stage is in group {group!r}: {near_miss(group, starts)}")
-
-
-def _check_columns(stages: Sequence[Stage]) -> None:
-    writers: dict[str, Stage] = {}
-    local: dict[str, str] = {}
-    for stage in stages:
-        for name in stage.read:
-            if local.get(name, stage.group) != stage.group:
-                raise ValueError(
-                    f"stage {stage.name!r} reads {name!r}, which never leaves the actor that made "
-                    f"it: put it into group {local[name]!r}"
-                )
-        for column in stage.operator.outputs:
-            if column.name in GIVEN:
-                raise ValueError(f"stage {stage.name!r} writes {column.name!r}, which is given")
-            if column.name in writers:
-                raise ValueError(
-                    f"stages {writers[column.name].name!r} and {stage.name!r} both write column "
-                    f"{column.name!r}"
-                )
-            writers[column.name] = stage
-            if column.scope == "group":
-                local[column.name] = stage.group
-
-
-def _check_candidates(row: dict[str, Any], stages: Sequence[Stage]) -> None:
-    candidates = row.get("candidates", 1)
-    if candidates > 1 and not any(c.SEED.name in stage.read for stage in stages):
-        raise ValueError(
-            f"row.candidates = {candidates}: no stage draws from the seed, as method 'ddim' draws "
-            "from none, so that all of them would be equal"
-        )
-
-
-def _check_policy(policy: Policy, stages: Sequence[Stage]) -> None:
-    written = [column for stage in stages for column in stage.operator.outputs]
-    scores = [column.name for column in written if pa.types.is_floating(column.type)]
-    for name in policy.root:
-        if name not in scores:
-            raise ValueError(
-                f"policy: no stage writes the score {name!r}: {near_miss(name, scores)}"
-            )

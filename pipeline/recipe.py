@@ -10,6 +10,9 @@ group = "gpu"               # stages of one group share an actor
 [[stage]]
 operator = "edit"
 group = "gpu"
+[[stage]]
+operator = "judge"
+prefix = "judge_"           # columns under other names: see pipeline/stage.py
 [group.gpu]                 # placement; a stage alone has [stage.placement]
 num_gpus = 1
 [policy]
@@ -28,14 +31,16 @@ from typing import Any
 from overpaint.pipeline.catalogue import OPERATORS
 from overpaint.pipeline.errors import UsageError, near_miss
 from overpaint.pipeline.operator import Placement
-from overpaint.pipeline.plan import Budget, Limits, Plan, Stage
+from overpaint.pipeline.plan import Budget, Limits, Plan
 from overpaint.pipeline.policy import Bounds, Policy
+from overpaint.pipeline.stage import Stage
 from overpaint.pipeline.validation import first_error
 from overpaint.pipeline.variant import VariantOperator
 from pydantic import TypeAdapter, ValidationError
 
 _TABLES = ("name", "description", "row", "stage", "group", "policy", "budget", "limits", "output")
-_STAGE_KEYS = ("operator", "name", "group", "placement")
+_RENAMING = ("reads", "writes", "prefix")
+_STAGE_KEYS = ("operator", "name", "group", "placement", *_RENAMING)
 _OUTPUT_KEYS = {"format": "image_format", "task_rows": "task_rows"}
 
 
@@ -167,7 +172,8 @@ def _stage(given: Mapping[str, Any], where: str) -> Stage:
     for key in ("name", "group"):
         if not isinstance(given.get(key, ""), str):
             raise UsageError(f"{label}: {key} = {given[key]!r}: write a text")
-    return Stage(operator=operator, name=given.get("name", ""), group=given.get("group", ""))
+    keys = {key: given[key] for key in ("name", "group", *_RENAMING) if key in given}
+    return _model(Stage, {"operator": operator, **keys}, label)
 
 
 def _placement(given: Any, where: str) -> Placement:
@@ -193,6 +199,7 @@ def recipe_of(plan: Plan) -> dict[str, Any]:
                 "operator": OPERATORS.name_of(type(stage.operator)),
                 "name": stage.name,
                 "group": stage.group,
+                **stage.model_dump(include=set(_RENAMING), exclude_defaults=True),
                 **stage.operator.model_dump(mode="json"),
             }
             for stage in plan.stages
@@ -263,10 +270,12 @@ def _stage_schemas(name: str) -> list[dict[str, Any]]:
 
 
 def _stage_schema(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    fields = Stage.model_json_schema()["properties"]
     properties = {
         "operator": {"const": name},
         "name": {"type": "string"},
         "group": {"type": "string"},
+        **{key: fields[key] for key in _RENAMING},
         "placement": _schema(Placement),
         **schema.get("properties", {}),
     }

@@ -18,9 +18,9 @@ from overpaint.cluster.worker.memory import Loaded, is_out_of_memory
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.errors import RowError, StoppedError
 from overpaint.pipeline.operator import Answer, NewColumns, Rejected
-from overpaint.pipeline.plan import Stage
 from overpaint.pipeline.runs.manifest import FAILED, REJECTED
 from overpaint.pipeline.runs.reuse import CachedOutputs
+from overpaint.pipeline.stage import Stage
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 _MAX_MESSAGE = 300
@@ -48,8 +48,13 @@ Outcome = NewColumns | Rejected | Failed
 """What became of one row in one stage."""
 
 
-class Ran(NamedTuple):
-    """Rows that went through stages, in order, and the seconds that each stage took."""
+class StagesRun(NamedTuple):
+    """Rows that went through stages.
+
+    Attributes:
+        rows: the rows, in order, with the columns that the stages added.
+        seconds: seconds that each stage took, by its name.
+    """
 
     rows: list[dict[str, Any]]
     seconds: dict[str, float]
@@ -59,58 +64,78 @@ def run_stages(
     stages: Sequence[Stage],
     loaded: Mapping[str, Loaded],
     rows: Sequence[Row],
-    kept: Mapping[str, CachedOutputs] | None = None,
-) -> Ran:
+    cached: Mapping[str, CachedOutputs] | None = None,
+) -> StagesRun:
     """Runs rows through stages.
 
     Args:
-        stages: of one group, in order.
+        stages: stages of one group, in order.
         loaded: each stage's operator with its model, by stage name.
-        rows: with the columns the stages read; a row whose `status` is set has ended.
-        kept: answers that need not be asked for again, by the key of their row.
+        rows: rows with the columns that the stages read; one whose `status` is set has ended.
+        cached: outputs of stages that need not run, by the key of their row.
     """
-    found = [dict(row) for row in rows]
+    done = [dict(row) for row in rows]
     seconds: dict[str, float] = {}
     for stage in stages:
         start = time.perf_counter()
-        alive = [index for index, row in enumerate(found) if row.get("status") is None]
-        answers = {index: _kept_answer(stage, found[index], kept or {}) for index in alive}
-        asked = [index for index, answer in answers.items() if answer is None]
-        if asked:
-            given = _shared(loaded[stage.name], [found[index] for index in asked])
-            answers.update(zip(asked, given, strict=True))
-        for index, answer in answers.items():
-            found[index].update(_ending(stage, answer))
+        for index, outcome in _outcomes_of(stage, loaded, done, cached or {}).items():
+            done[index].update(_new_columns(stage, outcome))
         seconds[stage.name] = time.perf_counter() - start
-    return Ran(found, seconds)
+    return StagesRun(done, seconds)
 
 
-def _kept_answer(stage: Stage, row: Row, kept: Mapping[str, CachedOutputs]) -> Outcome | None:
-    answers = kept.get(row["key"]) if kept else None
-    return answers.of(stage, row) if answers else None
+def _outcomes_of(
+    stage: Stage,
+    loaded: Mapping[str, Loaded],
+    rows: Sequence[Row],
+    cached: Mapping[str, CachedOutputs],
+) -> dict[int, Outcome]:
+    """Returns the outcome of one stage for each row that has not ended, by the row's place."""
+    outcomes: dict[int, Outcome] = {}
+    pending: list[int] = []
+    for index, row in enumerate(rows):
+        if row.get("status") is not None:
+            continue
+        outputs = cached[row["key"]].of(stage, row) if row.get("key") in cached else None
+        if outputs is None:
+            pending.append(index)
+        else:
+            outcomes[index] = outputs
+    if pending:
+        read = [stage.to_operator(rows[index]) for index in pending]
+        answers = _run_once_for_equal_rows(loaded[stage.name], read)
+        outcomes.update(zip(pending, (_renamed(stage, one) for one in answers), strict=True))
+    return outcomes
 
 
-def _ending(stage: Stage, answer: Outcome | None) -> Mapping[str, Any]:
-    assert answer is not None
-    if isinstance(answer, Rejected | Failed):
+def _renamed(stage: Stage, outcome: Outcome) -> Outcome:
+    """Returns an outcome with new columns under the plan's names."""
+    return outcome if isinstance(outcome, Rejected | Failed) else stage.from_operator(outcome)
+
+
+def _new_columns(stage: Stage, outcome: Outcome) -> NewColumns:
+    if isinstance(outcome, Rejected | Failed):
         return {
-            "status": REJECTED if isinstance(answer, Rejected) else FAILED,
+            "status": REJECTED if isinstance(outcome, Rejected) else FAILED,
             "stage": stage.name,
-            "error_code": answer.code,
-            "error_message": answer.message,
+            "error_code": outcome.code,
+            "error_message": outcome.message,
         }
-    return answer
+    return outcome
 
 
-def _shared(loaded: Loaded, rows: Sequence[Row]) -> list[Outcome]:
-    """One answer a row, asking once for rows whose inputs are equal."""
-    columns = (*loaded.operator.inputs, *loaded.operator.optional)
-    visible = [{column.name: row.get(column.name) for column in columns} for row in rows]
-    subjects = [tuple(_hashable(value) for value in row.values()) for row in visible]
-    first = {subject: index for index, subject in reversed(list(enumerate(subjects)))}
-    asked = sorted(first.values())
-    answers = dict(zip(asked, _bucketed(loaded, [visible[i] for i in asked]), strict=True))
-    return [answers[first[subject]] for subject in subjects]
+def _run_once_for_equal_rows(loaded: Loaded, rows: Sequence[Row]) -> list[Outcome]:
+    """Returns one outcome a row, and runs the operator once for rows that are equal.
+
+    Args:
+        loaded: the operator and its model.
+        rows: with the columns that the operator reads, under its own names, and no others.
+    """
+    values = [tuple(_hashable(value) for value in row.values()) for row in rows]
+    first = {key: index for index, key in reversed(list(enumerate(values)))}
+    unique = sorted(first.values())
+    outcomes = dict(zip(unique, _run_buckets(loaded, [rows[i] for i in unique]), strict=True))
+    return [outcomes[first[key]] for key in values]
 
 
 def _hashable(value: Any) -> Hashable:
@@ -125,23 +150,22 @@ def _hashable(value: Any) -> Hashable:
     return value
 
 
-def _bucketed(loaded: Loaded, rows: Sequence[Row]) -> list[Outcome]:
-    """Batches of rows that may share a call, in order of first appearance."""
+def _run_buckets(loaded: Loaded, rows: Sequence[Row]) -> list[Outcome]:
+    """Runs rows in batches of one bucket each, buckets in order of first appearance."""
     operator = loaded.operator
     buckets: dict[Hashable, list[int]] = {}
-    failed: dict[int, Outcome] = {}
+    outcomes: dict[int, Outcome] = {}
     for index, row in enumerate(rows):
         try:
             buckets.setdefault(operator.bucket(row), []).append(index)
         except Exception as error:  # noqa: BLE001  a row too broken to be sized fails alone
-            failed[index] = _failed(error)
-    answers: dict[int, Outcome] = failed
+            outcomes[index] = _failed(error)
     for members in buckets.values():
         for start in range(0, len(members), operator.batch_size):
             batch = members[start : start + operator.batch_size]
-            found = run_batch(loaded, [rows[index] for index in batch])
-            answers.update(zip(batch, found, strict=True))
-    return [answers[index] for index in range(len(rows))]
+            answers = run_batch(loaded, [rows[index] for index in batch])
+            outcomes.update(zip(batch, answers, strict=True))
+    return [outcomes[index] for index in range(len(rows))]
 
 
 def run_batch(loaded: Loaded, rows: Sequence[Row]) -> list[Outcome]:
@@ -219,7 +243,7 @@ def _fits(value: Any, kind: pa.DataType) -> bool:
 
 
 def _failed(error: BaseException) -> Failed:
-    """An error as what the manifest says: equal for equal causes, without addresses."""
+    """Returns an error as the manifest tells it: equal for equal causes, without addresses."""
     if isinstance(error, RowError):
         return Failed(error.code, _storable(error.message))
     name = type(error).__name__
@@ -229,5 +253,5 @@ def _failed(error: BaseException) -> Failed:
 
 
 def _storable(text: str) -> str:
-    """Text that Arrow takes: file names can hold what is no Unicode."""
+    """Returns text that Arrow takes: file names can hold what is not Unicode."""
     return text.encode("utf-8", "backslashreplace").decode()[:_MAX_MESSAGE]

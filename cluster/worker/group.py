@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 from overpaint.cluster.worker.attempts import Attempts
-from overpaint.cluster.worker.batch import Ran, run_stages
+from overpaint.cluster.worker.batch import StagesRun, run_stages
 from overpaint.cluster.worker.memory import Loaded
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Row
@@ -131,11 +131,13 @@ class GroupWorker:
         if self._kept is None or self._kept[0] != part:
             table = self._run.folder.read_part(CACHED, part)
             self._kept = (part, cached_outputs_by_key(self._run.plan, table))
-        written = {name for stage in self._stages for name in stage.written}
+        written = {name for stage in self._stages for name in stage.output_names}
+        images = self._run.plan.stored_images().items()
+        stored = {image: uri for image, uri in images if image in written}
         storage = self._run.folder.storage
         known = {row["key"]: self._kept[1].get(row["key"]) for row in rows}
         found = {
-            key: answers.restored(storage, written) for key, answers in known.items() if answers
+            key: answers.restored(storage, stored) for key, answers in known.items() if answers
         }
         return {key: answers for key, answers in found.items() if answers}
 
@@ -154,10 +156,10 @@ class GroupWorker:
     def _rungs(self) -> dict[str, list[str]]:
         return {name: loaded.rungs for name, loaded in self._models.items() if loaded.rungs}
 
-    def _together(self, rows: Sequence[Row], kept: Mapping[str, CachedOutputs]) -> Ran:
+    def _together(self, rows: Sequence[Row], kept: Mapping[str, CachedOutputs]) -> StagesRun:
         return run_stages(self._stages, self._models, rows, kept)
 
-    def _one_by_one(self, rows: Sequence[Row], kept: Mapping[str, CachedOutputs]) -> Ran:
+    def _one_by_one(self, rows: Sequence[Row], kept: Mapping[str, CachedOutputs]) -> StagesRun:
         """Runs rows alone; one that ended its worker too often fails.
 
         Those that have ended it once come first, so that the others are not done again with them.
@@ -170,9 +172,9 @@ class GroupWorker:
             stage.name: sum(taken.get(stage.name, 0.0) for _, taken in ran)
             for stage in self._stages
         }
-        return Ran([row for found, _ in ran for row in found], seconds)
+        return StagesRun([row for found, _ in ran for row in found], seconds)
 
-    def _alone(self, row: Row, kept: Mapping[str, CachedOutputs]) -> Ran:
+    def _alone(self, row: Row, kept: Mapping[str, CachedOutputs]) -> StagesRun:
         earlier = self._attempts.deaths(row["key"])
         if earlier < self._run.plan.limits.max_attempts:
             with self._attempts.of_row(row["key"]):
@@ -181,7 +183,7 @@ class GroupWorker:
             self._run.folder.remove_objects(row["key"], self._run.plan.image_format)
         message = f"its worker died {earlier} times while the row was alone in it"
         ending = {"status": FAILED, "stage": self._group, "error_code": "worker_died"}
-        return Ran([{**row, **ending, "error_message": message}], {})
+        return StagesRun([{**row, **ending, "error_message": message}], {})
 
     def _commit(self, rows: Sequence[dict[str, Any]], part: int, trace: Trace) -> pa.Table:
         policy = self._run.plan.policy
@@ -208,11 +210,11 @@ class GroupWorker:
         plan = self._run.plan
         names = plan.group_names
         done = names[: names.index(self._group) + 1]
-        so_far = [stage.operator for stage in plan.stages if stage.group in done]
-        later = [stage.operator for stage in plan.stages if stage.group not in done]
-        kept = [o for operator in so_far for o in operator.outputs if o.scope == "manifest"]
-        read = [o for operator in later for o in (*operator.inputs, *operator.optional)]
-        written_later = {o.name for operator in later for o in operator.outputs}
+        so_far = [stage for stage in plan.stages if stage.group in done]
+        later = [stage for stage in plan.stages if stage.group not in done]
+        kept = [o for stage in so_far for o in stage.outputs if o.scope == "manifest"]
+        read = [o for stage in later for o in (*stage.inputs, *stage.optional)]
+        written_later = {name for stage in later for name in stage.output_names}
         sent = [o for o in read if o.scope != "run" and o.name not in written_later]
         columns = {o.name: o.type for o in (c.KEY, *kept, *sent, *_ENDING)}
         fields = [pa.field(name, kind) for name, kind in columns.items()]

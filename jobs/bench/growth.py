@@ -20,12 +20,13 @@ from overpaint.jobs.bench.overhead import Negative
 from overpaint.jobs.papercut.dataset import write_dataset
 from overpaint.jobs.runs.execute import SilentDisplay, execute
 from overpaint.jobs.runs.open import open_run
-from overpaint.pipeline.plan import Plan, Stage
+from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.runs.inputs import Input, InputRequest, read_input
 from overpaint.pipeline.runs.manifest import assemble, manifest_ledger, result_schema
 from overpaint.pipeline.runs.planning import write_plan
 from overpaint.pipeline.runs.tasks import remaining
+from overpaint.pipeline.stage import Stage
 from overpaint.pipeline.storage.store import Storage
 
 HOW_PLANNING = """\

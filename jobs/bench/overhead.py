@@ -16,9 +16,10 @@ from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.images import Picture, decode, encode
 from overpaint.pipeline.operator import Answer, Kind, Operator
-from overpaint.pipeline.plan import Plan, Stage
+from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.runs.inputs import InputRequest, read_input
+from overpaint.pipeline.stage import Stage
 from overpaint.pipeline.storage.store import Storage
 from pydantic import Field
 

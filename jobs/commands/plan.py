@@ -53,7 +53,7 @@ def _stage_table(checked: Plan, costs: Mapping[str, Cost]) -> Table:
             stage.name,
             stage.group,
             str(stage.operator.batch_size),
-            ", ".join(stage.written),
+            ", ".join(stage.output_names),
             f"{placement.num_cpus:g}",
             f"{placement.num_gpus:g}",
             f"{placement.actors[0]}-{placement.actors[1]}",

@@ -35,9 +35,6 @@ SUCCESS = "_SUCCESS.json"
 WORK = "_work"
 PLANNED = f"{WORK}/planned.json"
 CACHED = f"{WORK}/cached"
-STORED_IMAGES = {"edited_image": "edited_uri", "mask_image": "mask_uri"}
-"""Images that a run keeps, by the column that passes them between stages, with the column that
-holds the path of the stored object."""
 _PART_NAME = re.compile(r"part-(\d+)\.parquet")
 _PARTS_AHEAD = 4
 """Parts read ahead: enough to hide an object store's latency, few enough for memory."""

@@ -72,7 +72,7 @@ def count(statuses: Iterable[str | None], planned: int = 0) -> Ledger:
 
 def result_schema(plan: Plan) -> pa.Schema:
     """Returns the columns of a result file."""
-    written = (column for stage in plan.stages for column in stage.operator.outputs)
+    written = (column for stage in plan.stages for column in stage.outputs)
     stored = [column for column in written if column.scope == "manifest"]
     return pa.schema([pa.field(column.name, column.type) for column in (c.KEY, *stored, *_ENDING)])
 

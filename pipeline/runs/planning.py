@@ -71,10 +71,10 @@ def plan_schema(plan: Plan, input_schema: pa.Schema) -> pa.Schema:
 
     A column that a stage reads has the type that the stage declares.
     """
-    read = (o for s in plan.stages for o in (*s.operator.inputs, *s.operator.optional))
+    read = (column for stage in plan.stages for column in (*stage.inputs, *stage.optional))
     declared = {column.name: column.type for column in (*read, *c.INPUT)}
     fields = [pa.field(column.name, column.type) for column in _FIRST]
-    for name, planned in plan.given_names(input_schema.names).items():
+    for name, planned in plan.planned_column_names(input_schema.names).items():
         kind = declared.get(planned)
         if kind is None and name in input_schema.names:
             kind = _unless_null(input_schema.field(name).type)
@@ -96,7 +96,7 @@ def _inferred(plan: Plan, name: str) -> pa.DataType:
 
 def _typed(plan: Plan, table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Casts the input to the types of the plan, so that a value that does not fit is refused."""
-    names = {**plan.given_names(table.column_names), "seed": "seed"}
+    names = {**plan.planned_column_names(table.column_names), "seed": "seed"}
     for name, planned in names.items():
         kind = schema.field(planned).type
         if name in table.column_names:
@@ -167,7 +167,7 @@ class _Expander:
         self._edits: list[dict[str, Any]] = plan.row.get("edits", [{}])
         self._defaults = {k: v for k, v in plan.row.items() if k not in ROW_CONTROLS}
         self._identity = RowIdentity(plan.fingerprint(), plan.key_columns())
-        self._names = plan.given_names(names)
+        self._names = plan.planned_column_names(names)
         # 64 bits of each key: enough to tell the rows of one run apart, and 60 bytes a row.
         self._seen: set[int] = set()
 

@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Row
-from overpaint.pipeline.plan import Plan, Stage
-from overpaint.pipeline.runs.folder import STORED_IMAGES, RunFolder
+from overpaint.pipeline.plan import Plan
+from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.runs.manifest import FAILED, apply_policy, result_schema
+from overpaint.pipeline.stage import Stage
 from overpaint.pipeline.storage.store import Storage
 
 _SKIPPED = pa.field("skipped_stages", pa.list_(pa.string()))
@@ -48,15 +49,20 @@ class CachedOutputs:
         is_unchanged = all(row[name] == value for name, value in self.values.items() if name in row)
         if stage.name not in self.stages or not is_unchanged:
             return None
-        return {name: self.values.get(name) for name in stage.written}
+        return {name: self.values.get(name) for name in stage.output_names}
 
-    def restored(self, storage: Storage, names: Collection[str]) -> "CachedOutputs | None":
-        """Reads the stored images of the named columns; returns None where an object is gone."""
+    def restored(self, storage: Storage, stored: Mapping[str, str]) -> "CachedOutputs | None":
+        """Adds stored images to the values; returns None where an object is gone.
+
+        Args:
+            storage: storage of the run folder.
+            stored: column of each image to read, with the column of its path.
+        """
         try:
             images = {
                 name: storage.read(self.values[uri])
-                for name, uri in STORED_IMAGES.items()
-                if name in names and self.values.get(uri) is not None
+                for name, uri in stored.items()
+                if self.values.get(uri) is not None
             }
         except FileNotFoundError:
             return None
@@ -184,30 +190,31 @@ class ReuseAnalysis:
         names = {fingerprint: name for name, fingerprint in now.items()}
         self._new_names = {name: names.get(fingerprint) for name, fingerprint in then.items()}
         removed = [s for s in previous.plan.stages if then.get(s.name) not in names]
-        self._changed = moved | {name for stage in removed for name in stage.written}
+        self._changed = moved | {name for stage in removed for name in stage.output_names}
 
     def valid_stages(self, row: Row, old: Row) -> list[str]:
         """Names the stages whose previous outputs hold for a row, in order."""
         changed = self._changed | {name for name in row if row[name] != old.get(name)}
         valid: list[str] = []
         for stage in self._plan.stages:
-            if stage.name in self._unchanged and not changed & set(stage.read):
+            if stage.name in self._unchanged and not changed & set(stage.read_names):
                 valid.append(stage.name)
-                changed -= set(stage.written)
+                changed -= set(stage.output_names)
             else:
-                changed |= set(stage.written)
+                changed |= set(stage.output_names)
         return valid
 
     def skipped_stages(self, valid: Sequence[str]) -> list[str]:
         """Names the valid stages that need not run: all that others read of them is stored."""
         wanted: set[str] = set()
         skipped: list[str] = []
+        stored = self._plan.stored_images().keys()
         for stage in reversed(self._plan.stages):
-            passed_on = {o.name for o in stage.operator.outputs if o.scope != "manifest"}
-            if stage.name in valid and not (passed_on - STORED_IMAGES.keys()) & wanted:
+            passed_on = {o.name for o in stage.outputs if o.scope != "manifest"}
+            if stage.name in valid and not (passed_on - stored) & wanted:
                 skipped.insert(0, stage.name)
             else:
-                wanted |= set(stage.read)
+                wanted |= set(stage.read_names)
         return skipped
 
     def has_pixels(self, valid: Sequence[str]) -> bool:
@@ -231,14 +238,14 @@ class ReuseAnalysis:
 
     def outputs(self, valid: Sequence[str], old: Row) -> dict[str, Any]:
         """Returns the key of a row, and what its valid stages have stored."""
-        outputs = [o for s in self._plan.stages if s.name in valid for o in s.operator.outputs]
+        outputs = [o for s in self._plan.stages if s.name in valid for o in s.outputs]
         stored = [column.name for column in outputs if column.scope == "manifest"]
         return {name: old.get(name) for name in ("key", *stored)}
 
 
 def cached_outputs_by_key(plan: Plan, table: pa.Table) -> dict[str, CachedOutputs]:
     """Returns the cached outputs of a part, by the key of their row."""
-    written = {stage.name: stage.written for stage in plan.stages}
+    written = {stage.name: stage.output_names for stage in plan.stages}
     outputs: dict[str, CachedOutputs] = {}
     for row in table.to_pylist():
         names = {name for stage in row[_VALID.name] for name in written[stage]}

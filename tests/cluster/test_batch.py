@@ -13,7 +13,7 @@ from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column
 from overpaint.pipeline.errors import RowError, StoppedError
 from overpaint.pipeline.operator import Operator, Rejected
-from overpaint.pipeline.plan import Stage
+from overpaint.pipeline.stage import Stage
 
 NUMBER = Column("number", pa.int64(), "given")
 TROUBLE = Column("trouble", pa.string(), "given")

@@ -10,8 +10,8 @@ import pytest
 from overpaint.cluster.ray.stream import run_on_ray
 from overpaint.cluster.worker.in_process import run_local
 from overpaint.pipeline.errors import StoppedError
-from overpaint.pipeline.plan import Stage
 from overpaint.pipeline.runs.tasks import remaining
+from overpaint.pipeline.stage import Stage
 from toy_operators import ToyAbsent
 from toy_runs import (
     ONE_GROUP,

@@ -25,9 +25,10 @@ from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.identity import sha256
 from overpaint.pipeline.images import decode_mask
 from overpaint.pipeline.operator import Kind, NewColumns
-from overpaint.pipeline.plan import Plan, Stage
+from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.planning import plan_parts
 from overpaint.pipeline.runs.tasks import remaining
+from overpaint.pipeline.stage import Stage
 from PIL import Image
 from pydantic import ValidationError
 from running import failure_code, outcomes

@@ -4,10 +4,11 @@ import random
 import pyarrow as pa
 import pytest
 from overpaint.pipeline.errors import UsageError
-from overpaint.pipeline.plan import Plan, Stage
+from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.runs.inputs import Input
 from overpaint.pipeline.runs.planning import PART_ROWS, plan_parts, write_plan
+from overpaint.pipeline.stage import Stage
 from overpaint.pipeline.storage.store import Storage
 from toy_operators import ToyBoxes, ToyEdit, ToyFetch, ToyStore
 from toy_runs import plan_rows, table_of, toy_plan

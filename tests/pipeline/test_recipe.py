@@ -4,7 +4,7 @@ import pytest
 from overpaint.pipeline.catalogue import OPERATORS
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.operator import Placement
-from overpaint.pipeline.plan import Plan, Stage
+from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.recipe import (
     apply_settings,
     plan_from_tables,
@@ -12,6 +12,7 @@ from overpaint.pipeline.recipe import (
     recipe_of,
     recipe_schema,
 )
+from overpaint.pipeline.stage import Stage
 from toy_operators import ToyEdit, ToyFetch, ToyScore, ToyStore
 
 GOOD = """
@@ -144,8 +145,12 @@ WRONG = {
     "stage name is a number": (('name = "edit"', "name = 7"), ["stage 3", "name = 7"]),
     "two stages of one name": (('name = "store"', 'name = "edit"'), ["two stages", "'edit'"]),
     "two stages write one column": (
+        ("toy_operators:ToyInvert", "toy_operators:ToyScore"),
+        ["'invert'", "'score'", "'brightness'", "both write"],
+    ),
+    "two stages fetch": (
         ("toy_operators:ToyScore", "toy_operators:ToyFetch"),
-        ["'fetch'", "'score'", "'source_image'", "both write"],
+        ["'fetch'", "'score'", "both fetch"],
     ),
     "a group is split": (
         ('group = "cpu"', 'group = "gpu"\n[[stage]]\noperator = "toy_operators:ToyCaption"'),

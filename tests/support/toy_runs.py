@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from overpaint.pipeline.images import Picture, encode
-from overpaint.pipeline.plan import Plan, Stage
+from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.runs.inputs import Input
 from overpaint.pipeline.runs.manifest import finish_part
 from overpaint.pipeline.runs.planning import write_plan
 from overpaint.pipeline.runs.run import Run
+from overpaint.pipeline.stage import Stage
 from overpaint.pipeline.storage.store import Storage
 from toy_operators import ToyCaption, ToyEdit, ToyFetch, ToyInvert, ToyScore, ToyStore
 

@@ -1,0 +1,200 @@
+"""Checks that the parts of a plan fit together; an error names the nearest right name."""
+
+import json
+from collections.abc import Mapping, Sequence, Set
+from itertools import pairwise
+from typing import Any
+
+import pyarrow as pa
+from overpaint.pipeline import columns as c
+from overpaint.pipeline.columns import Column
+from overpaint.pipeline.conditions import PICTURES
+from overpaint.pipeline.errors import UsageError, near_miss
+from overpaint.pipeline.operator import Placement
+from overpaint.pipeline.policy import Policy
+from overpaint.pipeline.stage import Stage
+
+_MAX_CANDIDATES = 10_000
+_ENDING = {
+    column.name
+    for column in (
+        c.STATUS,
+        c.STAGE,
+        c.ERROR_CODE,
+        c.ERROR_MESSAGE,
+        c.REJECT_REASONS,
+        c.FINGERPRINT,
+    )
+}
+"""Columns that say how a row ended; no stage writes them."""
+
+
+def check_row(row: Mapping[str, Any]) -> None:
+    """Checks the defaults of a plan's rows.
+
+    Raises:
+        ValueError: `candidates` or `edits` are out of range, or a value is not plain.
+    """
+    candidates: Any = row.get("candidates", 1)
+    is_number = isinstance(candidates, int) and not isinstance(candidates, bool)
+    if not is_number or not 1 <= candidates <= _MAX_CANDIDATES:
+        raise ValueError(
+            f"row.candidates = {candidates!r}: a whole number from 1 to {_MAX_CANDIDATES}"
+        )
+    edits: Any = row.get("edits", [{}])
+    if not isinstance(edits, list) or not edits or not all(isinstance(e, dict) for e in edits):
+        raise ValueError(f"row.edits = {edits!r}: a list of tables of columns, at least one")
+    for name, value in row.items():
+        if not _is_plain(value):
+            raise ValueError(f"row.{name} = {value!r}: write texts, numbers, true or false")
+
+
+def _is_plain(value: Any) -> bool:
+    """Tells whether JSON holds a value as it is: TOML also has dates, infinities and NaN."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def check_names(stages: Sequence[Stage]) -> None:
+    """Checks that names are unique, and that a plan fetches once and stores at most once.
+
+    Raises:
+        ValueError: a name occurs twice, or a second stage fetches or stores.
+    """
+    names = [stage.name for stage in stages]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two stages are named {name!r}: give one of them another name")
+    for kind in ("fetch", "store"):
+        named = [stage.name for stage in stages if stage.operator.kind == kind]
+        if len(named) > 1:
+            raise ValueError(
+                f"stages {named[0]!r} and {named[1]!r} both {kind}: a plan has one such stage"
+            )
+
+
+def check_groups(stages: Sequence[Stage], groups: Mapping[str, Placement]) -> None:
+    """Checks that the stages of a group stand together, and that placed groups exist.
+
+    Raises:
+        ValueError: a group is split, or no stage is in it.
+    """
+    order = [stage.group for stage in stages]
+    starts = [order[0], *(b for a, b in pairwise(order) if a != b)]
+    for group in starts:
+        if starts.count(group) > 1:
+            raise ValueError(f"group {group!r} is split: the stages of a group stand together")
+    for group in groups:
+        if group not in starts:
+            raise ValueError(f"no stage is in group {group!r}: {near_miss(group, starts)}")
+
+
+def check_columns(stages: Sequence[Stage]) -> None:
+    """Checks that each column has one writer and one type, and live objects stay in their actor.
+
+    Raises:
+        ValueError: naming the stages and the column.
+    """
+    types: dict[str, Column] = {}
+    writers: dict[str, Stage] = {}
+    local: dict[str, str] = {}
+    for stage in stages:
+        for column in (*stage.inputs, *stage.optional):
+            if local.get(column.name, stage.group) != stage.group:
+                raise ValueError(
+                    f"stage {stage.name!r} reads {column.name!r}, which never leaves the actor "
+                    f"that made it: put it into group {local[column.name]!r}"
+                )
+        for column in stage.outputs:
+            _check_writer(stage, column, writers)
+            writers[column.name] = stage
+            if column.scope == "group":
+                local[column.name] = stage.group
+        for column in (*stage.inputs, *stage.optional, *stage.outputs):
+            known = types.setdefault(column.name, column)
+            if known.type != column.type:
+                raise ValueError(
+                    f"stage {stage.name!r} takes column {column.name!r} for {column.type}, and it "
+                    f"is {known.type}"
+                )
+
+
+def _check_writer(stage: Stage, column: Column, writers: Mapping[str, Stage]) -> None:
+    if column.name in c.RUNNER_COLUMNS | _ENDING:
+        raise ValueError(f"stage {stage.name!r} writes {column.name!r}, which the runner sets")
+    if column.name in writers:
+        raise ValueError(
+            f"stages {writers[column.name].name!r} and {stage.name!r} both write column "
+            f"{column.name!r}: give one of them a prefix, such as prefix = {stage.name + '_'!r}"
+        )
+
+
+def check_fetched(stages: Sequence[Stage]) -> None:
+    """Checks that pictures which stages need are fetched or written by a stage.
+
+    Raises:
+        ValueError: naming the stage and the condition.
+    """
+    written = {name for stage in stages for name in stage.output_names}
+    for stage in stages:
+        for picture in PICTURES.values():
+            if picture.column.name in set(stage.input_names) - written:
+                raise ValueError(
+                    f"stage {stage.name!r} reads {picture.column.name!r}, which no stage writes: "
+                    f'add "{picture.name}" to `conditions` of the stage that fetches'
+                )
+
+
+def check_condition_columns(stages: Sequence[Stage], known: Set[str]) -> None:
+    """Checks that the input has the pictures that stages need.
+
+    Args:
+        stages: stages of the plan.
+        known: columns that the input gives, under the plan's names.
+
+    Raises:
+        UsageError: naming the stage and the column of the input.
+    """
+    fetched = {name for stage in stages for name in stage.input_names}
+    for stage in stages:
+        for picture in PICTURES.values():
+            is_needed = picture.column.name in stage.input_names and picture.input.name in fetched
+            if is_needed and picture.input.name not in known:
+                names = {name.removeprefix("in_") for name in known}
+                raise UsageError(
+                    f"stage {stage.name!r} reads {picture.column.name!r}: give the input a column "
+                    f"{picture.table_name!r}, or the plan an earlier stage that writes it: "
+                    f"{near_miss(picture.table_name, names)}"
+                )
+
+
+def check_candidates(row: Mapping[str, Any], stages: Sequence[Stage]) -> None:
+    """Checks that several candidates of one edit can differ.
+
+    Raises:
+        ValueError: no stage reads the seed.
+    """
+    candidates = row.get("candidates", 1)
+    if candidates > 1 and not any(c.SEED.name in stage.read_names for stage in stages):
+        raise ValueError(
+            f"row.candidates = {candidates}: no stage draws from the seed, as method 'ddim' draws "
+            "from none, so that all of them would be equal"
+        )
+
+
+def check_policy(policy: Policy, stages: Sequence[Stage]) -> None:
+    """Checks that the policy bounds scores that stages write.
+
+    Raises:
+        ValueError: naming the score and the nearest one there is.
+    """
+    written = [column for stage in stages for column in stage.outputs]
+    scores = [column.name for column in written if pa.types.is_floating(column.type)]
+    for name in policy.root:
+        if name not in scores:
+            raise ValueError(
+                f"policy: no stage writes the score {name!r}: {near_miss(name, scores)}"
+            )
