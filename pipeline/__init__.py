@@ -25,8 +25,9 @@ from overpaint.pipeline.operator import (
     Placement,
     Rejected,
 )
-from overpaint.pipeline.plan import Plan, Stage
+from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.policy import Bounds, Policy
+from overpaint.pipeline.stage import Stage
 
 __all__ = [
     "Answer",

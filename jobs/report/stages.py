@@ -9,10 +9,10 @@ import pyarrow as pa
 from overpaint.jobs.report.truth import Success, SuccessCounter
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.errors import UsageError
-from overpaint.pipeline.plan import Stage
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.runs.manifest import ACCEPTED
 from overpaint.pipeline.runs.record import RunRecord
+from overpaint.pipeline.stage import Stage
 
 MAX_VALUES = 4
 """Distinct values of a setting that are kept."""
@@ -65,7 +65,7 @@ def stage_columns(record: RunRecord | None, folder: RunFolder) -> StageColumns:
         stages = record.plan(folder).stages if record is not None else ()
     except UsageError:
         stages = ()
-    columns = [(stage.name, column) for stage in stages for column in stage.operator.outputs]
+    columns = [(stage.name, column) for stage in stages for column in stage.outputs]
     edits = tuple(edit for stage in stages if (edit := _edit_columns(stage)))
     return StageColumns(
         writers={column.name: stage for stage, column in columns},
@@ -85,7 +85,7 @@ def _edit_columns(stage: Stage) -> EditColumns | None:
 
 def _names(stage: Stage) -> dict[str, str]:
     """Returns the plan's name of each output, by its name in the operator."""
-    return {column.name: column.name for column in stage.operator.outputs}
+    return {column.name: stage.written_as(column.name) for column in stage.operator.outputs}
 
 
 @dataclass(slots=True)
