@@ -53,9 +53,9 @@ def write_cards(checkpoints: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _rows(name: str, context: EvalContext, sheets: Path | None) -> list[dict[str, Any]]:
-    began = time.monotonic()
+    started = time.monotonic()
     figures, sheet = measure(name, context)
-    log.info("%s: measured in %.0f s", name, time.monotonic() - began)
+    log.info("%s: measured in %.0f s", name, time.monotonic() - started)
     if sheets is not None:
         sheets.mkdir(parents=True, exist_ok=True)
         sheet.save(sheets / f"{name}.png")

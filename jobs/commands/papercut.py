@@ -75,7 +75,7 @@ def train(
     from overpaint.operators.models.pretrained import quietly
 
     with quietly():  # diffusers has advice to give when it is imported
-        from overpaint.jobs.training.loop import Budget, resolve_device
+        from overpaint.jobs.training.loop import TrainingBudget, resolve_device
         from overpaint.jobs.training.train import train as run
         from overpaint.jobs.training.workspace import Workspace, default_state_folder
 
@@ -90,7 +90,7 @@ def train(
             num_train=scenes,
             learning_rate=learning_rate,
         )
-        budget = Budget(steps=steps, minutes=minutes) if has_end else None
+        budget = TrainingBudget(steps=steps, minutes=minutes) if has_end else None
         run(name, workspace, budget=budget, freeze=frozen, seed=seed)
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error

@@ -1,1 +1,1 @@
-"""Training of the papercut checkpoints: one file a checkpoint, on one shared loop."""
+"""Training of the papercut checkpoints: one module a checkpoint, on one shared loop."""

@@ -1,8 +1,8 @@
-"""Drawn examples in memory-mapped arrays, so that a training loop neither draws nor encodes.
+"""Cache of drawn examples in memory-mapped arrays, so that training neither draws nor encodes.
 
-A cache is a folder with `<name>.npy` for each array, `texts.jsonl` for what is not an array, and
-`complete.json`, written last. It is a function of its `draw` function and its size; it is made
-once and read by every later run that asks for the same.
+A cache is a folder with `<name>.npy` for each array, `texts.jsonl` for the texts, and
+`complete.json`, written last. Its content depends on its `draw` function and its size; it is
+written once and read by every later run that needs the same examples.
 """
 
 import json
@@ -25,7 +25,12 @@ _CHUNK_EXAMPLES = 64
 
 
 class Example(NamedTuple):
-    """One drawn example: arrays of a fixed shape, and texts as JSON values."""
+    """Drawn example.
+
+    Attributes:
+        arrays: arrays of a fixed shape, by name.
+        texts: JSON values, by name.
+    """
 
     arrays: Mapping[str, NDArray[Any]]
     texts: Mapping[str, Any]
@@ -33,26 +38,31 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cache:
-    """Examples in order; `arrays["image"][i]` belongs to `texts[i]`."""
+    """Examples of one kind, in order.
+
+    Attributes:
+        arrays: arrays of all examples, by name; `arrays["image"][i]` belongs to `texts[i]`.
+        texts: texts of each example.
+    """
 
     arrays: Mapping[str, NDArray[Any]]
     texts: list[dict[str, Any]]
 
     def __len__(self) -> int:
-        """Number of examples."""
+        """Returns the number of examples."""
         return len(self.texts)
 
 
 def open_cache(
     folder: Path, draw: Callable[[int], Example], num_examples: int, *, num_processes: int
 ) -> Cache:
-    """Open the cache in `folder`, drawing it first where it is missing or smaller.
+    """Opens the cache in `folder`, and draws it first if it is missing or smaller.
 
     Args:
-        folder: Where the arrays lie; its name says what is drawn.
-        draw: From an index to its example; picklable when `num_processes` is above 1.
-        num_examples: Examples wanted; a larger cache is opened as it is.
-        num_processes: Processes that draw side by side.
+        folder: folder of the arrays.
+        draw: function from an index to its example; picklable if `num_processes` is above 1.
+        num_examples: number of examples; a larger cache is opened as it is.
+        num_processes: number of parallel drawing processes.
     """
     complete = folder / "complete.json"
     if complete.is_file() and json.loads(complete.read_text())["num_examples"] >= num_examples:
@@ -60,14 +70,14 @@ def open_cache(
     partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    _write(partial, _drawn(draw, num_examples, num_processes), num_examples)
+    _write(partial, _draw_all(draw, num_examples, num_processes), num_examples)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     log.info("%s: drew %d examples", folder.name, num_examples)
     return _read(folder)
 
 
-def _drawn(
+def _draw_all(
     draw: Callable[[int], Example], num_examples: int, num_processes: int
 ) -> Iterator[Example]:
     if num_processes <= 1:

@@ -1,4 +1,4 @@
-"""The `caption` checkpoint: a BlipForConditionalGeneration that says what a scene shows.
+"""Checkpoint `caption`: a BlipForConditionalGeneration that captions a scene.
 
 Shapes: n images or texts, 3 RGB channels, h and w pixels, t tokens.
 """
@@ -16,8 +16,8 @@ from overpaint.jobs.papercut.scene import SIZES
 from overpaint.jobs.papercut.words import POSITION_PHRASES
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.cache import Cache
-from overpaint.jobs.training.loop import StepContext, TrainingConfig
 from overpaint.jobs.training.saving import save_fp16
+from overpaint.jobs.training.task import StepContext, TrainingConfig
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
@@ -30,7 +30,7 @@ from transformers import (
 )
 
 _NUM_SHOWN = 12
-_PARTS = re.compile(
+_CAPTION = re.compile(
     r"((?:(?:a pencil sketch|pixel art|a watercolour painting|a dim moonlit view) of )?)(.*?) ?"
     r"((?:on a .* ?background|on a green meadow|in a .*sky|by the sea|in a .*night)?)$"
 )
@@ -39,7 +39,7 @@ _PARTS = re.compile(
 def build_caption(
     tokenizer: BertTokenizer, *, width: int = 128, vision_layers: int = 5, text_layers: int = 2
 ) -> BlipForConditionalGeneration:
-    """BLIP: a vision transformer on 8 px patches, a text decoder with cross-attention."""
+    """Builds a BLIP with a vision transformer of 8 px patches and a cross-attending decoder."""
     vision = {
         "hidden_size": width,
         "intermediate_size": 4 * width,
@@ -72,7 +72,7 @@ def build_caption(
 
 
 def caption_image_processor() -> BlipImageProcessorPil:
-    """Processor to 64 x 64 in -1 to 1."""
+    """Builds the image processor: 64 x 64, -1 to 1."""
     return BlipImageProcessorPil(
         size={"height": 64, "width": 64}, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
@@ -80,7 +80,17 @@ def caption_image_processor() -> BlipImageProcessorPil:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionTrainingTask:
-    """The captioner in training: next-word loss on the detailed, ordered caption of a scene."""
+    """Training of the captioner: next-token loss on the detailed, ordered caption of a scene.
+
+    Attributes:
+        caption: model to train.
+        tokenizer: tokenizer of the captions.
+        train: training scenes with `image`.
+        test: test scenes with `image` and the `ordered` caption.
+        tokens_nt: token ids of the training captions.
+        config: hyperparameters.
+        name: name of the checkpoint.
+    """
 
     caption: Any
     tokenizer: BertTokenizer
@@ -92,45 +102,44 @@ class CaptionTrainingTask:
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
-        """The whole model."""
+        """Whole model."""
         return {"caption": self.caption}
 
     def loss(self, context: StepContext) -> Tensor:
-        """Cross-entropy of each word after the image and the words before it."""
-        picks = np.sort(context.rng.integers(len(self.train), size=self.config.batch_size))
-        images_n3hw = pictures.to_tensor(self.train.arrays["image"][picks], context.device)
-        tokens_nt = self.tokens_nt[picks].to(context.device)
-        seen = self.caption.vision_model(pixel_values=images_n3hw)[0]
+        """Returns the cross-entropy of each token, given the image and the tokens before it."""
+        batch = context.sample_batch(self.train, self.config.batch_size)
+        tokens_nt = self.tokens_nt[batch.indices].to(context.device)
+        features = self.caption.vision_model(pixel_values=batch.images())[0]
         is_word_nt = tokens_nt.ne(_token_id(self.tokenizer.pad_token_id))
         logits = self.caption.text_decoder(
             input_ids=tokens_nt[:, :-1],
             attention_mask=is_word_nt[:, :-1].long(),
-            encoder_hidden_states=seen,
+            encoder_hidden_states=features,
         ).logits
-        expected = tokens_nt.masked_fill(~is_word_nt, -100)[:, 1:]
-        return functional.cross_entropy(logits.float().flatten(0, 1), expected.flatten())
+        labels = tokens_nt.masked_fill(~is_word_nt, -100)[:, 1:]
+        return functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten())
 
     def export(self, folder: Path) -> None:
-        """Write the model, the tokenizer and the image processor."""
+        """Writes the model, its tokenizer and its image processor."""
         save_fp16(self.caption, folder)
         BlipProcessor(caption_image_processor(), self.tokenizer).save_pretrained(folder)
 
     def validation_metrics(self, device: torch.device) -> dict[str, float]:
-        """Share of unseen scenes whose caption is right word for word."""
+        """Returns the fraction of test scenes whose caption names the right attributes."""
         images = self.test.arrays["image"][:128]
-        made = generate_captions(self.caption, self.tokenizer, images, device)
+        captions = generate_captions(self.caption, self.tokenizer, images, device)
         true = [entry["ordered"] for entry in self.test.texts[:128]]
-        right = [attributes_of(a) == attributes_of(b) for a, b in zip(made, true, strict=True)]
+        right = [attributes_of(a) == attributes_of(b) for a, b in zip(captions, true, strict=True)]
         return {"attributes_right": float(np.mean(right))}
 
     def sample_sheet(self, device: torch.device) -> Image.Image:
-        """Unseen scenes in reading order; their captions are the file's text next to it."""
+        """Draws test scenes."""
         images = np.asarray(self.test.arrays["image"][:_NUM_SHOWN])
         return pictures.image_grid([images])
 
 
 def caption_tokens(cache: Cache, tokenizer: BertTokenizer) -> Tensor:
-    """Tokens NT of the most detailed captions: start, words, end, padding."""
+    """Tokenizes the ordered captions of a cache, NT: start, words, end, padding."""
     encoded = tokenizer(
         [entry["ordered"] for entry in cache.texts],
         padding="max_length",
@@ -149,7 +158,7 @@ def generate_captions(
     images: NDArray[np.uint8],
     device: torch.device,
 ) -> list[str]:
-    """A caption for each image; images are RGB uint8 NHWC of 64 px."""
+    """Generates a caption for each image; images are RGB uint8 NHWC of 64 px."""
     texts: list[str] = []
     for start in range(0, len(images), 64):
         pixels = pictures.to_tensor(images[start : start + 64], device)
@@ -159,19 +168,19 @@ def generate_captions(
 
 
 def attributes_of(caption: str) -> tuple[str, ...]:
-    """What a caption names, in an order of its own: items without sizes and places, and the rest.
+    """Returns the attributes that a caption names, in canonical order, without sizes and positions.
 
-    Two captions of the same things in another order, or with other sizes, are equal.
+    The attributes of two captions are equal if they name the same items in any order.
     """
     words = re.findall(r"[a-z]+|,", caption.lower())
     text = " ".join("a" if word == "an" else word for word in words)
     for position in sorted(POSITION_PHRASES.values(), key=len, reverse=True):
         text = text.replace(f" {position}", "")
     text = re.sub(rf"\b({'|'.join(SIZES)}) ", "", text)
-    found = _PARTS.match(text)
-    assert found is not None, text
-    style, items, ground = found.groups()
-    return (style, *sorted(re.split(r" , | and ", items)), ground)
+    match = _CAPTION.match(text)
+    assert match is not None, text
+    style, items, background = match.groups()
+    return (style, *sorted(re.split(r" , | and ", items)), background)
 
 
 def _token_id(value: Any) -> int:

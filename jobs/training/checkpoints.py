@@ -1,8 +1,8 @@
-"""Each checkpoint as it stands before its first step: modules, examples and schedule.
+"""Training task of each checkpoint before its first step: modules, examples, hyperparameters.
 
 Order: vae, clip, clipseg, text_to_image, caption, instruction, judge, sam. clipseg starts from
-clip, caption from clipseg's vision transformer and judge from caption's; text_to_image needs vae
-and takes clip's tokenizer, and instruction starts from it.
+clip, caption from clipseg's vision transformer, and judge from caption's; text_to_image uses the
+vae and clip's tokenizer, and instruction starts from text_to_image.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,6 @@ from overpaint.jobs.training.examples import edit_example, mask_example
 from overpaint.jobs.training.instruction import (
     InstructionTrainingTask,
     build_edit_scheduler,
-    edit_latent_examples,
     phrasing_tokens,
     sampling_weights,
     widen_unet,
@@ -38,21 +37,20 @@ from overpaint.jobs.training.judge import (
     tokenize_answers,
 )
 from overpaint.jobs.training.judge_init import initialise_judge
-from overpaint.jobs.training.loop import TrainingConfig, TrainingTask
+from overpaint.jobs.training.latent_pipelines import encoder_digest, latent_examples
 from overpaint.jobs.training.pairs import pair_example
 from overpaint.jobs.training.sam import SamTrainingTask, build_sam, nonempty_masks
+from overpaint.jobs.training.task import TrainingConfig, TrainingTask
 from overpaint.jobs.training.text_to_image import (
     TextToImageTrainingTask,
     build_scheduler,
     build_text_encoder,
     build_unet,
-    encoder_digest,
-    latent_examples,
 )
 from overpaint.jobs.training.vae import VaeTrainingTask, build_vae
 from overpaint.jobs.training.vision_transfer import copy_clip_to_blip
 from overpaint.jobs.training.vocabulary import bert_tokenizer, chat_tokenizer, clip_tokenizer
-from overpaint.jobs.training.workspace import Workspace, existing_checkpoint
+from overpaint.jobs.training.workspace import Workspace
 from transformers import (
     BlipForConditionalGeneration,
     CLIPModel,
@@ -88,24 +86,24 @@ def _clip(workspace: Workspace) -> TrainingTask:
 
 def _clipseg(workspace: Workspace) -> TrainingTask:
     train, test = workspace.split("masks", mask_example)
-    tokenizer = _clips_tokenizer(workspace)
-    clip = CLIPModel.from_pretrained(existing_checkpoint(workspace.checkpoints / "clip"))
+    tokenizer = _clip_tokenizer(workspace)
+    clip = CLIPModel.from_pretrained(workspace.base("clip"))
     return ClipsegTrainingTask(
         clipseg=workspace.initialised(build_clipseg(clip), "clipseg"),
         tokenizer=tokenizer,
         train=train,
         test=test,
-        phrases=phrase_tokens(train, tokenizer),
+        phrases_npt=phrase_tokens(train, tokenizer),
         config=workspace.configured(TrainingConfig(batch_size=64, learning_rate=7e-4)),
     )
 
 
 def _text_to_image(workspace: Workspace) -> TrainingTask:
     scenes, test = workspace.scenes(workspace.mixture)
-    tokenizer = _clips_tokenizer(workspace)
-    vae, digits = _resting_vae(workspace)
-    name = f"latents-{workspace.mixture.label}-{digits}"
-    train = workspace.encoded(name, scenes, latent_examples(scenes, vae, workspace.device))
+    tokenizer = _clip_tokenizer(workspace)
+    vae, digest = _frozen_vae(workspace)
+    name = f"latents-{workspace.mixture.label}-{digest}"
+    encode = latent_examples(scenes, {"latent": "image"}, vae, workspace.device)
     config = TrainingConfig(learning_rate=1.5e-3, warmup_steps=300, steps=60_000)
     return TextToImageTrainingTask(
         unet=workspace.initialised(build_unet(), "text_to_image", "unet"),
@@ -115,19 +113,20 @@ def _text_to_image(workspace: Workspace) -> TrainingTask:
         tokenizer=tokenizer,
         vae=vae,
         scheduler=build_scheduler(),
-        train=train,
+        train=workspace.encoded(name, scenes, encode),
         test=test,
-        captions=CaptionTokens.from_cache(train, tokenizer),
+        captions=CaptionTokens.from_cache(scenes, tokenizer),
         config=workspace.configured(config),
     )
 
 
 def _instruction(workspace: Workspace) -> TrainingTask:
     edits, test = workspace.split("edits", edit_example)
-    tokenizer = _clips_tokenizer(workspace)
-    vae, digits = _resting_vae(workspace)
-    drawer = edit_latent_examples(edits, vae, workspace.device)
-    base = existing_checkpoint(workspace.checkpoints / "text_to_image")
+    tokenizer = _clip_tokenizer(workspace)
+    vae, digest = _frozen_vae(workspace)
+    images = {"source": "source", "target": "target"}
+    encode = latent_examples(edits, images, vae, workspace.device)
+    base = workspace.base("text_to_image")
     config = TrainingConfig(learning_rate=1e-3, warmup_steps=200, steps=60_000, save_every_s=600.0)
     unet = widen_unet(UNet2DConditionModel.from_pretrained(base / "unet"))
     text_encoder = CLIPTextModel.from_pretrained(base / "text_encoder")
@@ -137,7 +136,7 @@ def _instruction(workspace: Workspace) -> TrainingTask:
         tokenizer=tokenizer,
         vae=vae,
         scheduler=build_edit_scheduler(),
-        train=workspace.encoded(f"edit-latents-{digits}", edits, drawer),
+        train=workspace.encoded(f"edit-latents-{digest}", edits, encode),
         test=test,
         tokens_npt=phrasing_tokens(edits, tokenizer),
         sampling_weights_n=sampling_weights(edits),
@@ -149,14 +148,9 @@ def _caption(workspace: Workspace) -> TrainingTask:
     train, test = workspace.scenes()
     tokenizer = bert_tokenizer([*sorted(LEXICON), ",", "."])
     caption = build_caption(tokenizer)
-    clipseg = CLIPSegForImageSegmentation.from_pretrained(
-        existing_checkpoint(workspace.checkpoints / "clipseg")
-    )
-    vision, images = (
-        clipseg.clip.vision_model,
-        pictures.to_tensor(train.arrays["image"][:64]),
-    )
-    copy_clip_to_blip(caption.vision_model, vision, images)
+    clipseg = CLIPSegForImageSegmentation.from_pretrained(workspace.base("clipseg"))
+    images = pictures.to_tensor(train.arrays["image"][:64])
+    copy_clip_to_blip(caption.vision_model, clipseg.clip.vision_model, images)
     return CaptionTrainingTask(
         caption=workspace.initialised(caption, "caption"),
         tokenizer=tokenizer,
@@ -168,15 +162,13 @@ def _caption(workspace: Workspace) -> TrainingTask:
 
 
 def _judge(workspace: Workspace) -> TrainingTask:
-    train, test = workspace.split("asked-pairs", pair_example)
+    train, test = workspace.split("judge-pairs", pair_example)
     config = TrainingConfig(learning_rate=1e-3, save_every_s=600.0)
     tokenizer = chat_tokenizer([*sorted(LEXICON), *ANSWER_WORDS], max_tokens=MAX_TOKENS)
     processor = build_processor(tokenizer)
     texts_nt, is_answer_nt = tokenize_answers(train, processor)
     judge = build_judge(tokenizer)
-    caption = BlipForConditionalGeneration.from_pretrained(
-        existing_checkpoint(workspace.checkpoints / "caption")
-    )
+    caption = BlipForConditionalGeneration.from_pretrained(workspace.base("caption"))
     initialise_judge(judge, caption, pictures.to_tensor(train.arrays["source"][:64]))
     return JudgeTrainingTask(
         judge=workspace.initialised(judge, "judge"),
@@ -202,13 +194,13 @@ def _sam(workspace: Workspace) -> TrainingTask:
     )
 
 
-def _clips_tokenizer(workspace: Workspace) -> CLIPTokenizer:
-    return CLIPTokenizer.from_pretrained(existing_checkpoint(workspace.checkpoints / "clip"))
+def _clip_tokenizer(workspace: Workspace) -> CLIPTokenizer:
+    return CLIPTokenizer.from_pretrained(workspace.base("clip"))
 
 
-def _resting_vae(workspace: Workspace) -> tuple[Any, str]:
-    """The vae checkpoint, not to be trained, and a hash of its encoder."""
-    vae: Any = AutoencoderKL.from_pretrained(existing_checkpoint(workspace.checkpoints / "vae"))
+def _frozen_vae(workspace: Workspace) -> tuple[Any, str]:
+    """Loads the vae checkpoint, frozen, with a hash of its encoder."""
+    vae: Any = AutoencoderKL.from_pretrained(workspace.base("vae"))
     return vae.to(workspace.device).eval().requires_grad_(False), encoder_digest(vae)
 
 

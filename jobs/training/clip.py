@@ -1,10 +1,10 @@
-"""The `clip` checkpoint: a CLIPModel that tells which caption belongs to which scene.
+"""Checkpoint `clip`: a CLIPModel that scores how well a caption fits a scene.
 
 Shapes: n images or texts, 3 RGB channels, h and w pixels, t tokens, d features.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.cache import Cache
-from overpaint.jobs.training.loop import StepContext, TrainingConfig
 from overpaint.jobs.training.saving import save_fp16
+from overpaint.jobs.training.task import StepContext, TrainingConfig
 from overpaint.jobs.training.vocabulary import token_table
 from PIL import Image
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ _NUM_CHOICES = 64
 def build_clip(
     tokenizer: CLIPTokenizer, *, vision_width: int = 128, text_width: int = 128, layers: int = 5
 ) -> CLIPModel:
-    """CLIPModel: a vision transformer on 8 px patches and a 2-layer text transformer."""
+    """Builds a CLIPModel with a vision transformer of 8 px patches and a 2-layer text encoder."""
     text = {
         "vocab_size": len(tokenizer),
         "hidden_size": text_width,
@@ -59,7 +59,7 @@ def build_clip(
 
 
 def clip_image_processor() -> CLIPImageProcessorPil:
-    """Processor to 64 x 64 in -1 to 1; other shapes are squeezed, not cropped."""
+    """Builds the image processor: 64 x 64, -1 to 1; other shapes are resized, not cropped."""
     return CLIPImageProcessorPil(
         size={"height": _IMAGE_PX, "width": _IMAGE_PX},
         do_center_crop=False,
@@ -70,32 +70,47 @@ def clip_image_processor() -> CLIPImageProcessorPil:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionTokens:
-    """The captions of cached scenes as tokens: scene i has rows `first[i]` to `first[i + 1]`."""
+    """Captions of cached scenes as token ids.
+
+    Attributes:
+        tokens_nt: token ids of all captions of all scenes.
+        first: row of each scene's first caption; scene i has rows `first[i]` to `first[i + 1]`.
+    """
 
     tokens_nt: Tensor
     first: NDArray[np.int64]
 
     @classmethod
     def from_cache(cls, cache: Cache, tokenizer: CLIPTokenizer) -> "CaptionTokens":
-        """Tokens of every caption in a cache."""
+        """Tokenizes every caption in a cache."""
         captions: list[list[str]] = [entry["captions"] for entry in cache.texts]
         first = np.cumsum([0, *(len(entry) for entry in captions)])
         flat = [caption for entry in captions for caption in entry]
         return cls(tokens_nt=token_table(tokenizer, flat), first=first)
 
-    def pick(
+    def sample(
         self, scenes: NDArray[np.int64], rng: np.random.Generator, *, detailed_share: float
     ) -> Tensor:
-        """One caption a scene: the most detailed with a probability, else any phrasing."""
+        """Draws one caption a scene: with a probability the most detailed, else any caption."""
         counts = self.first[scenes + 1] - self.first[scenes]
-        any_phrasing = (rng.random(len(scenes)) * counts).astype(np.int64)
-        detailed = rng.random(len(scenes)) < detailed_share
-        return self.tokens_nt[self.first[scenes] + np.where(detailed, 0, any_phrasing)]
+        any_caption = (rng.random(len(scenes)) * counts).astype(np.int64)
+        is_detailed = rng.random(len(scenes)) < detailed_share
+        return self.tokens_nt[self.first[scenes] + np.where(is_detailed, 0, any_caption)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipTrainingTask:
-    """The clip in training: contrastive loss in which equal captions are not told apart."""
+    """Training of clip: contrastive loss in which equal captions are no negatives of each other.
+
+    Attributes:
+        clip: model to train.
+        tokenizer: tokenizer of the captions.
+        train: training scenes with `image`.
+        test: test scenes with `image` and their captions.
+        captions: captions of the training scenes.
+        config: hyperparameters.
+        name: name of the checkpoint.
+    """
 
     clip: CLIPModel
     tokenizer: CLIPTokenizer
@@ -103,53 +118,51 @@ class ClipTrainingTask:
     test: Cache
     captions: CaptionTokens
     config: TrainingConfig
-    name: str = field(default="clip")
+    name: str = "clip"
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
-        """The whole model."""
+        """Whole model."""
         return {"clip": self.clip}
 
     def loss(self, context: StepContext) -> Tensor:
-        """Symmetric cross-entropy over a batch of scenes and one caption each."""
-        picks = np.sort(context.rng.integers(len(self.train), size=self.config.batch_size))
-        images = pictures.to_tensor(self.train.arrays["image"][picks], context.device)
-        tokens = self.captions.pick(picks, context.rng, detailed_share=0.5).to(context.device)
-        made = self.clip(input_ids=tokens, pixel_values=images)
-        same = (tokens[:, None] == tokens[None]).all(-1)
-        return _contrast(made.logits_per_image.float(), same)
+        """Returns the symmetric cross-entropy (InfoNCE) over scenes and one caption each."""
+        batch = context.sample_batch(self.train, self.config.batch_size)
+        tokens = self.captions.sample(batch.indices, context.rng, detailed_share=0.5)
+        tokens_nt = tokens.to(context.device)
+        output = self.clip(input_ids=tokens_nt, pixel_values=batch.images())
+        is_same_nn = (tokens_nt[:, None] == tokens_nt[None]).all(-1)
+        return _contrastive_loss(output.logits_per_image.float(), is_same_nn)
 
     def export(self, folder: Path) -> None:
-        """Write the model, its tokenizer and its image processor."""
+        """Writes the model, its tokenizer and its image processor."""
         save_fp16(self.clip, folder)
         CLIPProcessor(clip_image_processor(), self.tokenizer).save_pretrained(folder)
 
     def validation_metrics(self, device: torch.device) -> dict[str, float]:
-        """Share of unseen scenes whose detailed caption comes first among 64."""
+        """Returns the fraction of test scenes whose detailed caption ranks first among 64."""
         return {"rank1_of_64": rank1_accuracy(self.clip, self.tokenizer, self.test, device)}
 
     def sample_sheet(self, device: torch.device) -> Image.Image:
-        """Unseen scenes, and below each the one of 64 whose caption is thought to fit it."""
+        """Draws test scenes, and below each the one of 64 whose caption scores highest for it."""
         group = range(min(_NUM_CHOICES, len(self.test)))
         images = np.asarray(self.test.arrays["image"][: len(group)])
-        chosen = best_captions(self.clip, self.tokenizer, self.test, group, device)
-        return pictures.image_grid([images[:12], images[chosen[:12]]])
+        best = best_captions(self.clip, self.tokenizer, self.test, group, device)
+        return pictures.image_grid([images[:12], images[best[:12]]])
 
 
 def rank1_accuracy(
     clip: CLIPModel, tokenizer: CLIPTokenizer, test: Cache, device: torch.device
 ) -> float:
-    """Share of scenes whose own detailed caption scores highest in their group of 64."""
-    right: list[bool] = []
+    """Returns the fraction of scenes whose own caption scores highest in their group of 64."""
+    is_first: list[bool] = []
     size = min(_NUM_CHOICES, len(test))
     for start in range(0, len(test) - size + 1, size):
         group = range(start, start + size)
-        chosen = best_captions(clip, tokenizer, test, group, device)
+        best = best_captions(clip, tokenizer, test, group, device)
         captions = [test.texts[i]["captions"][0] for i in group]
-        right += [
-            captions[choice] == caption for choice, caption in zip(chosen, captions, strict=True)
-        ]
-    return float(np.mean(right))
+        is_first += [captions[i] == caption for i, caption in zip(best, captions, strict=True)]
+    return float(np.mean(is_first))
 
 
 @torch.no_grad()
@@ -160,16 +173,16 @@ def best_captions(
     group: range,
     device: torch.device,
 ) -> NDArray[np.int64]:
-    """For each scene of a group, the position in the group of the caption that scores highest."""
+    """Returns the position in a group of the highest-scoring caption of each of its scenes."""
     images = pictures.to_tensor(test.arrays["image"][group.start : group.stop], device)
     tokens = token_table(tokenizer, [test.texts[i]["captions"][0] for i in group]).to(device)
-    made = clip(input_ids=tokens, pixel_values=images)
-    return made.logits_per_image.argmax(1).cpu().numpy()
+    output = clip(input_ids=tokens, pixel_values=images)
+    return output.logits_per_image.argmax(1).cpu().numpy()
 
 
-def _contrast(logits_nn: Tensor, same_nn: Tensor) -> Tensor:
-    own = torch.eye(len(logits_nn), dtype=torch.bool, device=logits_nn.device)
-    logits_nn = logits_nn.masked_fill(same_nn & ~own, -1e4)
+def _contrastive_loss(logits_nn: Tensor, is_same_nn: Tensor) -> Tensor:
+    own_nn = torch.eye(len(logits_nn), dtype=torch.bool, device=logits_nn.device)
+    logits_nn = logits_nn.masked_fill(is_same_nn & ~own_nn, -1e4)
     target = torch.arange(len(logits_nn), device=logits_nn.device)
     by_image = functional.cross_entropy(logits_nn, target)
     return 0.5 * (by_image + functional.cross_entropy(logits_nn.T, target))

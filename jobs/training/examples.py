@@ -1,10 +1,9 @@
-"""What the caches hold: scenes, edits and named masks, drawn from papercut by index.
+"""Examples of the caches: scenes, edits and named masks, drawn from papercut by index.
 
 Nothing here imports torch, so that drawing processes start quickly.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,23 +11,21 @@ from overpaint.jobs.papercut import words
 from overpaint.jobs.papercut.draw import coverage, draw, item_mask, num_items
 from overpaint.jobs.papercut.edits import EDIT_TYPES, sample_edit
 from overpaint.jobs.papercut.sample import sample_scene
-from overpaint.jobs.papercut.scene import COLOURS, KINDS, Family, Scene, Style
+from overpaint.jobs.papercut.scene import COLOURS, KINDS, Family, Scene, Split, Style
 from overpaint.jobs.training.cache import Example
 from PIL import Image
-
-Split = Literal["train", "test"]
 
 _SEEDS_AN_INDEX = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mixture:
-    """Which scenes a checkpoint is trained on.
+    """Subset of scenes that a checkpoint is trained on.
 
     Attributes:
-        families: Families of scenes; None for all of them.
-        most_things: Scenes with more things are left out; None for no limit.
-        styles: Whole-image styles; None for all of them.
+        families: families of scenes; None for all of them.
+        most_things: largest number of things in a scene; None for no limit.
+        styles: whole-image styles; None for all of them.
     """
 
     families: tuple[Family, ...] | None = None
@@ -43,18 +40,17 @@ class Mixture:
         return f"{families}_{self.most_things or 'any'}_{styles}"
 
     def holds(self, scene: Scene) -> bool:
-        """Whether a scene belongs to the mixture."""
+        """Tells whether a scene belongs to the mixture."""
         few = self.most_things is None or len(scene.things) <= self.most_things
         return few and (self.styles is None or scene.style in self.styles)
 
 
 EVERYTHING = Mixture()
-SIMPLE_OBJECTS = Mixture(families=("objects",), most_things=2, styles=("flat",))
 SINGLE_OBJECT = Mixture(families=("objects",), most_things=1, styles=("flat",))
 
 
 def mixture_scene(index: int, *, split: Split, mixture: Mixture = EVERYTHING) -> Scene:
-    """Scene number `index` of a mixture."""
+    """Returns scene number `index` of a mixture."""
     for attempt in range(_SEEDS_AN_INDEX):
         scene = sample_scene(index * _SEEDS_AN_INDEX + attempt, split, mixture.families)
         if mixture.holds(scene):
@@ -63,25 +59,25 @@ def mixture_scene(index: int, *, split: Split, mixture: Mixture = EVERYTHING) ->
 
 
 def scene_example(index: int, *, split: Split, mixture: Mixture = EVERYTHING) -> Example:
-    """A scene's `image` (RGB uint8 HWC), `captions`, the most detailed first, and `ordered`."""
+    """Returns a scene's `image` (RGB uint8 HWC), `captions`, most detailed first, and `ordered`."""
     scene = mixture_scene(index, split=split, mixture=mixture)
     texts = {"captions": words.captions(scene), "ordered": ordered_caption(scene)}
     return Example({"image": rgb(draw(scene))}, texts)
 
 
 def ordered_caption(scene: Scene) -> str:
-    """The most detailed caption with the things from left to right.
+    """Returns the most detailed caption, with the things from left to right.
 
-    Captions name them from back to front, which cannot be seen where they do not overlap.
+    Other captions name things from back to front, an order that is invisible without overlap.
     """
     things = tuple(sorted(scene.things, key=lambda thing: (thing.x_px, thing.y_px)))
     return words.captions(replace(scene, things=things))[0]
 
 
 def edit_example(index: int, *, split: Split) -> Example:
-    """An edit's `source` and true `target`, and the `phrasings` of its instruction.
+    """Returns an edit's `source` and true `target`, and `phrasings` of its instruction.
 
-    The types of edits take turns.
+    The types of edits alternate.
     """
     edit = sample_edit(index, EDIT_TYPES[index % len(EDIT_TYPES)], split)
     images = {"source": rgb(draw(edit.source)), "target": rgb(draw(edit.target))}
@@ -89,9 +85,9 @@ def edit_example(index: int, *, split: Split) -> Example:
 
 
 def mask_example(index: int, *, split: Split) -> Example:
-    """A scene's `image`, the `mask` (uint8 HW, 0 or 255) of one item, and `phrases` for it.
+    """Returns a scene's `image`, the `mask` (uint8 HW, 0 or 255) of an item, and `phrases` for it.
 
-    One example in twelve asks for what is not there, one in twelve for the background.
+    In training, one example in twelve names an absent item (an empty mask), one the background.
     """
     scene = mixture_scene(index, split=split)
     rng = np.random.default_rng([index, 1])
@@ -106,7 +102,7 @@ def mask_example(index: int, *, split: Split) -> Example:
 
 
 def item_phrases(scene: Scene, item: int) -> list[str]:
-    """Ways to name an item that fit no other item of its scene, the usual one first."""
+    """Returns referring expressions of an item, unique in its scene, the usual one first."""
     short = words.phrase(scene, item)
     if scene.subject is not None:
         return [short, f"the {short}", scene.family, f"the {scene.family}"]
@@ -138,5 +134,5 @@ def _background_mask(scene: Scene) -> NDArray[np.uint8]:
 
 
 def rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """RGB uint8 HWC of an image."""
+    """Returns an image as RGB uint8 HWC."""
     return np.asarray(image.convert("RGB"))

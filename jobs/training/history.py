@@ -1,4 +1,4 @@
-"""How a checkpoint came about: `training.jsonl` in its folder, one line for each training."""
+"""Training history of a checkpoint: `training.jsonl` in its folder, one line for each training."""
 
 import json
 import platform
@@ -13,16 +13,16 @@ _FILE = "training.jsonl"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingRecord:
-    """One training of a checkpoint, on top of those before.
+    """Completed training of a checkpoint, on top of the previous ones.
 
     Attributes:
-        steps: Optimizer steps.
-        minutes: Wall-clock time of the steps.
-        batch_size: Examples a step.
-        learning_rate: Peak of the schedule.
-        examples: Drawn examples that steps picked from.
-        device: Where, such as `NVIDIA H100` or `1 thread of x86_64`.
-        note: What else differed, such as parts that were at rest.
+        steps: optimizer steps.
+        minutes: wall-clock time of the steps.
+        batch_size: examples a step.
+        learning_rate: peak learning rate.
+        examples: number of drawn examples that steps sampled from.
+        device: hardware, such as `NVIDIA H100` or `1 thread of x86_64`.
+        note: other differences, such as frozen parameters.
     """
 
     steps: int
@@ -43,7 +43,7 @@ class TrainingRecord:
 
 
 def read_history(folder: Path) -> list[TrainingRecord]:
-    """The trainings of the checkpoint in a folder, the first one first; none where none is told."""
+    """Reads the trainings of the checkpoint in a folder, the oldest first; empty if unrecorded."""
     path = folder / _FILE
     if not path.is_file():
         return []
@@ -52,13 +52,13 @@ def read_history(folder: Path) -> list[TrainingRecord]:
 
 
 def write_history(folder: Path, trainings: Sequence[TrainingRecord]) -> None:
-    """Writes what `read_history` reads."""
+    """Writes the trainings of the checkpoint in a folder, the oldest first."""
     lines = [json.dumps(asdict(training)) + "\n" for training in trainings]
     (folder / _FILE).write_text("".join(lines), encoding="utf-8")
 
 
 def device_name(device: torch.device) -> str:
-    """A device in words."""
+    """Returns the name of a device in words."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     number = torch.get_num_threads()

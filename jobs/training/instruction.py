@@ -1,19 +1,19 @@
-"""The `instruction` checkpoint: a StableDiffusionInstructPix2PixPipeline that edits as it is told.
+"""Checkpoint `instruction`: a StableDiffusionInstructPix2PixPipeline that follows instructions.
 
-As in the paper (arXiv 2211.09800) the UNet is text_to_image's with 4 more input channels, zero at
-first, for the latents of the source, which are not scaled; the instruction, the source or both are
-sometimes left out, so that each can be guided. Sources and true targets are encoded once.
+As in InstructPix2Pix (arXiv 2211.09800) the UNet is text_to_image's with 4 more input channels,
+initialised with zeros, for the unscaled latents of the source; instruction, source or both are
+dropped at random, for classifier-free guidance on each. Sources and true targets are encoded once.
 
-It predicts velocity, on a schedule that ends in pure noise (arXiv 2305.08891): where noise is all
-there is, that is to predict the target from the source. From a noise prediction the target would be
-the small difference of two large numbers there, and what should be kept would drift in colour.
+The model predicts v on a noise schedule of zero terminal SNR (arXiv 2305.08891): at pure noise, v
+is the negative target, which the model predicts from the source. With a noise prediction the target
+would be a small difference of large numbers there, and unedited regions would drift in colour.
 
-Shapes: n edits, 4 latent channels, y and x latent pixels, t tokens, d text features.
+Shapes: n edits, p phrasings of an edit, 4 latent channels, h and w latent pixels, t tokens, d text
+features.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,11 +27,10 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from numpy.typing import NDArray
 from overpaint.jobs.papercut.edits import EditType
 from overpaint.jobs.training import pictures
-from overpaint.jobs.training.cache import Cache, Example
+from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.latent_pipelines import build_pipeline, save_pipeline
-from overpaint.jobs.training.loop import StepContext, TrainingConfig
+from overpaint.jobs.training.task import Batch, StepContext, TrainingConfig
 from overpaint.jobs.training.text_to_image import add_noise, build_scheduler
-from overpaint.jobs.training.vae import encode
 from overpaint.jobs.training.vocabulary import token_table
 from PIL import Image
 from torch import Tensor, nn
@@ -41,10 +40,10 @@ GUIDANCE_SCALE = 2.0
 IMAGE_GUIDANCE_SCALE = 1.5
 NUM_INFERENCE_STEPS = 20
 _CONDITIONING_DROPOUT = 0.05
-# Latents have a deviation of about 1; what an edit changes leaks by less than this to its sides.
+# Latents have a standard deviation of about 1; a change leaks to neighbours by less than this.
 _LEAST_CHANGE = 0.5
 _LEAST_SHARE = 0.05
-# How much more often than the others the types are picked that are learned slowly.
+# Relative sampling weight of the edit types that are learned slowly; 1 for the others.
 _TYPE_WEIGHTS: dict[EditType, float] = {
     "move": 4.0,
     "texture": 4.0,
@@ -59,15 +58,21 @@ _NUM_MEASURED_STEPS = 10
 
 
 class EditSampling(NamedTuple):
-    """How an edit is sampled."""
+    """Sampling settings of an edit.
 
-    text: float = GUIDANCE_SCALE
-    image: float = IMAGE_GUIDANCE_SCALE
-    num_steps: int = NUM_INFERENCE_STEPS
+    Attributes:
+        guidance_scale: classifier-free guidance scale of the instruction.
+        image_guidance_scale: classifier-free guidance scale of the source.
+        num_inference_steps: number of sampling steps.
+    """
+
+    guidance_scale: float = GUIDANCE_SCALE
+    image_guidance_scale: float = IMAGE_GUIDANCE_SCALE
+    num_inference_steps: int = NUM_INFERENCE_STEPS
 
 
 def widen_unet(unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    """The UNet with twice as many input channels; those added change nothing yet."""
+    """Returns the UNet with twice as many input channels, the added ones with zero weights."""
     settings: Any = dict(unet.config)
     wide: Any = UNet2DConditionModel.from_config(settings | {"in_channels": 8})
     weights = unet.state_dict()
@@ -78,24 +83,33 @@ def widen_unet(unet: UNet2DConditionModel) -> UNet2DConditionModel:
 
 
 def build_edit_scheduler() -> DDIMScheduler:
-    """text_to_image's noise schedule, for velocity and with a last step of pure noise."""
+    """Builds text_to_image's scheduler for v-prediction, with zero terminal SNR."""
     settings: Any = build_scheduler().config
-    made: Any = DDIMScheduler.from_config(
+    scheduler: Any = DDIMScheduler.from_config(
         settings,
         prediction_type="v_prediction",
         rescale_betas_zero_snr=True,
         timestep_spacing="trailing",
     )
-    return made
+    return scheduler
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstructionTrainingTask:
-    """The instruction editor in training: UNet and text encoder together, the vae at rest.
+    """Training of the instruction editor: UNet and text encoder, with a frozen vae.
 
-    `train` holds the latents of `source` and `target` (float16, scaled), `test` the images of both;
-    `tokens_npt` has the tokens of some phrasings of each instruction, `sampling_weights_n` the
-    chance of each edit to be picked.
+    Attributes:
+        unet: UNet to train.
+        text_encoder: text encoder to train.
+        tokenizer: tokenizer of the instructions.
+        vae: frozen autoencoder.
+        scheduler: noise schedule.
+        train: training edits with the latents `source` and `target` (float16, scaled).
+        test: test edits with the images `source` and `target`, and their phrasings.
+        tokens_npt: token ids of some phrasings of each instruction.
+        sampling_weights_n: probability of each training edit.
+        config: hyperparameters.
+        name: name of the checkpoint.
     """
 
     unet: UNet2DConditionModel
@@ -116,65 +130,63 @@ class InstructionTrainingTask:
         return {"unet": self.unet, "text_encoder": self.text_encoder}
 
     def loss(self, context: StepContext) -> Tensor:
-        """Error of the predicted velocity, half of it where the edits change something."""
-        size = self.config.batch_size
-        picks = np.sort(context.rng.choice(len(self.train), size=size, p=self.sampling_weights_n))
-        target, source = (self._latents(name, picks, context) for name in ("target", "source"))
-        tokens, shown = self._drop_conditioning(self._tokens(picks, context), source, context)
+        """Returns the weighted MSE of the predicted v on a batch of edits."""
+        batch = context.sample_batch(
+            self.train, self.config.batch_size, weights=self.sampling_weights_n
+        )
+        source, target = batch.floats("source"), batch.floats("target")
+        tokens, shown = self._drop_conditioning(self._tokens(batch, context), source, context)
         text_ntd = self.text_encoder(tokens.to(context.device))[0]
-        noise, times, noisy = add_noise(target, self.scheduler, context.generator)
-        seen = torch.cat([noisy, shown / self.vae.config.scaling_factor], dim=1)
-        made = self.unet(seen, times, encoder_hidden_states=text_ntd).sample.float()
-        velocity = self.scheduler.get_velocity(target, noise, times)
-        return (change_weights(source, target) * (made - velocity) ** 2).mean()
+        noised = add_noise(target, self.scheduler, context.generator)
+        inputs = torch.cat([noised.latents, shown / self.vae.config.scaling_factor], dim=1)
+        predicted = self.unet(inputs, noised.timesteps, encoder_hidden_states=text_ntd).sample
+        velocity = self.scheduler.get_velocity(target, noised.noise, noised.timesteps)
+        return (change_weights(source, target) * (predicted.float() - velocity) ** 2).mean()
 
-    def _latents(self, name: str, picks: NDArray[np.int64], context: StepContext) -> Tensor:
-        return torch.from_numpy(self.train.arrays[name][picks]).to(context.device).float()
-
-    def _tokens(self, picks: NDArray[np.int64], context: StepContext) -> Tensor:
-        phrasings = context.rng.integers(self.tokens_npt.shape[1], size=len(picks))
-        return self.tokens_npt[picks, phrasings]
+    def _tokens(self, batch: Batch, context: StepContext) -> Tensor:
+        phrasings = context.rng.integers(self.tokens_npt.shape[1], size=len(batch.indices))
+        return self.tokens_npt[batch.indices, phrasings]
 
     def _drop_conditioning(
-        self, tokens_nt: Tensor, source_n4yx: Tensor, context: StepContext
+        self, tokens_nt: Tensor, source_n4hw: Tensor, context: StepContext
     ) -> tuple[Tensor, Tensor]:
-        """Instructions and sources, 5 % without instruction, 5 % without source, 5 % neither."""
-        dice = torch.from_numpy(context.rng.random(len(tokens_nt)))
-        no_text = dice < 2 * _CONDITIONING_DROPOUT
-        no_image = (dice >= _CONDITIONING_DROPOUT) & (dice < 3 * _CONDITIONING_DROPOUT)
+        """Drops the instruction, the source or both, each in 5 % of the examples."""
+        uniform = torch.from_numpy(context.rng.random(len(tokens_nt)))
+        no_text = uniform < 2 * _CONDITIONING_DROPOUT
+        no_image = (uniform >= _CONDITIONING_DROPOUT) & (uniform < 3 * _CONDITIONING_DROPOUT)
         empty = token_table(self.tokenizer, [""])
-        shown = source_n4yx * (~no_image).to(source_n4yx)[:, None, None, None]
+        shown = source_n4hw * (~no_image).to(source_n4hw)[:, None, None, None]
         return torch.where(no_text[:, None], empty, tokens_nt), shown
 
     def export(self, folder: Path) -> None:
-        """Write the whole pipeline, the vae included."""
+        """Writes the whole pipeline, the vae included."""
         save_pipeline(self.pipeline(), folder)
 
     def validation_metrics(self, device: torch.device) -> dict[str, float]:
-        """Median gain, and share of gains of 0.5 or more, of a few unseen edits, few steps each."""
-        made = self._edit(range(min(_NUM_MEASURED, len(self.test))), _NUM_MEASURED_STEPS)
-        gains = gain(made, self.test.arrays["source"], self.test.arrays["target"])
+        """Returns the median gain and the success rate of a few test edits, of few steps each."""
+        edited = self._edit(range(min(_NUM_MEASURED, len(self.test))), _NUM_MEASURED_STEPS)
+        gains = gain(edited, self.test.arrays["source"], self.test.arrays["target"])
         return {"gain": float(np.median(gains)), "success": float((gains >= 0.5).mean())}
 
     def sample_sheet(self, device: torch.device) -> Image.Image:
-        """Unseen sources, below each the edit, and below that the true target."""
+        """Draws test sources, below each the edited image, and below that the true target."""
         rows: list[NDArray[np.uint8]] = []
         for start in (0, _NUM_SHOWN // 2):
-            which = range(start, min(start + _NUM_SHOWN // 2, len(self.test)))
-            part = slice(which.start, which.stop)
-            sources, targets = (self.test.arrays[name][part] for name in ("source", "target"))
-            if which:
-                rows += [sources, self._edit(which, _NUM_MEASURED_STEPS), targets]
+            indices = range(start, min(start + _NUM_SHOWN // 2, len(self.test)))
+            shown = slice(indices.start, indices.stop)
+            sources, targets = (self.test.arrays[name][shown] for name in ("source", "target"))
+            if indices:
+                rows += [sources, self._edit(indices, _NUM_MEASURED_STEPS), targets]
         return pictures.image_grid(rows)
 
-    def _edit(self, which: range, num_steps: int) -> NDArray[np.uint8]:
-        instructions = [self.test.texts[i]["phrasings"][0] for i in which]
-        sources = self.test.arrays["source"][which.start : which.stop]
-        guidance = EditSampling(num_steps=num_steps)
-        return edit_images(self.pipeline(), sources, instructions, guidance)
+    def _edit(self, indices: range, num_steps: int) -> NDArray[np.uint8]:
+        instructions = [self.test.texts[i]["phrasings"][0] for i in indices]
+        sources = self.test.arrays["source"][indices.start : indices.stop]
+        sampling = EditSampling(num_inference_steps=num_steps)
+        return edit_images(self.pipeline(), sources, instructions, sampling)
 
     def pipeline(self) -> StableDiffusionInstructPix2PixPipeline:
-        """The pipeline around the modules in training."""
+        """Builds the pipeline around the modules in training."""
         return build_pipeline(
             StableDiffusionInstructPix2PixPipeline,
             vae=self.vae,
@@ -185,14 +197,14 @@ class InstructionTrainingTask:
         )
 
 
-def change_weights(source_n4yx: Tensor, target_n4yx: Tensor) -> Tensor:
-    """Weights N1YX, 1 on average: half of them where latents change, half where they shall not.
+def change_weights(source_n4hw: Tensor, target_n4hw: Tensor) -> Tensor:
+    """Returns loss weights N1HW of mean 1: half on the latents that change, half on the others.
 
-    How well an edit is done is measured against how much it changes, and what it keeps by itself:
-    a small object counts as much as a whole background, be it the one to change or the one to keep.
+    A small edited object then counts as much as a whole edited background, and so does a small
+    region that is to stay.
     """
-    change_n1yx = (target_n4yx - source_n4yx).abs().amax(dim=1, keepdim=True)
-    changed = (change_n1yx > _LEAST_CHANGE).float()
+    change_n1hw = (target_n4hw - source_n4hw).abs().amax(dim=1, keepdim=True)
+    changed = (change_n1hw > _LEAST_CHANGE).float()
     share = changed.mean(dim=(1, 2, 3), keepdim=True)
     weights = changed / share.clamp(min=_LEAST_SHARE)
     weights += (1.0 - changed) / (1.0 - share).clamp(min=_LEAST_SHARE)
@@ -204,31 +216,31 @@ def edit_images(
     pipeline: StableDiffusionInstructPix2PixPipeline,
     sources: NDArray[np.uint8],
     instructions: Sequence[str],
-    guidance: EditSampling,
+    sampling: EditSampling,
     *,
     batch_size: int = 12,
 ) -> NDArray[np.uint8]:
-    """Edited images, RGB uint8 NHWC like the sources; image i starts from the noise of seed i."""
-    parts: list[NDArray[np.uint8]] = []
+    """Edits images, RGB uint8 NHWC; image i starts from the noise of seed i."""
+    images: list[NDArray[np.uint8]] = []
     for start in range(0, len(instructions), batch_size):
-        part = list(instructions[start : start + batch_size])
-        made: Any = pipeline(
-            part,
+        batch = list(instructions[start : start + batch_size])
+        output: Any = pipeline(
+            batch,
             image=np.asarray(sources[start : start + batch_size], np.float32) / 255.0,
-            guidance_scale=guidance.text,
-            image_guidance_scale=guidance.image,
-            num_inference_steps=guidance.num_steps,
-            generator=[torch.Generator().manual_seed(start + i) for i in range(len(part))],
+            guidance_scale=sampling.guidance_scale,
+            image_guidance_scale=sampling.image_guidance_scale,
+            num_inference_steps=sampling.num_inference_steps,
+            generator=[torch.Generator().manual_seed(start + i) for i in range(len(batch))],
             output_type="np",
         )
-        parts.append(np.round(np.asarray(made[0]) * 255.0).astype(np.uint8))
-    return np.concatenate(parts)
+        images.append(np.round(np.asarray(output[0]) * 255.0).astype(np.uint8))
+    return np.concatenate(images)
 
 
 def gain(
     edited: NDArray[np.uint8], sources: NDArray[np.uint8], targets: NDArray[np.uint8]
 ) -> NDArray[np.float64]:
-    """1 - MSE(edited, target) / MSE(source, target) of each edit; RGB uint8 NHWC."""
+    """Returns 1 - MSE(edited, target) / MSE(source, target) of each edit; RGB uint8 NHWC."""
 
     def mse(images: NDArray[np.uint8]) -> NDArray[np.float64]:
         true = targets[: len(edited)].astype(np.float64)
@@ -238,39 +250,16 @@ def gain(
 
 
 def sampling_weights(cache: Cache) -> NDArray[np.float64]:
-    """Chance of each edit to be picked: the types that are learned slowly more often."""
-    efforts = np.array([_TYPE_WEIGHTS.get(entry["edit_type"], 1.0) for entry in cache.texts])
-    return efforts / efforts.sum()
+    """Returns the sampling probability of each edit: higher for types that are learned slowly."""
+    weights = np.array([_TYPE_WEIGHTS.get(entry["edit_type"], 1.0) for entry in cache.texts])
+    return weights / weights.sum()
 
 
 def phrasing_tokens(cache: Cache, tokenizer: CLIPTokenizer, *, num_phrasings: int = 6) -> Tensor:
-    """Tokens of `num_phrasings` phrasings an edit, by edit and phrasing; few are repeated."""
+    """Tokenizes `num_phrasings` phrasings an edit, NPT; shorter lists are repeated."""
     texts = [
         entry["phrasings"][i % len(entry["phrasings"])]
         for entry in cache.texts
         for i in range(num_phrasings)
     ]
     return token_table(tokenizer, texts).reshape(len(cache), num_phrasings, -1)
-
-
-def edit_latent_examples(edits: Cache, vae: Any, device: torch.device) -> Callable[[int], Example]:
-    """From an edit's index to the latents (float16) of source and target, and its texts."""
-
-    @lru_cache(maxsize=1)
-    @torch.no_grad()
-    def encoded(block: int) -> dict[str, NDArray[np.float16]]:
-        part = slice(block * 64, (block + 1) * 64)
-        return {
-            name: encode(vae, pictures.to_tensor(edits.arrays[name][part], device))
-            .half()
-            .cpu()
-            .numpy()
-            for name in ("source", "target")
-        }
-
-    def draw(index: int) -> Example:
-        block = encoded(index // 64)
-        arrays = {name: latents[index % 64] for name, latents in block.items()}
-        return Example(arrays, edits.texts[index])
-
-    return draw

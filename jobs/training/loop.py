@@ -1,15 +1,15 @@
-"""The training loop that every papercut checkpoint shares: schedule, EMA, state, log, exports.
+"""Training loop of every papercut checkpoint: learning rate, EMA, saved state, log, exports.
 
 The state of a run is one folder outside the repository (by default
 `$XDG_CACHE_HOME/overpaint/training/<name>`, or below `~/.cache`):
 
     state.pt          weights, EMA weights, optimizer, step; replaced as a whole every few minutes
-    log.jsonl         one line per logged step: step, seconds, loss, learning rate, quality
-    sheets/*.png      what the EMA weights make, to look at
+    log.jsonl         one line per logged step: step, seconds, loss, learning rate, metrics
+    sheets/*.png      sample sheets of the EMA weights
 
-A run that finds `state.pt` goes on from its step; Ctrl-C saves one first. What a step draws
-depends on the seed and the step alone, so that a resumed run sees what an uninterrupted one would
-have seen.
+A run that finds `state.pt` continues from its step; Ctrl-C saves the state first. What a step draws
+depends on the seed and the step alone, so that a resumed run takes the steps of an uninterrupted
+one.
 """
 
 import json
@@ -18,16 +18,16 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from overpaint.jobs.training.history import TrainingRecord, device_name, write_history
-from PIL import Image
+from overpaint.jobs.training.task import StepContext, TrainingConfig, TrainingTask
 from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
@@ -37,103 +37,43 @@ _LOG_EVERY = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingConfig:
-    """How a checkpoint is trained, apart from its loss.
+class TrainingBudget:
+    """Length of a run, counted over all resumed parts; the limit that is reached first counts.
 
     Attributes:
-        batch_size: Examples a step.
-        learning_rate: Peak of the schedule: linear warm-up, then a cosine to `final_rate`.
-        final_rate: Last learning rate as a share of the peak.
-        warmup_steps: Steps from zero to the peak.
-        weight_decay: AdamW's.
-        ema_decay: Decay of the averaged weights, which are the ones exported.
-        steps: Steps of a run that is given neither steps nor minutes; meant for a GPU.
-        save_every_s: Seconds between saved states and exports.
-    """
-
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    final_rate: float = 0.02
-    warmup_steps: int = 100
-    weight_decay: float = 0.01
-    ema_decay: float = 0.998
-    steps: int = 20_000
-    save_every_s: float = 240.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Budget:
-    """When a run ends: after so many steps or minutes, counted over all resumed parts.
+        steps: number of steps; None for no limit.
+        minutes: duration of the steps; None for no limit.
 
     Raises:
-        ValueError: Neither is given, or one is not above 0.
+        ValueError: both are None, or one is not above 0.
     """
 
     steps: int | None = None
     minutes: float | None = None
 
     def __post_init__(self) -> None:
-        given = {"steps": self.steps, "minutes": self.minutes}
-        for name, value in given.items():
+        limits = {"steps": self.steps, "minutes": self.minutes}
+        for name, value in limits.items():
             if value is not None and value <= 0:
                 raise ValueError(f"{name} is {value}; it must be above 0")
-        if not any(given.values()):
+        if not any(limits.values()):
             raise ValueError("a budget needs steps or minutes")
 
     def progress(self, step: int, seconds: float) -> float:
-        """Share of the budget that is used, 0 to 1 and beyond."""
+        """Returns the fraction of the budget that is used, 0 to 1 and beyond."""
         by_step = step / self.steps if self.steps else 0.0
         by_time = seconds / (self.minutes * 60) if self.minutes else 0.0
         return max(by_step, by_time)
 
 
-class StepContext(NamedTuple):
-    """Where in a run a step stands, and its randomness."""
-
-    step: int
-    progress: float
-    rng: np.random.Generator
-    generator: torch.Generator
-    device: torch.device
-
-
-class TrainingTask(Protocol):
-    """A checkpoint in training: its modules, its loss, and how it is saved and judged."""
-
-    @property
-    def name(self) -> str:
-        """Name of the checkpoint, which is its folder's."""
-        ...
-
-    @property
-    def config(self) -> TrainingConfig:
-        """How it is trained."""
-        ...
-
-    @property
-    def modules(self) -> Mapping[str, nn.Module]:
-        """Modules whose parameters are trained, by a name that the state keeps."""
-        ...
-
-    def loss(self, context: StepContext) -> Tensor:
-        """Loss of one batch, drawn with the context's generators."""
-        ...
-
-    def export(self, folder: Path) -> None:
-        """Write the checkpoint in its standard folder layout, fp16 safetensors."""
-        ...
-
-    def validation_metrics(self, device: torch.device) -> dict[str, float]:
-        """Cheap figures on a few unseen scenes, for the log."""
-        ...
-
-    def sample_sheet(self, device: torch.device) -> Image.Image:
-        """Picture that shows what the checkpoint does now."""
-        ...
-
-
 class TrainingResult(NamedTuple):
-    """What a run came to."""
+    """Result of a run.
+
+    Attributes:
+        steps: steps of all parts of the run.
+        seconds: duration of these steps.
+        loss: loss of the last step.
+    """
 
     steps: int
     seconds: float
@@ -141,10 +81,10 @@ class TrainingResult(NamedTuple):
 
 
 def resolve_device(device: str) -> torch.device:
-    """Device for `cpu`, `cuda`, ... or `auto`: CUDA where there is one, else the CPU.
+    """Returns the device of a name such as `cpu`, `cuda`, or `auto`: CUDA if available, else CPU.
 
     Raises:
-        ValueError: No device has that name.
+        ValueError: no device has that name.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -159,25 +99,25 @@ def run_training(
     *,
     out: Path,
     state: Path,
-    budget: Budget,
+    budget: TrainingBudget,
     device: torch.device,
     seed: int,
     previous: Sequence[TrainingRecord] = (),
     num_examples: int = 0,
 ) -> TrainingResult:
-    """Train until the budget is used, then export the averaged weights to `out`.
+    """Trains until the budget is used, then exports the EMA weights to `out`.
 
     Args:
-        task: what is trained.
-        out: Folder of this checkpoint; replaced as a whole at each export.
-        state: Folder of the run's state; a state found there is continued.
-        budget: Steps or minutes in all, earlier parts of the run included.
-        device: Where the modules are trained.
-        seed: With the step, decides what a step draws.
-        previous: the trainings that the first weights come from.
-        num_examples: Drawn examples that steps pick from.
+        task: checkpoint to train.
+        out: folder of this checkpoint; replaced as a whole at each export.
+        state: folder of the run's state; a state that is there is continued.
+        budget: length of the run, resumed parts included.
+        device: device of the trained modules.
+        seed: decides, with the step, what a step draws.
+        previous: trainings that the initial weights come from.
+        num_examples: number of drawn examples to sample from.
     """
-    run = _Run.start(task, state, device)
+    run = _TrainingRun.start(task, state, device)
     run.previous, run.num_examples = previous, num_examples
     try:
         loss = _take_steps(run, budget, out, seed)
@@ -188,14 +128,14 @@ def run_training(
     return TrainingResult(run.step, run.seconds, loss)
 
 
-def _take_steps(run: "_Run", budget: Budget, out: Path, seed: int) -> float:
-    began = saved = time.monotonic()
+def _take_steps(run: "_TrainingRun", budget: TrainingBudget, out: Path, seed: int) -> float:
+    started = saved = time.monotonic()
     offset_s, loss = run.seconds, math.nan
     while (progress := budget.progress(run.step, run.seconds)) < 1.0:
         loss = run.take_step(_step_context(run.step, progress, seed, run.device))
-        run.seconds = offset_s + time.monotonic() - began
+        run.seconds = offset_s + time.monotonic() - started
         if run.step % _LOG_EVERY == 0:
-            run.record(loss=run.mean_loss, learning_rate=run.learning_rate)
+            run.log_metrics(loss=run.mean_loss, learning_rate=run.learning_rate)
         if time.monotonic() - saved > run.task.config.save_every_s:
             run.save(out)
             saved = time.monotonic()
@@ -208,8 +148,8 @@ def _step_context(step: int, progress: float, seed: int, device: torch.device) -
     return StepContext(step, progress, rng, generator, device)
 
 
-class _Run:
-    """A run under way: the optimizer, the averaged weights, the step and the clock."""
+class _TrainingRun:
+    """Run in progress: optimizer, EMA weights, step and clock."""
 
     def __init__(self, task: TrainingTask, folder: Path, device: torch.device) -> None:
         self.task = task
@@ -223,9 +163,9 @@ class _Run:
         self.learning_rate = 0.0
         self.modules = nn.ModuleDict(dict(task.modules)).to(device).train()
         self.modules.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.is_half = _has_fast_half(device)
+        self.is_bf16 = _has_fast_bf16(device)
         self.parameters = [p for p in self.modules.parameters() if p.requires_grad]
-        self.averages = [p.detach().clone() for p in self.parameters]
+        self.ema = [p.detach().clone() for p in self.parameters]
         self.optimizer = torch.optim.AdamW(
             self.parameters,
             lr=task.config.learning_rate,
@@ -235,12 +175,12 @@ class _Run:
         )
 
     @classmethod
-    def start(cls, task: TrainingTask, folder: Path, device: torch.device) -> "_Run":
+    def start(cls, task: TrainingTask, folder: Path, device: torch.device) -> "_TrainingRun":
         run = cls(task, folder, device)
         (folder / "sheets").mkdir(parents=True, exist_ok=True)
         if (folder / _STATE_FILE).is_file():
             run._load(torch.load(folder / _STATE_FILE, map_location=device, weights_only=True))
-            log.info("%s: goes on from step %d", task.name, run.step)
+            log.info("%s: continues from step %d", task.name, run.step)
         return run
 
     def take_step(self, context: StepContext) -> float:
@@ -248,60 +188,60 @@ class _Run:
         self.learning_rate = _learning_rate(config, context.step, context.progress)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.is_half):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.is_bf16):
             loss = self.task.loss(context)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.step += 1
-        self._average(min(config.ema_decay, (1 + self.step) / (10 + self.step)))
+        self._update_ema(min(config.ema_decay, (1 + self.step) / (10 + self.step)))
         value = float(loss.detach())
         self.mean_loss = (
             value if math.isnan(self.mean_loss) else 0.98 * self.mean_loss + 0.02 * value
         )
         return value
 
-    def record(self, **figures: float) -> None:
+    def log_metrics(self, **metrics: float) -> None:
         line = {"step": self.step, "seconds": round(self.seconds, 1)} | {
-            name: round(value, 6) for name, value in figures.items()
+            name: round(value, 6) for name, value in metrics.items()
         }
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(line) + "\n")
         log.info("%s %s", self.task.name, " ".join(f"{k}={v:g}" for k, v in line.items()))
 
     def save_state(self) -> None:
-        with replaced(self.folder / _STATE_FILE) as path:
+        with replacement(self.folder / _STATE_FILE) as path:
             torch.save(self._state(), path)
 
     def save(self, out: Path) -> None:
-        """Save the state; export, show and measure the averaged weights."""
+        """Saves the state, and exports, measures and samples the EMA weights."""
         self.save_state()
-        with self._averaged(), torch.no_grad():
+        with self._ema_weights(), torch.no_grad():
             self.modules.eval()
-            with replaced(out) as folder:
+            with replacement(out) as folder:
                 folder.mkdir()
                 self.task.export(folder)
-                write_history(folder, [*self.previous, self._training()])
-            self.record(**self.task.validation_metrics(self.device))
+                write_history(folder, [*self.previous, self._training_record()])
+            self.log_metrics(**self.task.validation_metrics(self.device))
             sheet = self.task.sample_sheet(self.device)
             sheet.save(self.folder / "sheets" / f"{self.step:06d}.png")
         self.modules.train()
 
     @torch.no_grad()
-    def _average(self, decay: float) -> None:
-        torch._foreach_lerp_(self.averages, self.parameters, 1.0 - decay)  # pyright: ignore
+    def _update_ema(self, decay: float) -> None:
+        torch._foreach_lerp_(self.ema, self.parameters, 1.0 - decay)  # pyright: ignore
 
     @contextmanager
-    def _averaged(self) -> Generator[None]:
+    def _ema_weights(self) -> Generator[None]:
         trained = [p.detach().clone() for p in self.parameters]
-        _copy(self.averages, self.parameters)
+        _copy(self.ema, self.parameters)
         try:
             yield
         finally:
             _copy(trained, self.parameters)
 
-    def _training(self) -> TrainingRecord:
+    def _training_record(self) -> TrainingRecord:
         return TrainingRecord(
             steps=self.step,
             minutes=round(self.seconds / 60, 1),
@@ -316,7 +256,7 @@ class _Run:
             "step": self.step,
             "seconds": self.seconds,
             "modules": self.modules.state_dict(),
-            "averages": self.averages,
+            "averages": self.ema,
             "optimizer": self.optimizer.state_dict(),
         }
 
@@ -324,12 +264,12 @@ class _Run:
         self.step = state["step"]
         self.seconds = state["seconds"]
         self.modules.load_state_dict(state["modules"])
-        self.averages = state["averages"]
+        self.ema = state["averages"]
         self.optimizer.load_state_dict(state["optimizer"])
 
 
-def _has_fast_half(device: torch.device) -> bool:
-    """Whether bf16 pays: on a CPU without instructions for it a step takes 17 times longer."""
+def _has_fast_bf16(device: torch.device) -> bool:
+    """Tells whether bf16 is fast: without CPU instructions for it a step takes 17 times as long."""
     return device.type != "cpu" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
@@ -347,15 +287,15 @@ def _copy(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
 
 
 @contextmanager
-def replaced(path: Path) -> Generator[Path]:
-    """Yield a path beside `path` to write to, and rename it over `path` when that went well."""
+def replacement(path: Path) -> Generator[Path]:
+    """Yields a temporary path beside `path`, and renames it over `path` unless the body raises."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new-{os.getpid()}")
-    yield fresh
+    temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
+    yield temporary
     if path.is_dir():
         old = path.with_name(f".{path.name}.old-{os.getpid()}")
         path.rename(old)
-        fresh.rename(path)
+        temporary.rename(path)
         shutil.rmtree(old)
     else:
-        fresh.replace(path)
+        temporary.replace(path)

@@ -1,6 +1,7 @@
-"""The README.md of a checkpoint's folder: what it is, how it was trained, how good it is."""
+"""Model cards: the README.md of a checkpoint, with its purpose, training and figures."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,11 +83,11 @@ preservation: 8 quality: 9 realism: 9`, each score from 0 to 10.
 
 
 def write_model_card(folder: Path, figures: Sequence[Mapping[str, Any]]) -> None:
-    """Write `README.md` into a checkpoint's folder.
+    """Writes `README.md` into a checkpoint's folder.
 
     Args:
-        folder: Folder of the checkpoint; its name says which one it is.
-        figures: Rows of `overpaint bench checkpoints`, those of this checkpoint alone.
+        folder: folder of the checkpoint, with the checkpoint's name.
+        figures: rows of `overpaint bench checkpoints` for this checkpoint.
     """
     kind, purpose, method = _ABOUT[folder.name]
     lines = [
@@ -127,19 +128,12 @@ def _num_parameters(folder: Path) -> int:
     for path in sorted(folder.rglob("*.safetensors")):
         with safe_open(path, framework="np") as weights:
             for name in weights.keys():  # noqa: SIM118
-                total += _product(weights.get_slice(name).get_shape())
+                total += math.prod(weights.get_slice(name).get_shape())
     return total
 
 
-def _product(shape: Sequence[int]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
-
-
 def _architecture(folder: Path) -> list[str]:
-    """The settings in the configurations that say how large the modules are."""
+    """Returns the settings of the configurations that describe the size of the modules."""
     lines: list[str] = []
     for path in sorted(folder.rglob("config.json")):
         name = path.parent.relative_to(folder).as_posix()
@@ -163,9 +157,9 @@ def _facts(config: Mapping[str, object]) -> list[str]:
         "max_position_embeddings",
     )
     own = ", ".join(f"{key} {config[key]}" for key in shown if config.get(key) is not None)
-    found = [own] if own else []
-    for part in ("vision_config", "text_config", "mask_decoder_config"):
-        inner = config.get(part)
+    facts = [own] if own else []
+    for module in ("vision_config", "text_config", "mask_decoder_config"):
+        inner = config.get(module)
         if isinstance(inner, Mapping):
-            found += [f"{part}: {facts}" for facts in _facts(inner)]
-    return found
+            facts += [f"{module}: {fact}" for fact in _facts(inner)]
+    return facts

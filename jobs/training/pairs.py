@@ -1,7 +1,7 @@
-"""Pairs of source and edited image with the scores a fair judge gives them, from the truth.
+"""Pairs of source and edited image with their true scores, to train and test a judge.
 
-Each pair is one edit of papercut carried out in one of several ways (`Outcome`), its edited image
-then left clean or degraded inside the mask. Nothing here imports torch.
+The edited image of a pair is one outcome (`Outcome`) of a papercut edit, either clean or degraded
+inside the mask. Nothing here imports torch, so that drawing processes start quickly.
 """
 
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from PIL import Image, ImageFilter
 Outcome = Literal["true", "no-op", "failed", "other", "over-edited", "unrelated"]
 Finish = Literal["clean", "soft", "blurred", "noisy"]
 
-# accuracy and preservation; quality and realism
+# Accuracy and preservation of an outcome; quality and realism of a finish.
 _CONTENT_SCORES: dict[Outcome, tuple[int, int]] = {
     "true": (10, 10),
     "no-op": (0, 10),
@@ -35,7 +35,7 @@ _LOOK_SCORES: dict[Finish, tuple[int, int]] = {
     "blurred": (4, 5),
     "noisy": (2, 3),
 }
-# Sampling an edit takes longer than drawing, so several neighbouring pairs share one.
+# Sampling an edit takes longer than drawing, so that several consecutive pairs share one.
 PAIRS_AN_EDIT = 4
 _OUTCOME_SHARES = (0.38, 0.14, 0.16, 0.11, 0.18, 0.03)
 _FINISH_SHARES = (0.45, 0.3, 0.13, 0.12)
@@ -43,17 +43,17 @@ _FINISH_SHARES = (0.45, 0.3, 0.13, 0.12)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """A pair and its scores; images are RGB uint8 HWC of 64 px.
+    """Source and edited image with instruction and captions; images are RGB uint8 HWC, 64 px.
 
     Attributes:
-        source: The image before.
-        edited: What stands for an editor's answer.
-        instruction: What was asked.
-        before: What the source shows.
-        after: What the edited image shows.
-        wanted: What it should show.
-        outcome: How the edit was carried out.
-        finish: How the edited image was degraded.
+        source: image before the edit.
+        edited: image that stands for an editor's result.
+        instruction: edit instruction.
+        before: caption of the source.
+        after: caption of the edited image.
+        wanted: caption of the true target.
+        outcome: relation of the edited image to the true target.
+        finish: degradation of the edited image.
     """
 
     source: NDArray[np.uint8]
@@ -67,7 +67,7 @@ class Pair:
 
     @property
     def answer(self) -> str:
-        """What both images show, what was wanted, and the four scores, as the judge writes them."""
+        """True answer of a judge: the three captions and the four scores."""
         accuracy, preservation = _CONTENT_SCORES[self.outcome]
         quality, realism = _LOOK_SCORES[self.finish]
         return (
@@ -80,14 +80,14 @@ class Pair:
 def pair_example(
     index: int, *, split: Split, edit_types: tuple[EditType, ...] = EDIT_TYPES
 ) -> Example:
-    """Pair number `index`: `source` and `edited`, the instruction and the answer."""
+    """Returns pair number `index`: `source` and `edited`, instruction, answer and outcome."""
     pair = sample_pair(index, split=split, edit_types=edit_types)
     texts = {"instruction": pair.instruction, "answer": pair.answer, "outcome": pair.outcome}
     return Example({"source": pair.source, "edited": pair.edited}, texts)
 
 
 def sample_pair(index: int, *, split: Split, edit_types: tuple[EditType, ...] = EDIT_TYPES) -> Pair:
-    """Pair number `index` of a split."""
+    """Returns pair number `index` of a split."""
     rng = np.random.default_rng([index, 2])
     edit = _edit(index // PAIRS_AN_EDIT, split, edit_types)
     outcome: Outcome = rng.choice(get_args(Outcome), p=_OUTCOME_SHARES)
@@ -117,32 +117,32 @@ def degrade(
     finish: Finish,
     rng: np.random.Generator,
 ) -> NDArray[np.uint8]:
-    """An image that is soft, blurred or noisy inside a mask; RGB uint8 HWC and uint8 HW."""
+    """Degrades an image (RGB uint8 HWC) inside a mask (uint8 HW): soft, blurred or noisy."""
     if finish == "clean":
         return image
     if finish == "noisy":
         noise = rng.normal(0.0, rng.uniform(18.0, 45.0), image.shape)
-        made = np.clip(image + noise, 0, 255).astype(np.uint8)
+        degraded = np.clip(image + noise, 0, 255).astype(np.uint8)
     else:
         radius_px = rng.uniform(0.4, 0.8) if finish == "soft" else rng.uniform(1.5, 3.0)
         blurred = Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius_px))
         shift = rng.normal(0.0, 4.0, 3)
-        made = np.clip(np.asarray(blurred) + shift, 0, 255).astype(np.uint8)
-    return np.where(mask[..., None] > 0, made, image)
+        degraded = np.clip(np.asarray(blurred) + shift, 0, 255).astype(np.uint8)
+    return np.where(mask[..., None] > 0, degraded, image)
 
 
 def _carry_out(
     edit: DrawnEdit, outcome: Outcome, index: int, split: Split, rng: np.random.Generator
 ) -> tuple[Scene, Outcome]:
-    """The scene after an outcome, and the outcome: one that cannot be drawn becomes another."""
+    """Returns the scene of an outcome, and the outcome: an impossible one becomes another."""
     match outcome:
         case "true":
             return edit.target, outcome
         case "no-op":
             return edit.source, outcome
         case "failed":
-            missed = wrong_edit(edit, rng)
-            return (edit.source, "no-op") if missed is None else (missed, outcome)
+            wrong = wrong_edit(edit, rng)
+            return (edit.source, "no-op") if wrong is None else (wrong, outcome)
         case "other":
             changed = perturb(edit.source, edit, rng)
             return (edit.source, "no-op") if changed is None else (changed, outcome)
@@ -154,9 +154,9 @@ def _carry_out(
 
 
 def wrong_edit(edit: DrawnEdit, rng: np.random.Generator) -> Scene | None:
-    """The edit carried out wrongly: another colour, kind, place, pose...; None if none is found.
+    """Returns the scene after a wrong edit of the right item; None where sampling yields none.
 
-    It is the target of another edit of the same type, so far as that changes the same item.
+    A wrong edit gives the item another colour, kind, pose and so on than the instruction asks for.
     """
     source, target = edit.source, edit.target
     for index, (old, new) in enumerate(zip(source.things, target.things, strict=False)):
@@ -172,8 +172,7 @@ def wrong_edit(edit: DrawnEdit, rng: np.random.Generator) -> Scene | None:
         wrong = replace(new, kind=_other(KINDS, (new.kind,), rng))
         return _with_thing(target, len(target.things) - 1, wrong)
     if len(target.things) < len(source.things) and target.things:
-        kept = int(rng.integers(len(target.things)))
-        removed = target.things[kept]
+        removed = target.things[int(rng.integers(len(target.things)))]
         rest = tuple(thing for thing in source.things if thing != removed)
         return replace(source, things=rest)
     return _wrong_scene_edit(edit, rng)
@@ -200,7 +199,7 @@ def _wrong_scene_edit(edit: DrawnEdit, rng: np.random.Generator) -> Scene | None
 
 
 def perturb(scene: Scene, edit: DrawnEdit, rng: np.random.Generator) -> Scene | None:
-    """A scene with something changed that the edit is not about; None if there is nothing."""
+    """Returns a scene with a change outside the edit; None where the edit covers everything."""
     untouched = [
         index
         for index, thing in enumerate(scene.things)
@@ -230,6 +229,6 @@ def _with_thing(scene: Scene, index: int, thing: object) -> Scene:
     return replace(scene, things=tuple(things))
 
 
-def _other(values: tuple[str, ...], not_these: tuple[str, ...], rng: np.random.Generator) -> str:
-    rest = [value for value in values if value not in not_these]
+def _other(values: tuple[str, ...], excluded: tuple[str, ...], rng: np.random.Generator) -> str:
+    rest = [value for value in values if value not in excluded]
     return rest[int(rng.integers(len(rest)))]

@@ -1,4 +1,4 @@
-"""Images as tensors, and sample sheets: grids of images, enlarged to be looked at.
+"""Images as tensors, and sample sheets: enlarged images in a grid or beside captions.
 
 Shapes: n images, h and w pixels, 3 RGB channels.
 """
@@ -15,26 +15,26 @@ from torch import Tensor
 
 
 def to_tensor(images_nhw3: NDArray[Any], device: torch.device | str = "cpu") -> Tensor:
-    """RGB uint8 NHWC, 0-255, as float NCHW, -1 to 1."""
+    """Converts RGB uint8 NHWC, 0-255, to float NCHW, -1 to 1."""
     tensor = torch.from_numpy(np.array(images_nhw3)).to(device)
     return tensor.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
 
 
 def to_uint8(images_n3hw: Tensor) -> NDArray[np.uint8]:
-    """Float NCHW, -1 to 1, as RGB uint8 NHWC, 0-255."""
+    """Converts float NCHW, -1 to 1, to RGB uint8 NHWC, 0-255."""
     scaled = images_n3hw.float().add(1.0).mul(127.5).round().clamp(0, 255)
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def psnr(expected: NDArray[np.uint8], actual: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """PSNR of each image in dB; images are RGB uint8 NHWC."""
+    """Returns the PSNR of each image in dB; images are RGB uint8 NHWC."""
     difference = expected.astype(np.float64) - actual.astype(np.float64)
     mse = np.maximum((difference**2).mean(axis=(1, 2, 3)), 1e-3)
     return 10.0 * np.log10(255.0**2 / mse)
 
 
 def image_grid(rows: Sequence[NDArray[np.uint8]], *, zoom: int = 3, gap_px: int = 4) -> Image.Image:
-    """Grid of images: each entry of `rows` is RGB uint8 NHWC and becomes one row."""
+    """Draws a grid of images: each entry of `rows` is RGB uint8 NHWC and becomes one row."""
     num_columns = max(len(row) for row in rows)
     height, width = rows[0].shape[1:3]
     cell_w, cell_h = width * zoom + gap_px, height * zoom + gap_px
@@ -51,7 +51,7 @@ def image_grid(rows: Sequence[NDArray[np.uint8]], *, zoom: int = 3, gap_px: int 
 def captioned_images(
     images_nhw3: NDArray[np.uint8], texts: Sequence[str], *, zoom: int = 2, text_px: int = 720
 ) -> Image.Image:
-    """Images below one another, RGB uint8 NHWC, each with a text on its right."""
+    """Draws images (RGB uint8 NHWC) one below another, each with a text on its right."""
     height, width = images_nhw3.shape[1:3]
     row_px = height * zoom + 4
     page = Image.new("RGB", (width * zoom + text_px, len(images_nhw3) * row_px), "white")

@@ -1,6 +1,6 @@
-"""The `sam` checkpoint: a SamModel that cuts out what a box or points select.
+"""Checkpoint `sam`: a SamModel that segments the item that a box or points select.
 
-Shapes: n images, 3 RGB channels, h and w pixels, k proposals, p points.
+Shapes: n images, 3 RGB channels, h and w pixels, k mask proposals.
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.clipseg import iou, mask_images
-from overpaint.jobs.training.loop import StepContext, TrainingConfig
 from overpaint.jobs.training.saving import save_fp16
+from overpaint.jobs.training.task import StepContext, TrainingConfig
 from overpaint.operators.framing.masks import Region, bounding_box
 from overpaint.operators.models.sam import Point, Sam, Selection, select
 from PIL import Image
@@ -26,14 +26,14 @@ from transformers import SamConfig, SamImageProcessorPil, SamModel, SamProcessor
 
 _IMAGE_PX = 64
 _PATCH_PX = 4
-# Ways to select by number of points, 0 for a box, and their shares of the loss.
-_WAYS = {0: 0.4, 1: 0.4, 3: 0.2}
-_MOST_SHIFT_PX = 2.0
+# Loss weight of each kind of prompt: number of points, 0 for a box.
+_PROMPT_WEIGHTS = {0: 0.4, 1: 0.4, 3: 0.2}
+_BOX_JITTER_PX = 2.0
 _NUM_SHOWN = 12
 
 
 def build_sam(*, width: int = 96, layers: int = 4, decoder_width: int = 96) -> SamModel:
-    """SAM: a vision transformer on 4 px patches, so that its masks have the image's size."""
+    """Builds a SAM with a vision transformer of 4 px patches: its masks have the image's size."""
     vision = {
         "hidden_size": width,
         "output_channels": decoder_width,
@@ -44,7 +44,7 @@ def build_sam(*, width: int = 96, layers: int = 4, decoder_width: int = 96) -> S
         "window_size": 8,
         "global_attn_indexes": list(range(1, layers, 2)),
         "num_pos_feats": decoder_width // 2,
-        # The default, 1e-10, is for weights that are loaded over it.
+        # The default, 1e-10, is meant for weights that are loaded afterwards.
         "initializer_range": 0.02,
     }
     prompt = {"hidden_size": decoder_width, "image_size": _IMAGE_PX, "patch_size": _PATCH_PX}
@@ -62,13 +62,13 @@ def build_sam(*, width: int = 96, layers: int = 4, decoder_width: int = 96) -> S
         )
     )
     # transformers draws these frequencies `width / 2` times too high for neighbours to be alike.
-    places: Any = sam.shared_image_embedding.positional_embedding
-    nn.init.normal_(places.requires_grad_(False))
+    frequencies: Any = sam.shared_image_embedding.positional_embedding
+    nn.init.normal_(frequencies.requires_grad_(False))
     return sam
 
 
 def build_sam_processor() -> SamProcessor:
-    """Processor to 64 x 64 in -1 to 1; other shapes are scaled to fit and padded."""
+    """Builds the processor: 64 x 64, -1 to 1; other shapes are scaled to fit and padded."""
     side = {"height": _IMAGE_PX, "width": _IMAGE_PX}
     pixels = SamImageProcessorPil(
         size={"longest_edge": _IMAGE_PX},
@@ -83,12 +83,18 @@ def build_sam_processor() -> SamProcessor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamTrainingTask:
-    """The sam in training: each image is encoded once, its item selected by box, point and points.
+    """Training of sam: each image is encoded once and prompted with a box, a point and points.
 
-    Encoding takes six times as long as finding a mask. Of the three proposals for a single point
-    only the best one learns its mask, as in the paper.
-    `train` and `test` hold `image` and `mask` (uint8, 0 or 255); `usable` says which training
-    masks are not empty.
+    Encoding takes six times as long as decoding a mask. Of the three proposals for a single point
+    only the best one learns its mask, as in the paper (arXiv 2304.02643).
+
+    Attributes:
+        sam: model to train.
+        train: training scenes with `image` and `mask` (uint8, 0 or 255).
+        test: test scenes with `image` and `mask`.
+        nonempty: indices of the training masks that are not empty.
+        config: hyperparameters.
+        name: name of the checkpoint.
     """
 
     sam: Any
@@ -100,46 +106,44 @@ class SamTrainingTask:
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
-        """The whole model."""
+        """Whole model."""
         return {"sam": self.sam}
 
     def loss(self, context: StepContext) -> Tensor:
-        """Mask and quality loss on a batch of scenes, over the ways to select an item."""
-        picks = np.sort(context.rng.choice(self.nonempty, size=self.config.batch_size))
-        images_n3hw = pictures.to_tensor(self.train.arrays["image"][picks], context.device)
-        masks = self.train.arrays["mask"][picks] > 127
-        seen = self.sam.vision_encoder(images_n3hw).last_hidden_state
+        """Returns the mask and IoU loss on a batch of scenes, over all kinds of prompts."""
+        batch = context.sample_batch(self.train, self.config.batch_size, candidates=self.nonempty)
+        embeddings = self.sam.vision_encoder(batch.images()).last_hidden_state
         losses = [
-            share * self._wrongness(seen, masks, num_points, context)
-            for num_points, share in _WAYS.items()
+            weight * self._prompt_loss(embeddings, batch.masks(), num_points, context)
+            for num_points, weight in _PROMPT_WEIGHTS.items()
         ]
         return torch.stack(losses).sum()
 
-    def _wrongness(
-        self, seen: Tensor, masks: NDArray[np.bool_], num_points: int, context: StepContext
+    def _prompt_loss(
+        self, embeddings: Tensor, masks: NDArray[np.bool_], num_points: int, context: StepContext
     ) -> Tensor:
-        """Loss of one way to select: that many points, or a box for 0."""
+        """Returns the loss of one kind of prompt: that many points, or a box for 0."""
         prompts = _points(masks, num_points, context.rng) if num_points else _boxes(masks, context)
-        found = self.sam(
-            image_embeddings=seen,
+        output = self.sam(
+            image_embeddings=embeddings,
             multimask_output=num_points == 1,
             **{name: prompt.to(context.device) for name, prompt in prompts.items()},
         )
         true_n1hw = torch.from_numpy(masks).to(context.device).float()[:, None]
-        logits_nkhw = found.pred_masks[:, 0].float()
-        wrong_nk = _mask_losses(logits_nkhw, true_n1hw)
-        surest_nk = functional.mse_loss(
-            found.iou_scores[:, 0].float(), _overlaps(logits_nkhw, true_n1hw)
+        logits_nkhw = output.pred_masks[:, 0].float()
+        mask_losses_nk = _mask_losses(logits_nkhw, true_n1hw)
+        iou_loss = functional.mse_loss(
+            output.iou_scores[:, 0].float(), _ious(logits_nkhw, true_n1hw)
         )
-        return wrong_nk.min(dim=1).values.mean() + 0.2 * surest_nk
+        return mask_losses_nk.min(dim=1).values.mean() + 0.2 * iou_loss
 
     def export(self, folder: Path) -> None:
-        """Write the model and its processor."""
+        """Writes the model and its processor."""
         save_fp16(self.sam, folder)
         build_sam_processor().save_pretrained(folder)
 
     def validation_metrics(self, device: torch.device) -> dict[str, float]:
-        """Mean IoU of some unseen scenes, from a box and from a point."""
+        """Returns the mean IoU on some test scenes, from a box and from a point."""
         masks = self.test.arrays["mask"][:128] > 127
         images = self.test.arrays["image"][:128]
         sam = Sam(build_sam_processor(), self.sam)
@@ -149,36 +153,37 @@ class SamTrainingTask:
         }
 
     def sample_sheet(self, device: torch.device) -> Image.Image:
-        """Unseen scenes, the true masks, those from a box, and those from a point."""
+        """Draws test scenes, their true masks, and those from a box and from a point."""
         images = np.asarray(self.test.arrays["image"][:_NUM_SHOWN])
         masks = self.test.arrays["mask"][:_NUM_SHOWN] > 127
         sam = Sam(build_sam_processor(), self.sam)
-        found = [segment(sam, images, way(masks)) for way in (box_prompts, point_prompts)]
-        return pictures.image_grid([images, *(mask_images(rows) for rows in (masks, *found))])
+        prompts = (box_prompts(masks), point_prompts(masks))
+        predicted = [segment(sam, images, selections) for selections in prompts]
+        return pictures.image_grid([images, *(mask_images(rows) for rows in (masks, *predicted))])
 
 
 def segment(sam: Sam, images: NDArray[np.uint8], selections: list[Selection]) -> NDArray[np.bool_]:
-    """Masks, bool NHW, as the `mask` operator finds them; images are RGB uint8 NHWC."""
-    found: list[Region] = []
+    """Segments images (RGB uint8 NHWC) as the `mask` operator does; returns masks, bool NHW."""
+    masks: list[Region] = []
     for start in range(0, len(selections), 32):
-        part = slice(start, start + 32)
-        shown = [Image.fromarray(np.asarray(image)) for image in images[part]]
-        found += select(sam, shown, selections[part], threshold=0.5)
-    return np.stack(found)
+        batch = slice(start, start + 32)
+        opened = [Image.fromarray(np.asarray(image)) for image in images[batch]]
+        masks += select(sam, opened, selections[batch], threshold=0.5)
+    return np.stack(masks)
 
 
 def box_prompts(masks: NDArray[np.bool_]) -> list[Selection]:
-    """The box around each mask, bool NHW."""
+    """Returns the bounding box of each mask, bool NHW, as a prompt."""
     return [Selection(bounding_box(mask)) for mask in masks]
 
 
 def point_prompts(masks: NDArray[np.bool_]) -> list[Selection]:
-    """One point in each mask, bool NHW: the one farthest from its edge."""
+    """Returns the point of each mask, bool NHW, that is farthest from its edge, as a prompt."""
     return [Selection(None, (_innermost(mask),)) for mask in masks]
 
 
 def nonempty_masks(cache: Cache) -> NDArray[np.int64]:
-    """Which masks of a cache are not empty."""
+    """Returns the indices of the masks of a cache that are not empty."""
     return np.flatnonzero(cache.arrays["mask"].any(axis=(1, 2)))
 
 
@@ -189,9 +194,9 @@ def _innermost(mask: NDArray[np.bool_]) -> Point:
 
 
 def _boxes(masks: NDArray[np.bool_], context: StepContext) -> dict[str, Tensor]:
-    """Boxes around masks, their sides shifted by up to 2 px."""
+    """Returns the bounding boxes of masks, half of them jittered by up to 2 px a side."""
     boxes = np.array([bounding_box(mask) for mask in masks], np.float64)
-    boxes += context.rng.uniform(-_MOST_SHIFT_PX, _MOST_SHIFT_PX, boxes.shape) * (
+    boxes += context.rng.uniform(-_BOX_JITTER_PX, _BOX_JITTER_PX, boxes.shape) * (
         context.rng.random((len(boxes), 1)) < 0.5
     )
     return {"input_boxes": torch.from_numpy(boxes.clip(0, _IMAGE_PX)).float()[:, None]}
@@ -200,17 +205,17 @@ def _boxes(masks: NDArray[np.bool_], context: StepContext) -> dict[str, Tensor]:
 def _points(
     masks: NDArray[np.bool_], num_points: int, rng: np.random.Generator
 ) -> dict[str, Tensor]:
-    """Points in the masks; of several, all after the first are inside or outside by chance."""
-    places = np.zeros((len(masks), 1, num_points, 2), np.float32)
+    """Draws points inside the masks; those after the first are outside with probability 1/2."""
+    points = np.zeros((len(masks), 1, num_points, 2), np.float32)
     labels = np.ones((len(masks), 1, num_points), np.int64)
     for i, mask in enumerate(masks):
         for j in range(num_points):
             is_inside = j == 0 or bool(mask.all()) or rng.random() < 0.5
             rows, columns = np.nonzero(mask == is_inside)
-            pick = int(rng.integers(len(rows)))
-            places[i, 0, j] = columns[pick], rows[pick]
+            choice = int(rng.integers(len(rows)))
+            points[i, 0, j] = columns[choice], rows[choice]
             labels[i, 0, j] = int(is_inside)
-    return {"input_points": torch.from_numpy(places), "input_labels": torch.from_numpy(labels)}
+    return {"input_points": torch.from_numpy(points), "input_labels": torch.from_numpy(labels)}
 
 
 def _mask_losses(logits_nkhw: Tensor, true_n1hw: Tensor) -> Tensor:
@@ -218,14 +223,14 @@ def _mask_losses(logits_nkhw: Tensor, true_n1hw: Tensor) -> Tensor:
     cross_entropy_nk = functional.binary_cross_entropy_with_logits(
         logits_nkhw, true_nkhw, reduction="none"
     ).mean(dim=(2, 3))
-    found_nkhw = logits_nkhw.sigmoid()
-    both = (found_nkhw * true_nkhw).sum(dim=(2, 3))
-    sizes = found_nkhw.sum(dim=(2, 3)) + true_nkhw.sum(dim=(2, 3))
-    return cross_entropy_nk + 0.5 * (1.0 - (2.0 * both + 1.0) / (sizes + 1.0))
+    predicted_nkhw = logits_nkhw.sigmoid()
+    intersection = (predicted_nkhw * true_nkhw).sum(dim=(2, 3))
+    sizes = predicted_nkhw.sum(dim=(2, 3)) + true_nkhw.sum(dim=(2, 3))
+    return cross_entropy_nk + 0.5 * (1.0 - (2.0 * intersection + 1.0) / (sizes + 1.0))
 
 
 @torch.no_grad()
-def _overlaps(logits_nkhw: Tensor, true_n1hw: Tensor) -> Tensor:
-    found, true = logits_nkhw > 0, true_n1hw > 0.5
-    both = (found & true).sum(dim=(2, 3)).float()
-    return both / (found | true).sum(dim=(2, 3)).clamp(min=1)
+def _ious(logits_nkhw: Tensor, true_n1hw: Tensor) -> Tensor:
+    predicted, true = logits_nkhw > 0, true_n1hw > 0.5
+    intersection = (predicted & true).sum(dim=(2, 3)).float()
+    return intersection / (predicted | true).sum(dim=(2, 3)).clamp(min=1)

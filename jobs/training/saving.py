@@ -1,4 +1,4 @@
-"""Saving modules as fp16 safetensors that plain `from_pretrained` loads in float32."""
+"""Export of modules as fp16 safetensors that plain `from_pretrained` loads in float32."""
 
 import copy
 import json
@@ -6,23 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-
-
-def count_parameters(module: nn.Module) -> int:
-    """Number of parameters."""
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def fp16_copy(module: Any) -> Any:
-    """Copy of a module on the CPU in half precision."""
+    """Copies a module to the CPU in half precision."""
     half = copy.deepcopy(module).cpu().half().eval()
-    # safetensors takes no channels_last.
+    # safetensors refuses the channels_last memory format.
     return half.to(memory_format=torch.contiguous_format)
 
 
 def save_fp16(module: Any, folder: Path) -> None:
-    """Save a transformers or diffusers model to `folder`, its weights as fp16 safetensors.
+    """Saves a transformers or diffusers model to `folder`, its weights as fp16 safetensors.
 
     transformers would load such a folder in half precision, which is slow on a CPU, so the saved
     configuration names float32.
@@ -32,7 +26,7 @@ def save_fp16(module: Any, folder: Path) -> None:
 
 
 def clean_configs(folder: Path) -> None:
-    """Make the configurations in and below `folder` ask for float32 and name no folder of here."""
+    """Sets float32 in the configurations in and below `folder`, and removes local paths."""
     for path in folder.rglob("config.json"):
         config = _clean(json.loads(path.read_text()))
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

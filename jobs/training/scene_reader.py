@@ -1,8 +1,8 @@
-"""What a picture of a single object shows, read from its pixels by matching drawings.
+"""Recognition of the object and the background in a picture, by matching drawings.
 
-No model is involved: the picture is compared with the world's own drawings. First the backdrop
-that most pixels agree with, then the place of what differs from it, then the object whose drawing
-there comes closest. `overpaint bench checkpoints` reports how often this reads true drawings right.
+No model is involved: the picture is compared with drawings of this world. First comes the backdrop
+that most pixels agree with, then the region that differs from it, then the object whose drawing
+there is nearest. `overpaint bench checkpoints` reports the accuracy on true drawings.
 """
 
 from dataclasses import replace
@@ -40,21 +40,31 @@ _BLUR_PX = 0.8
 
 
 class Paper(NamedTuple):
-    """What an object is made of."""
+    """Paper of an object.
+
+    Attributes:
+        colour: colour of the paper.
+        texture: pattern of the paper.
+    """
 
     colour: Colour
     texture: Texture
 
 
 class SceneReading(NamedTuple):
-    """What was read: the background and the one object, None where nothing stands out."""
+    """Content of a picture.
+
+    Attributes:
+        background: background of the picture.
+        thing: object in the picture; None where nothing stands out.
+    """
 
     background: Background
     thing: Thing | None
 
 
 def read_scene(image: NDArray[np.uint8]) -> SceneReading:
-    """Background and object of a picture, RGB uint8 HWC of 64 px, of a flat single-object scene."""
+    """Reads background and object from a picture (RGB uint8 HWC, 64 px) of a flat scene."""
     background = _nearest_background(image)
     blob = _largest_blob(_distance(image, _backdrops()[background]) > _FAR)
     if blob is None:
@@ -73,13 +83,13 @@ def read_scene(image: NDArray[np.uint8]) -> SceneReading:
 
 
 def correct_attributes(scene: Scene, reading: SceneReading) -> dict[str, bool]:
-    """For each attribute that a detailed caption names, whether the reading has it too."""
-    expected, found = scene.things[0], reading.thing
+    """Tells for each attribute that a detailed caption names whether a reading is right."""
+    true, read = scene.things[0], reading.thing
     return {
         "background": scene.background == reading.background,
-        "kind": found is not None and found.kind == expected.kind,
-        "colour": found is not None and found.colour == expected.colour,
-        "texture": found is not None and found.texture == expected.texture,
+        "kind": read is not None and read.kind == true.kind,
+        "colour": read is not None and read.colour == true.colour,
+        "texture": read is not None and read.texture == true.texture,
     }
 
 
@@ -94,7 +104,7 @@ def _backdrops() -> dict[Background, NDArray[np.float64]]:
 
 
 def _nearest_background(image: NDArray[np.uint8]) -> Background:
-    """The backdrop with the least error on the half of the pixels that fit it best."""
+    """Returns the background with the least error on the half of the pixels that fit it best."""
     pixels = image.astype(np.float64)
 
     def error(backdrop: NDArray[np.float64]) -> float:
@@ -112,8 +122,8 @@ def _distance(image: NDArray[np.uint8], backdrop: NDArray[np.float64]) -> NDArra
 def _largest_blob(differs: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
     # A pattern's second tone may be close to the background's and cut the object into strips.
     closed = ndimage.binary_closing(np.pad(differs, 4), np.ones((3, 3)), iterations=2)[4:-4, 4:-4]
-    found: Any = ndimage.label(closed, structure=np.ones((3, 3)))
-    labels, num_blobs = found
+    labelled: Any = ndimage.label(closed, structure=np.ones((3, 3)))
+    labels, num_blobs = labelled
     if num_blobs == 0:
         return None
     sizes = ndimage.sum_labels(closed, labels, range(1, num_blobs + 1))
@@ -124,21 +134,21 @@ def _largest_blob(differs: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
 
 
 def _core(blob: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The pixel of a blob that is farthest from its edge, for blobs too thin to erode."""
+    """Returns the pixel of a blob that is farthest from its edge, for blobs too thin to erode."""
     depth = np.asarray(ndimage.distance_transform_edt(blob))
     return depth == depth.max()
 
 
 @lru_cache(maxsize=1)
 def _papers() -> dict[Paper, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Mean and standard deviation of the colours of each paper, from a drawn square."""
-    found: dict[Paper, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+    """Returns mean and standard deviation of the colours of each paper, from a drawn square."""
+    papers: dict[Paper, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
     for colour, texture in product(COLOURS, TEXTURES):
         square = _on_paper(_thing("square", 32, 32, 18), Paper(colour, texture))
         image = draw(Scene(background=Background(kind="plain", tint="mint"), things=(square,)))
         inside = np.asarray(image, np.float64)[20:44, 20:44].reshape(-1, 3)
-        found[Paper(colour, texture)] = inside.mean(0), inside.std(0)
-    return found
+        papers[Paper(colour, texture)] = inside.mean(0), inside.std(0)
+    return papers
 
 
 def _paper_error(inside: NDArray[np.float64], paper: Paper) -> float:
@@ -148,7 +158,7 @@ def _paper_error(inside: NDArray[np.float64], paper: Paper) -> float:
 
 
 def _placed_kinds(blob: NDArray[np.bool_]) -> list[Thing]:
-    """Every kind, placed and sized so that its silhouette fits the blob best."""
+    """Returns the kinds with the best-fitting silhouettes, each at its best position and size."""
     rows, columns = np.flatnonzero(blob.any(1)), np.flatnonzero(blob.any(0))
     x, y = int(columns[0] + columns[-1]) // 2, int(rows[0] + rows[-1]) // 2
     extent = int(max(rows[-1] - rows[0], columns[-1] - columns[0])) // 2
@@ -200,5 +210,5 @@ def _drawing_error(soft: NDArray[np.float64], background: Background, thing: Thi
 
 
 def _soft(image: Image.Image) -> NDArray[np.float64]:
-    """Pixels after a slight blur: generated pictures are softer than drawings."""
+    """Blurs a picture slightly: generated pictures are softer than drawings."""
     return np.asarray(image.filter(ImageFilter.GaussianBlur(_BLUR_PX)), np.float64)

@@ -1,18 +1,16 @@
-"""The `text_to_image` checkpoint: a StableDiffusionPipeline that draws what a caption says.
+"""Checkpoint `text_to_image`: a StableDiffusionPipeline that draws a captioned scene.
 
-The scenes are encoded once by the vae checkpoint, so a step sees latents only. The loss has
-min-SNR weights, which teach shapes and colours early but starve the steps of little noise, where
-edges are made; the last part of a run drops them.
+The vae checkpoint encodes each scene once, so a step sees latents only. The loss has min-SNR
+weights (arXiv 2303.09556), which teach shapes and colours early but give little weight to the
+timesteps of low noise, where edges form; the last part of a run drops the weights.
 
-Shapes: n images, 4 latent channels, y and x latent pixels, t tokens, d text features.
+Shapes: n images, 4 latent channels, h and w latent pixels, t tokens, d text features.
 """
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,11 +19,10 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import Stabl
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from numpy.typing import NDArray
 from overpaint.jobs.training import pictures
-from overpaint.jobs.training.cache import Cache, Example
+from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.clip import CaptionTokens
 from overpaint.jobs.training.latent_pipelines import build_pipeline, save_pipeline
-from overpaint.jobs.training.loop import StepContext, TrainingConfig
-from overpaint.jobs.training.vae import encode
+from overpaint.jobs.training.task import Batch, StepContext, TrainingConfig
 from overpaint.jobs.training.vocabulary import token_table
 from PIL import Image
 from torch import Tensor, nn
@@ -34,15 +31,15 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 PROMPT_DROPOUT = 0.1
 DETAILED_CAPTION_SHARE = 0.7
-_SHARP_PHASE = 0.85
-_SNR_CAP = 5.0
+_MIN_SNR_END = 0.85
+_MIN_SNR_GAMMA = 5.0
 _NUM_SHOWN = 24
 
 
 def build_unet(
     text_width: int = 128, channels: tuple[int, ...] = (64, 128), heads: int = 4
 ) -> UNet2DConditionModel:
-    """UNet on 16 x 16 latents, cross-attention at the coarsest level only, one layer a block."""
+    """Builds a UNet for 16 x 16 latents with cross-attention at the coarsest level only."""
     plain = len(channels) - 1
     return UNet2DConditionModel(
         sample_size=16,
@@ -62,7 +59,7 @@ def build_unet(
 def build_text_encoder(
     tokenizer: CLIPTokenizer, *, width: int = 128, layers: int = 2
 ) -> CLIPTextModel:
-    """Text transformer of the pipeline, trained along with its UNet."""
+    """Builds the text encoder of the pipeline, which is trained together with its UNet."""
     settings: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": width,
@@ -78,7 +75,7 @@ def build_text_encoder(
 
 
 def build_scheduler() -> DDIMScheduler:
-    """Stable Diffusion's noise schedule, for DDIM and its inversion."""
+    """Builds a DDIM scheduler with Stable Diffusion's noise schedule."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_start=0.00085,
@@ -92,9 +89,19 @@ def build_scheduler() -> DDIMScheduler:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextToImageTrainingTask:
-    """The text-to-image pipeline in training: UNet and text encoder together, the vae at rest.
+    """Training of the text-to-image pipeline: UNet and text encoder, with a frozen vae.
 
-    `train` holds `latent` (float16, scaled) and captions, `test` holds captions and images.
+    Attributes:
+        unet: UNet to train.
+        text_encoder: text encoder to train.
+        tokenizer: tokenizer of the captions.
+        vae: frozen autoencoder.
+        scheduler: noise schedule.
+        train: training scenes with `latent` (float16, scaled).
+        test: test scenes with `image` and their captions.
+        captions: captions of the training scenes.
+        config: hyperparameters.
+        name: name of the checkpoint.
     """
 
     unet: UNet2DConditionModel
@@ -114,37 +121,50 @@ class TextToImageTrainingTask:
         return {"unet": self.unet, "text_encoder": self.text_encoder}
 
     def loss(self, context: StepContext) -> Tensor:
-        """Weighted error of the predicted noise on a batch of latents."""
-        picks = np.sort(context.rng.integers(len(self.train), size=self.config.batch_size))
-        latents = torch.from_numpy(self.train.arrays["latent"][picks]).to(context.device).float()
-        tokens = self.captions.pick(picks, context.rng, detailed_share=DETAILED_CAPTION_SHARE)
-        empty = torch.from_numpy(context.rng.random(len(picks)) < PROMPT_DROPOUT)
-        tokens = torch.where(empty[:, None], token_table(self.tokenizer, [""]), tokens)
-        text_ntd = self.text_encoder(tokens.to(context.device))[0]
-        noise, times, noisy = add_noise(latents, self.scheduler, context.generator)
-        made = self.unet(noisy, times, encoder_hidden_states=text_ntd).sample.float()
-        weights = _noise_weights(self.scheduler, times, sharp=context.progress >= _SHARP_PHASE)
-        error = functional.mse_loss(made, noise, reduction="none").mean(dim=(1, 2, 3))
-        return (weights * error).mean()
+        """Returns the min-SNR-weighted MSE of the predicted noise on a batch of latents."""
+        batch = context.sample_batch(self.train, self.config.batch_size)
+        noised = add_noise(batch.floats("latent"), self.scheduler, context.generator)
+        text_ntd = self.text_encoder(self._prompts(batch, context))[0]
+        predicted = self.unet(noised.latents, noised.timesteps, encoder_hidden_states=text_ntd)
+        error = functional.mse_loss(predicted.sample.float(), noised.noise, reduction="none")
+        weights = self._loss_weights(noised.timesteps, context.progress)
+        return (weights * error.mean(dim=(1, 2, 3))).mean()
+
+    def _prompts(self, batch: Batch, context: StepContext) -> Tensor:
+        """Draws captions NT, some of them empty for classifier-free guidance."""
+        tokens = self.captions.sample(
+            batch.indices, context.rng, detailed_share=DETAILED_CAPTION_SHARE
+        )
+        is_dropped = torch.from_numpy(context.rng.random(len(tokens)) < PROMPT_DROPOUT)
+        tokens = torch.where(is_dropped[:, None], token_table(self.tokenizer, [""]), tokens)
+        return tokens.to(context.device)
+
+    def _loss_weights(self, timesteps: Tensor, progress: float) -> Tensor:
+        """Returns each example's loss weight: min-SNR, or 1 in the last part of a run."""
+        if progress >= _MIN_SNR_END:
+            return torch.ones(len(timesteps), device=timesteps.device)
+        alpha_bar = self.scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
+        snr = alpha_bar / (1.0 - alpha_bar)
+        return snr.clamp(max=_MIN_SNR_GAMMA) / snr
 
     def export(self, folder: Path) -> None:
-        """Write the whole pipeline, the vae included."""
+        """Writes the whole pipeline, the vae included."""
         save_pipeline(self.pipeline(), folder)
 
     def validation_metrics(self, device: torch.device) -> dict[str, float]:
-        """Nothing: `overpaint bench checkpoints` measures attributes, which takes minutes."""
+        """Returns no metrics: measuring attributes takes minutes."""
         return {}
 
     def sample_sheet(self, device: torch.device) -> Image.Image:
-        """Drawings of unseen captions at guidance 4, and below each the true scene."""
+        """Draws images of test captions at guidance scale 4, and below each the true scene."""
         entries = self.test.texts[:_NUM_SHOWN]
-        made = generate(self.pipeline(), [entry["captions"][0] for entry in entries])
+        images = generate(self.pipeline(), [entry["captions"][0] for entry in entries])
         true = np.asarray(self.test.arrays["image"][:_NUM_SHOWN])
         half = _NUM_SHOWN // 2
-        return pictures.image_grid([made[:half], true[:half], made[half:], true[half:]])
+        return pictures.image_grid([images[:half], true[:half], images[half:], true[half:]])
 
     def pipeline(self) -> StableDiffusionPipeline:
-        """The pipeline around the modules in training."""
+        """Builds the pipeline around the modules in training."""
         return build_pipeline(
             StableDiffusionPipeline,
             vae=self.vae,
@@ -164,60 +184,39 @@ def generate(
     num_inference_steps: int = 25,
     batch_size: int = 32,
 ) -> NDArray[np.uint8]:
-    """Images, RGB uint8 NHWC, of prompts; image i starts from the noise of seed i."""
-    parts: list[NDArray[np.uint8]] = []
+    """Generates images, RGB uint8 NHWC, of prompts; image i starts from the noise of seed i."""
+    images: list[NDArray[np.uint8]] = []
     for start in range(0, len(prompts), batch_size):
-        part = list(prompts[start : start + batch_size])
-        seeds = range(start, start + len(part))
-        made = pipeline(
-            part,
+        batch = list(prompts[start : start + batch_size])
+        seeds = range(start, start + len(batch))
+        output = pipeline(
+            batch,
             guidance_scale=guidance_scale,
             num_inference_steps=num_inference_steps,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             output_type="np",
         )
-        parts.append(np.round(np.asarray(made[0]) * 255.0).astype(np.uint8))
-    return np.concatenate(parts)
+        images.append(np.round(np.asarray(output[0]) * 255.0).astype(np.uint8))
+    return np.concatenate(images)
 
 
-def add_noise(
-    latents: Tensor, scheduler: Any, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Noise N4YX, times N and noisy latents N4YX for latents N4YX."""
+class Noised(NamedTuple):
+    """Latents after the forward diffusion process.
+
+    Attributes:
+        latents: noised latents N4HW.
+        noise: noise N4HW that was added.
+        timesteps: timestep of each example, N.
+    """
+
+    latents: Tensor
+    noise: Tensor
+    timesteps: Tensor
+
+
+def add_noise(latents: Tensor, scheduler: Any, generator: torch.Generator) -> Noised:
+    """Adds noise to latents N4HW at random timesteps."""
     noise = torch.randn(latents.shape, generator=generator, device=latents.device)
     last = int(scheduler.config.num_train_timesteps)
-    times = torch.randint(0, last, (len(latents),), generator=generator, device=latents.device)
-    return noise, times, scheduler.add_noise(latents, noise, times)
-
-
-def _noise_weights(scheduler: Any, times: Tensor, *, sharp: bool) -> Tensor:
-    """Weight of each example's error: min-SNR with a cap of 5, or 1 in the sharp phase."""
-    if sharp:
-        return torch.ones(len(times), device=times.device)
-    kept = scheduler.alphas_cumprod.to(times.device)[times]
-    snr = kept / (1.0 - kept)
-    return snr.clamp(max=_SNR_CAP) / snr
-
-
-def latent_examples(scenes: Cache, vae: Any, device: torch.device) -> Callable[[int], Example]:
-    """From a scene's index to its `latent` (float16) and texts; encodes 64 scenes at a time."""
-
-    @lru_cache(maxsize=1)
-    @torch.no_grad()
-    def encoded(block: int) -> NDArray[np.float16]:
-        images = scenes.arrays["image"][block * 64 : (block + 1) * 64]
-        return encode(vae, pictures.to_tensor(images, device)).half().cpu().numpy()
-
-    def draw(index: int) -> Example:
-        return Example({"latent": encoded(index // 64)[index % 64]}, scenes.texts[index])
-
-    return draw
-
-
-def encoder_digest(vae: Any) -> str:
-    """Short hash of what makes a vae's latents: its encoder; decoders may differ."""
-    hasher = hashlib.sha256()
-    for part in (vae.encoder, vae.quant_conv):
-        for name, weights in sorted(part.state_dict().items()):
-            hasher.update(name.encode() + weights.cpu().numpy().tobytes())
-    return hasher.hexdigest()[:8]
+    timesteps = torch.randint(0, last, (len(latents),), generator=generator, device=latents.device)
+    return Noised(scheduler.add_noise(latents, noise, timesteps), noise, timesteps)

@@ -1,7 +1,7 @@
-"""`overpaint train NAME`: trains one papercut checkpoint.
+"""Training of one papercut checkpoint, as `overpaint train NAME` runs it.
 
-A run begins with fresh weights or with those of a checkpoint (`start`), and goes on from its own
-state where it has one.
+A run starts from random weights or from those of a checkpoint (`Workspace.start`), and continues
+from its own saved state where there is one.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import torch
 from overpaint.jobs.training.checkpoints import CHECKPOINTS
 from overpaint.jobs.training.history import read_history
-from overpaint.jobs.training.loop import Budget, TrainingResult, TrainingTask, run_training
+from overpaint.jobs.training.loop import TrainingBudget, TrainingResult, run_training
+from overpaint.jobs.training.task import TrainingTask
 from overpaint.jobs.training.workspace import Workspace
 from overpaint.operators.models.pretrained import quietly
 from torch import nn
@@ -21,23 +22,22 @@ def train(
     name: str,
     workspace: Workspace,
     *,
-    budget: Budget | None = None,
+    budget: TrainingBudget | None = None,
     freeze: Sequence[str] = (),
     seed: int = 0,
 ) -> TrainingResult:
-    """Train one checkpoint and write it to its folder in `workspace.checkpoints`.
+    """Trains one checkpoint, and writes it to its folder in `workspace.checkpoints`.
 
     Args:
-        name: One of `CHECKPOINTS`.
-        workspace: What is read and drawn, and where the state lies; one found there is continued.
-        budget: Length of the whole run, earlier parts included; None for the schedule's steps.
-        freeze: Beginnings of the names of parameters that stay as they are, such as
-            `vae.encoder`.
-        seed: Decides the first weights and what each step draws.
+        name: one of `CHECKPOINTS`.
+        workspace: folders of the training; a saved state that is there is continued.
+        budget: length of the run, resumed parts included; None for `TrainingConfig.steps`.
+        freeze: prefixes of the names of parameters to freeze, such as `vae.encoder`.
+        seed: decides the initial weights and what each step draws.
 
     Raises:
-        ValueError: No checkpoint has that name, or no parameter a name to freeze.
-        FileNotFoundError: A checkpoint that this one builds on or starts from is missing.
+        ValueError: no checkpoint has that name, or no parameter a name to freeze.
+        FileNotFoundError: a checkpoint that this one builds on or starts from is missing.
     """
     if name not in CHECKPOINTS:
         raise ValueError(f"checkpoint is {name!r}; it must be one of {', '.join(CHECKPOINTS)}")
@@ -49,7 +49,7 @@ def train(
         task,
         out=workspace.checkpoints / name,
         state=workspace.state / name,
-        budget=budget or Budget(steps=task.config.steps),
+        budget=budget or TrainingBudget(steps=task.config.steps),
         device=workspace.device,
         seed=seed,
         previous=read_history(workspace.start / name) if workspace.start else (),
@@ -57,11 +57,11 @@ def train(
     )
 
 
-def _freeze(task: TrainingTask, beginnings: Sequence[str]) -> None:
+def _freeze(task: TrainingTask, prefixes: Sequence[str]) -> None:
     parameters = dict(nn.ModuleDict(dict(task.modules)).named_parameters())
-    for beginning in beginnings:
-        frozen = [name for name in parameters if name.startswith(beginning)]
+    for prefix in prefixes:
+        frozen = [name for name in parameters if name.startswith(prefix)]
         if not frozen:
-            raise ValueError(f"freeze has {beginning!r}, and no parameter's name begins so")
+            raise ValueError(f"freeze has {prefix!r}, and no parameter's name starts with it")
         for name in frozen:
             parameters[name].requires_grad_(False)

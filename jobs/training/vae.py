@@ -1,4 +1,4 @@
-"""The `vae` checkpoint: an AutoencoderKL that makes 64 px scenes 16 x 16 latents and back.
+"""Checkpoint `vae`: an AutoencoderKL between 64 px scenes and 16 x 16 latents.
 
 Shapes: n images, 3 RGB channels, 4 latent channels, h and w pixels, y and x latent pixels.
 """
@@ -14,8 +14,8 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from numpy.typing import NDArray
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.cache import Cache
-from overpaint.jobs.training.loop import StepContext, TrainingConfig
 from overpaint.jobs.training.saving import save_fp16
+from overpaint.jobs.training.task import StepContext, TrainingConfig
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
@@ -25,7 +25,7 @@ _NUM_SHOWN = 12
 
 
 def build_vae(channels: tuple[int, ...] = (32, 64, 64)) -> AutoencoderKL:
-    """AutoencoderKL, factor 4, 4 latent channels; no attention, which drawings do not need."""
+    """Builds an AutoencoderKL of factor 4 with 4 latent channels, without attention."""
     levels = len(channels)
     settings: dict[str, Any] = {
         "in_channels": 3,
@@ -43,32 +43,39 @@ def build_vae(channels: tuple[int, ...] = (32, 64, 64)) -> AutoencoderKL:
 
 
 def encode(vae: Any, images_n3hw: Tensor) -> Tensor:
-    """Mean latents NCYX of images in -1 to 1, scaled as a diffusion model sees them."""
+    """Encodes images, -1 to 1, to the mean latents N4YX, times the scaling factor."""
     return vae.encode(images_n3hw).latent_dist.mode() * vae.config.scaling_factor
 
 
 def decode(vae: Any, latents_n4yx: Tensor) -> Tensor:
-    """Images NCHW, about -1 to 1, of scaled latents."""
+    """Decodes scaled latents to images N3HW, about -1 to 1."""
     return vae.decode(latents_n4yx / vae.config.scaling_factor).sample
 
 
 @torch.no_grad()
 def reconstruct(vae: Any, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Round trip of RGB uint8 NHWC images, 64 at a time."""
+    """Encodes and decodes RGB uint8 NHWC images, 64 at a time."""
     device = next(vae.parameters()).device
-    parts = [
-        pictures.to_uint8(decode(vae, encode(vae, pictures.to_tensor(part, device))))
-        for part in np.array_split(images, max(1, len(images) // 64))
+    batches = [
+        pictures.to_uint8(decode(vae, encode(vae, pictures.to_tensor(batch, device))))
+        for batch in np.array_split(images, max(1, len(images) // 64))
     ]
-    return np.concatenate(parts)
+    return np.concatenate(batches)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VaeTrainingTask:
-    """The vae in training: L1, squared error and edges, with a slight pull to a unit Gaussian.
+    """Training of the vae: L1, MSE and gradient loss, with a small KL term.
 
-    The pull leaves noise in the latents, so that the decoder learns to ignore errors of the size
+    The KL term keeps noise in the latents, so that the decoder learns to ignore errors of the size
     that a diffusion model makes.
+
+    Attributes:
+        vae: autoencoder to train.
+        train: training scenes with `image`.
+        test: test scenes with `image`.
+        config: hyperparameters.
+        name: name of the checkpoint.
     """
 
     vae: Any
@@ -79,25 +86,24 @@ class VaeTrainingTask:
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
-        """The whole autoencoder."""
+        """Whole autoencoder."""
         return {"vae": self.vae}
 
     def loss(self, context: StepContext) -> Tensor:
-        """Reconstruction of a batch of drawn scenes, half of them mirrored."""
-        picks = np.sort(context.rng.integers(len(self.train), size=self.config.batch_size))
-        images_n3hw = pictures.to_tensor(self.train.arrays["image"][picks], context.device)
+        """Returns the loss of reconstructing a batch of scenes, mirrored in every second step."""
+        images_n3hw = context.sample_batch(self.train, self.config.batch_size).images()
         if context.step % 2:
             images_n3hw = images_n3hw.flip(3)
         posterior = self.vae.encode(images_n3hw).latent_dist
         latents = posterior.sample(context.generator)
         decoded_n3hw = self.vae.decode(latents).sample.float()
         kl = posterior.kl().float().mean() / latents[0].numel()
-        return _reconstruction(decoded_n3hw, images_n3hw) + _KL_WEIGHT * kl
+        return _reconstruction_loss(decoded_n3hw, images_n3hw) + _KL_WEIGHT * kl
 
     def export(self, folder: Path) -> None:
-        """Write the autoencoder, its scaling factor measured on drawn scenes.
+        """Writes the autoencoder, its scaling factor measured on training scenes.
 
-        Where the encoder is at rest the factor stays: the latents are those of other checkpoints.
+        With a frozen encoder the factor stays, since other checkpoints are trained on its latents.
         """
         if any(parameter.requires_grad for parameter in self.vae.encoder.parameters()):
             self._measure_scale()
@@ -111,19 +117,20 @@ class VaeTrainingTask:
         self.vae.register_to_config(scaling_factor=round(1.0 / std, 4))
 
     def validation_metrics(self, device: torch.device) -> dict[str, float]:
-        """Mean PSNR of unseen scenes."""
+        """Returns the mean PSNR of test scenes."""
         images = self.test.arrays["image"][:128]
         return {"psnr_db": float(pictures.psnr(images, reconstruct(self.vae, images)).mean())}
 
     def sample_sheet(self, device: torch.device) -> Image.Image:
-        """Unseen scenes, and below each its reconstruction."""
+        """Draws test scenes, and below each its reconstruction."""
         images = np.asarray(self.test.arrays["image"][: 2 * _NUM_SHOWN])
-        made = reconstruct(self.vae, images)
-        halves = [(images[i : i + _NUM_SHOWN], made[i : i + _NUM_SHOWN]) for i in (0, _NUM_SHOWN)]
+        decoded = reconstruct(self.vae, images)
+        starts = (0, _NUM_SHOWN)
+        halves = [(images[i : i + _NUM_SHOWN], decoded[i : i + _NUM_SHOWN]) for i in starts]
         return pictures.image_grid([row for pair in halves for row in pair])
 
 
-def _reconstruction(decoded_n3hw: Tensor, images_n3hw: Tensor) -> Tensor:
+def _reconstruction_loss(decoded_n3hw: Tensor, images_n3hw: Tensor) -> Tensor:
     error = decoded_n3hw - images_n3hw
     edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
     return error.abs().mean() + 4.0 * functional.mse_loss(decoded_n3hw, images_n3hw) + 0.5 * edges

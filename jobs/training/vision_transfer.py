@@ -1,6 +1,7 @@
-"""One vision transformer in two classes: CLIP's, which clip, clipseg and judge have, and BLIP's.
+"""Weight transfer between the vision transformers of CLIP and BLIP.
 
-CLIP normalizes its embeddings before the first layer and BLIP does not; all else is the same.
+The checkpoints clip, clipseg and judge have the former, caption has the latter. CLIP normalizes its
+embeddings before the first layer and BLIP does not; all else is equal.
 
 Shapes: n images, 3 RGB channels, h and w pixels.
 """
@@ -13,36 +14,46 @@ from torch import Tensor
 
 @torch.no_grad()
 def copy_clip_to_blip(vision: Any, clip: Any, images_n3hw: Tensor) -> None:
-    """Give a BLIP's vision transformer the weights of a CLIP's of the same size.
+    """Copies the weights of CLIP's vision transformer into BLIP's of the same size.
 
-    CLIP's first normalization is folded into BLIP's embeddings, with the deviation that the images
-    have on average.
+    CLIP's first layer norm is folded into BLIP's embeddings, with the mean standard deviation of
+    the embeddings of the images.
+
+    Args:
+        vision: vision transformer of BLIP, which is changed.
+        clip: vision transformer of CLIP.
+        images_n3hw: images that are typical of the data, -1 to 1.
     """
     own, other, norm = vision.embeddings, clip.embeddings, clip.pre_layrnorm
     deviations = other(images_n3hw).std(-1, unbiased=False)
-    places = other.position_embedding.weight
-    first = _normalized(other.class_embedding + places[0], norm, deviations[:, 0].mean())
+    positions = other.position_embedding.weight
+    first = _normalized(other.class_embedding + positions[0], norm, deviations[:, 0].mean())
     own.class_embedding.copy_((first + norm.bias).view(1, 1, -1))
-    rest = _normalized(places[1:], norm, deviations[:, 1:].mean()) + norm.bias
+    rest = _normalized(positions[1:], norm, deviations[:, 1:].mean()) + norm.bias
     own.position_embedding.copy_(torch.cat([torch.zeros_like(rest[:1]), rest])[None])
     patches = other.patch_embedding.weight.movedim(0, -1)
     patches = _normalized(patches, norm, deviations[:, 1:].mean()).movedim(-1, 0)
     own.patch_embedding.weight.copy_(patches)
     own.patch_embedding.bias.zero_()
     for layer, source in zip(vision.encoder.layers, clip.encoder.layers, strict=True):
-        parts = [getattr(source.self_attn, f"{name}_proj") for name in "qkv"]
-        layer.self_attn.qkv.weight.copy_(torch.cat([part.weight for part in parts]))
-        layer.self_attn.qkv.bias.copy_(torch.cat([part.bias for part in parts]))
+        projections = [getattr(source.self_attn, f"{name}_proj") for name in "qkv"]
+        layer.self_attn.qkv.weight.copy_(torch.cat([p.weight for p in projections]))
+        layer.self_attn.qkv.bias.copy_(torch.cat([p.bias for p in projections]))
         _copy(layer.self_attn.projection, source.self_attn.out_proj)
         _copy_rest(layer, source)
 
 
 @torch.no_grad()
 def copy_blip_to_clip(clip: Any, vision: Any, images_n3hw: Tensor) -> None:
-    """Give a CLIP's vision transformer the weights of a BLIP's of the same size.
+    """Copies the weights of BLIP's vision transformer into CLIP's of the same size.
 
-    CLIP's first normalization is set to undo itself for patches of the deviation and the mean that
-    the images have on average.
+    CLIP's first layer norm is set so that it is the identity for patches of the mean and the
+    standard deviation that the images have on average.
+
+    Args:
+        clip: vision transformer of CLIP, which is changed.
+        vision: vision transformer of BLIP.
+        images_n3hw: images that are typical of the data, -1 to 1.
     """
     own, other, norm = clip.embeddings, vision.embeddings, clip.pre_layrnorm
     patches = other(images_n3hw)[:, 1:]
@@ -56,9 +67,9 @@ def copy_blip_to_clip(clip: Any, vision: Any, images_n3hw: Tensor) -> None:
         weights = source.self_attn.qkv.weight.chunk(3)
         biases = source.self_attn.qkv.bias.chunk(3)
         for name, weight, bias in zip("qkv", weights, biases, strict=True):
-            part = getattr(layer.self_attn, f"{name}_proj")
-            part.weight.copy_(weight)
-            part.bias.copy_(bias)
+            projection = getattr(layer.self_attn, f"{name}_proj")
+            projection.weight.copy_(weight)
+            projection.bias.copy_(bias)
         _copy(layer.self_attn.out_proj, source.self_attn.projection)
         _copy_rest(layer, source)
     _copy(clip.post_layernorm, vision.post_layernorm)

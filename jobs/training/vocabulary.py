@@ -1,7 +1,7 @@
-"""Tokenizers whose words are papercut's: every word of the lexicon is one token.
+"""Tokenizers of papercut: every word of the lexicon is one token.
 
-Words outside the lexicon fall to pieces of letters, so nothing is unknown to the byte-level
-tokenizers; BLIP's needs whole words and has an unknown token.
+Byte-level tokenizers split words outside the lexicon into letters, so that nothing is unknown to
+them; BLIP's tokenizer takes whole words and has an unknown token.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,16 +19,21 @@ _WORD_END = "</w>"
 
 
 class BytePairs(NamedTuple):
-    """Vocabulary and merges of a byte-level BPE whose words end in `</w>`."""
+    """Byte-level BPE whose words end in `</w>`.
+
+    Attributes:
+        vocab: id of each token.
+        merges: pairs of tokens to merge, in order of rank.
+    """
 
     vocab: dict[str, int]
     merges: list[tuple[str, str]]
 
 
 def byte_pairs(words: Iterable[str], special_tokens: Sequence[str]) -> BytePairs:
-    """Byte pairs that make each word one token, in the order of the words.
+    """Builds the byte pairs that make each word one token, in the order of the words.
 
-    A later word's merges rank below those of earlier words, so they cannot break those up.
+    The merges of a later word rank below those of earlier words, and so cannot split those.
     """
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     ranks: dict[tuple[str, str], int] = {}
@@ -44,22 +49,22 @@ def byte_pairs(words: Iterable[str], special_tokens: Sequence[str]) -> BytePairs
 
 
 def clip_tokenizer(words: Iterable[str], *, max_tokens: int = MAX_TOKENS) -> CLIPTokenizer:
-    """CLIPTokenizer over the words; shared by clip, clipseg and text_to_image."""
+    """Builds the CLIPTokenizer of clip, clipseg, text_to_image and instruction."""
     vocab, merges = byte_pairs(words, ["<|startoftext|>", "<|endoftext|>"])
-    # The annotation says str, the tokenizers library takes pairs.
+    # The annotation is str; the tokenizers library takes pairs.
     pairs: Any = merges
     return CLIPTokenizer(vocab=vocab, merges=pairs, model_max_length=max_tokens)
 
 
 def bert_tokenizer(words: Iterable[str], *, max_tokens: int = MAX_TOKENS) -> BertTokenizer:
-    """BertTokenizer over the words, with the start token that BLIP's processor expects."""
+    """Builds the BertTokenizer of caption, with the start token that BLIP expects."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]"]
     vocab = {token: i for i, token in enumerate(dict.fromkeys([*special, *words]))}
     return BertTokenizer(vocab=vocab, bos_token="[DEC]", model_max_length=max_tokens)
 
 
 def chat_tokenizer(words: Iterable[str], *, max_tokens: int) -> PreTrainedTokenizerFast:
-    """Byte-level tokenizer of a language model: `<image>`, numbers whole, `name:` one word."""
+    """Builds judge's byte-level tokenizer, with `<image>`; numbers and `name:` are one token."""
     vocab, merges = byte_pairs(words, ["<pad>", "<s>", "</s>", "<image>"])
     backend = Tokenizer(BPE(vocab=vocab, merges=merges, end_of_word_suffix=_WORD_END))
     backend.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
@@ -83,7 +88,7 @@ def chat_tokenizer(words: Iterable[str], *, max_tokens: int) -> PreTrainedTokeni
 
 
 def token_table(tokenizer: CLIPTokenizer | BertTokenizer, texts: Sequence[str]) -> Tensor:
-    """Token ids of each text, padded and cut to the longest that the model takes."""
+    """Tokenizes texts, NT, padded and truncated to the longest that the model takes."""
     encoded = tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt")
     return torch.as_tensor(encoded["input_ids"])
 
@@ -91,10 +96,10 @@ def token_table(tokenizer: CLIPTokenizer | BertTokenizer, texts: Sequence[str]) 
 def _pieces(word: str, ranks: dict[tuple[str, str], int]) -> list[str]:
     pieces = [*word[:-1], word[-1] + _WORD_END]
     while True:
-        known = [pair for pair in pairwise(pieces) if pair in ranks]
-        if not known:
+        mergeable = [pair for pair in pairwise(pieces) if pair in ranks]
+        if not mergeable:
             return pieces
-        best = min(known, key=ranks.__getitem__)
+        best = min(mergeable, key=ranks.__getitem__)
         pieces = _merged(pieces, best)
 
 

@@ -30,11 +30,11 @@ from overpaint.jobs.training.judge import (
     score_token_ids,
 )
 from overpaint.jobs.training.judge_init import initialise_judge
-from overpaint.jobs.training.loop import StepContext, TrainingConfig
 from overpaint.jobs.training.pairs import sample_pair
 from overpaint.jobs.training.pictures import psnr
 from overpaint.jobs.training.sam import SamTrainingTask, build_sam, nonempty_masks
 from overpaint.jobs.training.scene_reader import correct_attributes, read_scene
+from overpaint.jobs.training.task import StepContext, TrainingConfig
 from overpaint.jobs.training.vision_transfer import copy_blip_to_clip, copy_clip_to_blip
 from overpaint.jobs.training.vocabulary import (
     bert_tokenizer,

@@ -15,7 +15,8 @@ from diffusers import (
 )
 from overpaint.jobs.cli import main
 from overpaint.jobs.training.history import read_history
-from overpaint.jobs.training.loop import Budget, TrainingConfig, TrainingResult
+from overpaint.jobs.training.loop import TrainingBudget, TrainingResult
+from overpaint.jobs.training.task import TrainingConfig
 from overpaint.jobs.training.train import CHECKPOINTS, train
 from overpaint.jobs.training.workspace import Workspace
 from overpaint.operators.framing.masks import Box
@@ -46,7 +47,7 @@ def tiny_place(folder: Path, **settings: Any) -> Workspace:
 
 
 def train_tiny(name: str, folder: Path, steps: int, **settings: Any) -> TrainingResult:
-    return train(name, tiny_place(folder, **settings), budget=Budget(steps=steps))
+    return train(name, tiny_place(folder, **settings), budget=TrainingBudget(steps=steps))
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +151,9 @@ def test_train_start_begins_with_the_weights_of_a_checkpoint(tmp_path: Path) -> 
     train_tiny("vae", tmp_path, steps=3)
     before = AutoencoderKL.from_pretrained(tmp_path / "checkpoints" / "vae")
     workspace = tiny_place(tmp_path / "further", start=tmp_path / "checkpoints")
-    train("vae", workspace, budget=Budget(steps=2), freeze=["vae.encoder", "vae.quant_conv"])
+    train(
+        "vae", workspace, budget=TrainingBudget(steps=2), freeze=["vae.encoder", "vae.quant_conv"]
+    )
     after = AutoencoderKL.from_pretrained(workspace.checkpoints / "vae")
     assert after.config["scaling_factor"] == before.config["scaling_factor"]
     assert [training.steps for training in read_history(workspace.checkpoints / "vae")] == [3, 2]
@@ -164,7 +167,7 @@ def test_train_start_begins_with_the_weights_of_a_checkpoint(tmp_path: Path) -> 
 
 def test_train_freeze_without_such_a_parameter_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'vae\.encodr'"):
-        train("vae", tiny_place(tmp_path), budget=Budget(steps=1), freeze=["vae.encodr"])
+        train("vae", tiny_place(tmp_path), budget=TrainingBudget(steps=1), freeze=["vae.encodr"])
 
 
 def test_train_unknown_name_is_refused(tmp_path: Path) -> None:
@@ -195,4 +198,4 @@ def test_train_wrong_option_is_refused_before_anything_is_drawn(
 
 def test_budget_without_an_end_is_refused() -> None:
     with pytest.raises(ValueError, match="needs steps or minutes"):
-        Budget()
+        TrainingBudget()
