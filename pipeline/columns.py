@@ -121,6 +121,9 @@ CAPTION = _text("caption", "what a captioner says of the source")
 MASK_IMAGE = _image("mask_image", "one-channel PNG of the source's size: 255 may change")
 MASK_SOURCE = _text("mask_source", "how the mask was made")
 INVERTED_PATH = Column("inverted_path", pa.null(), "the source's trajectory to noise", "group")
+FITTED_NEGATIVE = Column(
+    "fitted_negative", pa.null(), "negative embeddings fitted to the source, by step", "group"
+)
 EDITABLE_MASK_IMAGE = _image("editable_mask_image", "the mask that was really editable, a PNG")
 EDITED_IMAGE = _image("edited_image", "the edited image, encoded, of the source's size")
 METHOD = _text("method", "the editing method")

@@ -6,6 +6,7 @@ from typing import Any
 from cyclopts import App
 from overpaint.jobs.commands.output import console
 from overpaint.operators.finders import FINDERS
+from overpaint.operators.fits import FITS
 from overpaint.operators.inversions import INVERSIONS
 from overpaint.operators.methods import METHODS
 from overpaint.pipeline.catalogue import Catalogue
@@ -13,7 +14,7 @@ from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.variant import Variant
 from rich.table import Table
 
-CATALOGUES: tuple[Catalogue[Any], ...] = (METHODS, INVERSIONS, FINDERS)
+CATALOGUES: tuple[Catalogue[Any], ...] = (METHODS, INVERSIONS, FITS, FINDERS)
 _LISTED = ("needs", "gives", "evaluations", "papers")
 
 

@@ -36,12 +36,12 @@ class BranchInputs:
     """Inputs of a branch where they are not those that its name stands for.
 
     Attributes:
-        prompts: embedded prompts.
+        prompts: embedded prompts, the same in all steps or by step.
         latents: latents of its own by step.
         channels_bchw: more input channels of the UNet.
     """
 
-    prompts: "PromptEmbeds | None" = None
+    prompts: "PromptEmbeds | Callable[[Step], PromptEmbeds] | None" = None
     latents: "Callable[[Step], Tensor] | None" = None
     channels_bchw: "Tensor | None" = None
 
@@ -173,6 +173,23 @@ class Batch:
         from overpaint.operators.diffusion import latents
 
         return latents.decode(self.model, latents_bchw)
+
+    def predict(
+        self, latents_bchw: "Tensor", step: Step, prompts: "Mapping[str, PromptEmbeds]"
+    ) -> "dict[str, Tensor]":
+        """Runs the UNet once for all rows under each of some prompts; returns predictions bchw."""
+        from overpaint.operators.diffusion.sampling import Branch, predict
+
+        branches = {name: Branch(prompts=embeds) for name, embeds in prompts.items()}
+        return predict(self.model, latents_bchw, step, branches)
+
+    def advance(self, latents_bchw: "Tensor", step: Step, prediction_bchw: "Tensor") -> "Tensor":
+        """Returns the latents after a DDIM step with a prediction."""
+        from overpaint.operators.diffusion.sampling import ddim_step, to_x0_and_eps
+
+        kind = self.schedule.prediction_type
+        x0, eps = to_x0_and_eps(prediction_bchw, latents_bchw, step.alpha_bar, kind)
+        return ddim_step(x0, eps, step)
 
     def run(self, branches: Mapping[str, Window], sampling: Sampling) -> "Tensor":
         """Denoises the batch; returns clean latents bchw.

@@ -30,6 +30,21 @@ class Inverted:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class FittedEmbeds(Inverted):
+    """Token embeddings that were fitted to one source, for every step.
+
+    Attributes:
+        tokens_ntd: float32, n steps from the noisiest on, t tokens, d channels.
+    """
+
+    tokens_ntd: "Tensor"
+
+    def is_finite(self) -> bool:
+        """Tells whether the fit has not failed."""
+        return bool(self.tokens_ntd.isfinite().all())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class InvertedPath(Inverted):
     """The trajectory of one source from noise to clean latents.
 

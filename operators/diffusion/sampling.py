@@ -25,16 +25,21 @@ class Branch:
     """One prediction of the UNet for every row.
 
     Attributes:
-        prompts: embedded prompts.
+        prompts: embedded prompts, the same in all steps or by step.
         latents: latents of its own by step; None reads those that are being denoised.
         channels_bchw: more input channels, such as those of an image or a mask.
         steps: indices of the steps in which the branch runs; None runs it in all.
     """
 
-    prompts: PromptEmbeds
+    prompts: PromptEmbeds | Callable[[Step], PromptEmbeds]
     latents: Callable[[Step], Tensor] | None = None
     channels_bchw: Tensor | None = None
     steps: range | None = None
+
+    def prompts_at(self, step: Step) -> PromptEmbeds:
+        """Returns the embedded prompts of a step."""
+        prompts = self.prompts
+        return prompts if isinstance(prompts, PromptEmbeds) else prompts(step)
 
     def runs_in(self, step: Step) -> bool:
         """Tells whether the branch runs in a step."""
@@ -83,7 +88,7 @@ def denoise(
         state = StepState(
             step=step, latents_bchw=latents_bchw, predictions=predictions, x0_bchw=x0, eps_bchw=eps
         )
-        latents_bchw = _ddim_step(x0, eps, step)
+        latents_bchw = ddim_step(x0, eps, step)
         for hook in controls.hooks:
             latents_bchw = hook(latents_bchw, state)
     return latents_bchw
@@ -99,14 +104,15 @@ def predict(
     """Runs the UNet once; returns the prediction (float32 bchw) of each branch of this step."""
     running = {name: branch for name, branch in branches.items() if branch.runs_in(step)}
     inputs = torch.cat([_inputs(branch, latents_bchw, step) for branch in running.values()])
-    tokens = torch.cat([branch.prompts.tokens_bsd for branch in running.values()])
+    prompts = [branch.prompts_at(step) for branch in running.values()]
+    tokens = torch.cat([embeds.tokens_bsd for embeds in prompts])
     dtype = model.unet.dtype
     with model.attention.on(attention, tuple(running), step):
         prediction: Tensor = model.unet(
             inputs.to(dtype),
             step.timestep,
             encoder_hidden_states=tokens.to(dtype),
-            added_cond_kwargs=_added_conditions(model, running, inputs),
+            added_cond_kwargs=_added_conditions(model, prompts, inputs),
             return_dict=False,
         )[0]
     model.spend(Cost(forward=len(inputs)))
@@ -175,7 +181,7 @@ def _ddim_step_back(
     return step.alpha_bar**0.5 * x0 + (1.0 - step.alpha_bar) ** 0.5 * eps
 
 
-def _ddim_step(x0: Tensor, eps: Tensor, step: Step) -> Tensor:
+def ddim_step(x0: Tensor, eps: Tensor, step: Step) -> Tensor:
     """Returns the next latents, equation 12 of arXiv 2010.02502 without fresh noise."""
     direction = max(1.0 - step.alpha_bar_next, 0.0) ** 0.5
     return step.alpha_bar_next**0.5 * x0 + direction * eps
@@ -187,10 +193,10 @@ def _inputs(branch: Branch, latents_bchw: Tensor, step: Step) -> Tensor:
 
 
 def _added_conditions(
-    model: LatentModel, running: Mapping[str, Branch], inputs_bchw: Tensor
+    model: LatentModel, prompts: Sequence[PromptEmbeds], inputs_bchw: Tensor
 ) -> dict[str, Any] | None:
     """Returns SDXL's further inputs: pooled prompts and sizes, neither scaled nor cropped."""
-    pooled = [branch.prompts.pooled_bp for branch in running.values()]
+    pooled = [embeds.pooled_bp for embeds in prompts]
     if any(part is None for part in pooled):
         return None
     height, width = (side * model.factor_px for side in inputs_bchw.shape[2:])

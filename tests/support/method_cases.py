@@ -6,6 +6,8 @@ method declares.
 
 import numpy as np
 from overpaint.operators.edit import Edit
+from overpaint.operators.fit import Fit
+from overpaint.operators.fits import FITS
 from overpaint.operators.inversions import INVERSIONS
 from overpaint.operators.invert import Invert
 from overpaint.operators.methods import METHODS
@@ -34,25 +36,36 @@ def make(case, checkpoint_of, **fields):
     return Edit(method=method, **given)
 
 
-def inversion_of(edit, **fields):
-    """The `invert` that gives an edit what it needs; None where it needs none."""
+def stages_before(edit, **fields):
+    """The operators that give an edit what it needs of its actor, in order."""
+    given = {"batch_size": BATCH, "checkpoint": edit.checkpoint}
+    stages = []
     for need in edit.settings.needs:
         if isinstance(need, Column) and need.scope == "group":
-            names = INVERSIONS.names()
-            method = next(name for name in names if need in INVERSIONS.find(name).outputs)
-            given = {"batch_size": BATCH, "num_inference_steps": STEPS, **fields}
-            return Invert(method=method, checkpoint=edit.checkpoint, **given)
-    return None
+            if method := _giving(INVERSIONS, need):
+                own = {"num_inference_steps": STEPS, **fields}
+                stages.append(Invert(method=method, **given, **own))
+            else:
+                stages.append(Fit(method=_giving(FITS, need), **given))
+    return stages
+
+
+def _giving(catalogue, column):
+    return next((n for n in catalogue.names() if column in catalogue.find(n).outputs), None)
+
+
+def sources_of(operators):
+    """The operator that writes each column."""
+    return {column.name: operator for operator in operators for column in operator.outputs}
 
 
 def ready(edit, rows, **fields):
     """Rows with what stages before an edit have added."""
-    invert = inversion_of(edit, **fields)
-    if invert is None:
-        return rows
-    model = invert.load()
-    answers = [invert.run([row], model)[0] for row in rows]
-    return [{**row, **answer} for row, answer in zip(rows, answers, strict=True)]
+    for operator in stages_before(edit, **fields):
+        model = operator.load()
+        answers = [operator.run([row], model)[0] for row in rows]
+        rows = [{**row, **answer} for row, answer in zip(rows, answers, strict=True)]
+    return rows
 
 
 def pixels(answer):
@@ -78,7 +91,7 @@ def check_cost(operator, row):
     model = operator.load()
     editor = model[""]
     rows = ready(operator, [row(number) for number in range(BATCH)])
-    sources = {column.name: inversion_of(operator) for column in operator.inputs}
+    sources = sources_of(stages_before(operator))
     editor.prompts.clear()
     before = editor.spent.counts()
     operator.run(rows, model)

@@ -1,0 +1,136 @@
+"""`fit`: optimises something for each inverted source, such as prompts by which guidance keeps it.
+
+A fit of `operators/fits` does it. Its result stays in the actor, where an `edit` of the same group
+reads it. It takes many network evaluations, forward and backward.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from overpaint.operators.diffusion.fitting import Fit as FitVariant
+from overpaint.operators.diffusion.method import TEXT_TO_IMAGE
+from overpaint.operators.diffusion.request import EditRequest
+from overpaint.operators.fits import FITS
+from overpaint.operators.models.checkpoint import Checkpoint
+from overpaint.operators.models.device import DtypeName
+from overpaint.pipeline.columns import Column, Row
+from overpaint.pipeline.cost import Cost
+from overpaint.pipeline.errors import RowError
+from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns, Operator
+from overpaint.pipeline.variant import VariantOperator
+from pydantic import Field
+
+if TYPE_CHECKING:
+    from overpaint.operators.diffusion.latent_model import LatentModel
+
+_NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
+
+
+class Fit(VariantOperator[Any], ModelOperator[Any, EditRequest, Mapping[str, Any]]):
+    """Fits inputs of the model to each inverted source."""
+
+    kind: ClassVar[Kind] = "invert"
+    variants = FITS
+    default_method = "null_text"
+
+    checkpoint: str = "papercut"
+    """A text-to-image checkpoint: "papercut", a folder, or a hub id."""
+    revision: str | None = None
+    """Commit, tag or branch of a hub id; null stands for `main`."""
+    variant: str | None = None
+    """Variant of the weight files, such as `fp16`."""
+    dtype: DtypeName = "float32"
+    """Number type of the weights."""
+    batch_size: int = Field(default=8, ge=1, le=4096)
+    """Rows in one model call."""
+    num_threads: int = Field(default=1, ge=1, le=256)
+    """CPU threads of a model call; they change the last digit."""
+
+    @property
+    def fit(self) -> FitVariant:
+        """The fit with its fields."""
+        assert isinstance(self.settings, FitVariant)
+        return self.settings
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        """The columns of the inversion that the fit starts from."""
+        return self.fit.needs
+
+    @property
+    def outputs(self) -> tuple[Column, ...]:
+        """The columns that the fit hands on."""
+        return self.fit.outputs
+
+    def check(self) -> None:
+        """Checks that the checkpoint is there and is a text-to-image one.
+
+        Raises:
+            ValueError: it is not.
+        """
+        self._weights.check(TEXT_TO_IMAGE)
+
+    def revisions(self) -> dict[str, str]:
+        """Returns the exact weights."""
+        return {"checkpoint": self._weights.identity()}
+
+    def cost(self, row: Row, sources: Mapping[str, Operator[Any]]) -> Cost:
+        """Returns the network evaluations for one source, at most."""
+        del row
+        inversion: Any = sources[self.inputs[0].name]
+        return self.fit.cost(inversion.settings.num_inference_steps)
+
+    def bucket(self, row: Row) -> Hashable:
+        """Returns the size and the steps of the inversion."""
+        inverted = row[self.inputs[0].name]
+        return inverted.frame.size, inverted.num_inference_steps
+
+    def load(self) -> "LatentModel":
+        """Loads the model; `invert` and `edit` with the same checkpoint share it."""
+        from overpaint.operators.diffusion.latent_model import load_latent_model
+
+        return load_latent_model(self._weights)
+
+    def relieve(self, model: "LatentModel", *, exact: bool) -> str | None:
+        """Offloads the model's parts."""
+        from overpaint.operators.diffusion.latent_model import free_memory
+
+        return free_memory(model, exact=exact)
+
+    def prepare(self, row: Row, model: "LatentModel", /) -> EditRequest:
+        """Returns the inverted source.
+
+        Raises:
+            RowError: `inversion_mismatch`.
+        """
+        values = {column.name: row[column.name] for column in self.inputs}
+        inverted = values[self.inputs[0].name]
+        if inverted.identity != model.identity:
+            raise RowError("inversion_mismatch", "the source was inverted with other weights")
+        return EditRequest(frame=inverted.frame, picture=_NO_PICTURE, values=values)
+
+    def infer(
+        self, inputs: Sequence[EditRequest], model: "LatentModel", /
+    ) -> list[Mapping[str, Any]]:
+        """Fits a batch of inverted sources of one shape."""
+        return self.fit.run(inputs, model)
+
+    def answer(
+        self, row: Row, input: EditRequest, output: Mapping[str, Any], model: "LatentModel", /
+    ) -> NewColumns:
+        """Hands on what was fitted.
+
+        Raises:
+            RowError: `nan_in_result`.
+        """
+        del row, input, model
+        if not all(value.is_finite() for value in output.values()):
+            raise RowError("nan_in_result", "the fit holds values that are not finite")
+        return output
+
+    @property
+    def _weights(self) -> Checkpoint:
+        return Checkpoint(
+            name=self.checkpoint, revision=self.revision, variant=self.variant, dtype=self.dtype
+        )
