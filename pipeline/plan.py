@@ -11,12 +11,10 @@ from typing import Annotated, Any, Literal
 from overpaint.pipeline import columns as c
 from overpaint.pipeline import plan_checks
 from overpaint.pipeline.catalogue import OPERATORS
-from overpaint.pipeline.columns import Row
 from overpaint.pipeline.conditions import MASK, PICTURES
-from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.errors import UsageError, near_miss
 from overpaint.pipeline.identity import digest, operator_fingerprint, plan_fingerprint
-from overpaint.pipeline.operator import Operator, Placement
+from overpaint.pipeline.operator import Placement
 from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.stage import Stage
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -156,22 +154,6 @@ class Plan(BaseModel):
             for image, uri in c.STORED_IMAGES.items()
             if image in read and uri in written
         }
-
-    def cost(self, row: Row) -> Cost:
-        """Returns the network evaluations that a row needs.
-
-        Args:
-            row: as planned.
-        """
-        cost = Cost()
-        writers: dict[str, Operator[Any]] = {}
-        for stage in self.stages:
-            columns = (*stage.operator.inputs, *stage.operator.optional)
-            names = {column.name: stage.read_as(column.name) for column in columns}
-            sources = {column: writers[name] for column, name in names.items() if name in writers}
-            cost += stage.operator.cost(stage.to_operator(row), sources)
-            writers |= dict.fromkeys(stage.output_names, stage.operator)
-        return cost
 
     def stored_columns(self) -> tuple[c.Column, ...]:
         """Returns the stages' own columns that the manifest keeps, after the fixed ones."""

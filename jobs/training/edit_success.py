@@ -22,7 +22,7 @@ from overpaint.operators.methods.instruct_pix2pix import InstructPix2Pix
 from overpaint.operators.truth import Truth
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import decode
-from overpaint.pipeline.plan import Stage
+from overpaint.pipeline.stage import Stage
 
 _BATCH_SIZE = 16
 

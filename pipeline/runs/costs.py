@@ -12,6 +12,7 @@ from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.operator import Operator
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.tasks import cut
+from overpaint.pipeline.stage import Stage
 
 
 class CostCounter:
@@ -41,10 +42,10 @@ class CostCounter:
         rows = table.to_pylist()
         groups: list[Any] = table["group_id"].to_pylist()
         tasks = list(cut(range(len(rows)), groups, self._task_rows))
-        for stage in self._stages:
-            inputs = stage.inputs(table)
+        for costed in self._stages:
+            inputs = costed.inputs(table)
             answered = [place for task in tasks for place in _first_places(inputs, task)]
-            self._counts[stage.name].update(stage.cost(rows[place]) for place in answered)
+            self._counts[costed.stage.name].update(costed.cost(rows[place]) for place in answered)
 
     def by_stage(self) -> dict[str, Cost]:
         """Returns the cost of each stage, by its name."""
@@ -56,14 +57,12 @@ class _CostedStage:
     """Stage that evaluates networks, with all that its cost depends on.
 
     Attributes:
-        name: name of the stage.
-        operator: operator of the stage.
-        sources: operator that writes each column that the stage reads.
+        stage: the stage.
+        sources: operator that writes each column, by the name under which the stage's reads it.
         planned: planned columns that the stage depends on, also through earlier stages.
     """
 
-    name: str
-    operator: Operator[Any]
+    stage: Stage
     sources: Mapping[str, Operator[Any]]
     planned: frozenset[str]
 
@@ -76,7 +75,7 @@ class _CostedStage:
     def cost(self, row: Row) -> Cost:
         """Returns the cost of a row; a row that the stage refuses costs nothing."""
         try:
-            return self.operator.cost(row, self.sources)
+            return self.stage.operator.cost(self.stage.to_operator(row), self.sources)
         except RowError:
             return Cost()
 
@@ -86,13 +85,20 @@ def _costed_stages(plan: Plan) -> list[_CostedStage]:
     planned: dict[str, frozenset[str]] = {}
     stages: list[_CostedStage] = []
     for stage in plan.stages:
-        names = frozenset[str]().union(*(planned.get(n, frozenset({n})) for n in stage.read))
-        sources = {name: writers[name] for name in stage.read if name in writers}
+        read = stage.read_names
+        names = frozenset[str]().union(*(planned.get(name, frozenset({name})) for name in read))
         if type(stage.operator).cost is not Operator.cost:
-            stages.append(_CostedStage(stage.name, stage.operator, sources, names))
-        writers |= dict.fromkeys(stage.written, stage.operator)
-        planned |= dict.fromkeys(stage.written, names)
+            stages.append(_CostedStage(stage, _sources(stage, writers), names))
+        writers |= dict.fromkeys(stage.output_names, stage.operator)
+        planned |= dict.fromkeys(stage.output_names, names)
     return stages
+
+
+def _sources(stage: Stage, writers: Mapping[str, Operator[Any]]) -> dict[str, Operator[Any]]:
+    """Returns the operator that writes each column, by the name under which it is read."""
+    columns = (*stage.operator.inputs, *stage.operator.optional)
+    names = {column.name: stage.read_as(column.name) for column in columns}
+    return {column: writers[name] for column, name in names.items() if name in writers}
 
 
 def _first_places(inputs: Sequence[Hashable], task: Sequence[int]) -> Iterable[int]:

@@ -3,9 +3,10 @@
 import pytest
 from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.errors import RowError
-from overpaint.pipeline.plan import Plan, Stage
+from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.costs import CostCounter
 from overpaint.pipeline.runs.planning import plan_parts
+from overpaint.pipeline.stage import Stage
 from toy_operators import ToyCaption, ToyEdit, ToyFetch, ToyInvert, ToyStore
 from toy_runs import table_of
 

@@ -10,7 +10,6 @@ from overpaint.pipeline.stage import Stage
 from pydantic import ValidationError
 from toy_operators import (
     ToyBoxes,
-    ToyCaption,
     ToyCompare,
     ToyEdit,
     ToyFetch,
@@ -218,11 +217,3 @@ def test_recipe_with_a_wrong_name_names_the_stage(old, new, words):
         plan_from_tables(read_toml(TEXT.replace(old, new), "chain.toml"), "chain.toml")
     for word in words:
         assert word in str(raised.value)
-
-
-def test_cost_of_a_row_is_that_of_its_stages():
-    from overpaint.operators.score import Score
-
-    plan = plan_of(*FINAL_LAST, stage(Score(), "score"))
-    assert plan.cost({"source_uri": "x"}).counts() == {"clip": 4}
-    assert ToyCaption().cost({}, {}).counts() == {}
