@@ -14,12 +14,14 @@ from overpaint.cluster.worker.in_process import run_local
 from overpaint.jobs.report.format import NOTHING
 from overpaint.jobs.report.report import summarise_manifest, write_report
 from overpaint.jobs.runs.execute import SilentDisplay, execute
+from overpaint.operators.judge import LMM_SCORE
 from overpaint.pipeline.error_codes import ROW_ERRORS
+from overpaint.pipeline.recipe import plan_from_tables
 from overpaint.pipeline.runs import planning
 from overpaint.pipeline.runs.folder import REPORT, RunFolder
 from overpaint.pipeline.storage.store import Storage
 from PIL import Image
-from report_runs import HOSTILE, SCHEMA, Page, declined, failed, planned_row, write_run
+from report_runs import HOSTILE, POLICY, SCHEMA, Page, declined, failed, planned_row, write_run
 from toy_runs import planned_run, table_of, toy_plan, write_sources
 
 
@@ -109,6 +111,37 @@ def test_methods_are_counted_with_their_settings_and_success(tmp_path):
     assert "ddim papercut 30 96.7 % 30.0 % strength 0.5, 0.75" in text
     assert f"sdedit owner/model 8 100 % {NOTHING} " in text
     assert f"not edited 2 0 % {NOTHING} " in text
+
+
+SDEDIT = {"operator": "edit", "method": "sdedit", "checkpoint": "papercut", "group": "edits"}
+CHAIN = {
+    "name": "chain",
+    "stage": [
+        {**SDEDIT, "name": "draft", "prefix": "draft_"},
+        {**SDEDIT, "name": "refine", "reads": {"source_image": "draft_edited_image"}},
+        {"operator": "score", "checkpoint": "papercut"},
+        {"operator": "judge", "checkpoint": "papercut"},
+        {"operator": "judge", "name": "critic", "prefix": "critic_", "checkpoint": "papercut"},
+    ],
+    "policy": POLICY,
+}
+
+
+def test_chained_edits_and_unlike_judges_are_told_apart(tmp_path):
+    rows = [
+        _edited(planned_row(number), "sdedit", "papercut", strength=0.75)
+        | {"draft_method": "ddim", "draft_checkpoint": "other", "draft_params_json": '{"fit": 1}'}
+        | {"lmm_score": 8.0, "critic_lmm_score": 3.0}
+        for number in range(40)
+    ]
+    run = write_run(tmp_path, rows, plan=plan_from_tables(CHAIN, "chain.toml"))
+    write_report(run)
+    page = Page(run)
+    assert "draft: ddim other 40 100 %" in page.text
+    assert "fit 1 refine: sdedit papercut 40 100 %" in page.text
+    for stage, score in (("judge", "lmm_score"), ("critic", "critic_lmm_score")):
+        assert f"{score} {stage}: {LMM_SCORE.doc}" in page.text
+    assert page.data["methods"] == ["draft_method", "method"]
 
 
 def test_end_of_a_run_reads_each_part_of_the_manifest_twice(tmp_path, monkeypatch):

@@ -10,9 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 from overpaint.pipeline import columns as c
+from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.policy import Policy
+from overpaint.pipeline.recipe import recipe_of
 from overpaint.pipeline.runs.folder import RECIPE, REPORT, STATS, RunFolder
-from overpaint.pipeline.runs.manifest import apply_policy
+from overpaint.pipeline.runs.manifest import apply_policy, manifest_schema
 from overpaint.pipeline.storage.store import Storage
 from PIL import Image, ImageDraw
 
@@ -80,20 +82,32 @@ def write_run(
     name: str = "recolor",
     num_pending: int = 0,
     size_px: tuple[int, int] = (64, 64),
+    plan: Plan | None = None,
 ) -> RunFolder:
-    """Writes a run folder with a manifest of rows, judged by `POLICY`, and 40 pictures."""
+    """Writes a run folder with a manifest of rows, judged by `POLICY`, and 40 pictures.
+
+    Args:
+        folder: folder for the run and its input.
+        rows: rows of the manifest.
+        name: name of the recipe.
+        num_pending: number of planned rows that have not ended.
+        size_px: size of the pictures.
+        plan: plan whose columns the manifest has besides, and whose recipe is recorded.
+    """
     run = RunFolder(Storage(str(folder / "run")))
     policy = Policy.model_validate(POLICY)
     judged_rows = [apply_policy(row, policy) for row in rows]
     parts = [judged_rows[i : i + PART_ROWS] for i in range(0, len(judged_rows), PART_ROWS)]
+    schema = SCHEMA if plan is None else pa.unify_schemas([SCHEMA, manifest_schema(plan, SCHEMA)])
     for part, some in enumerate(parts):
-        table = pa.Table.from_pylist(some, SCHEMA)
+        table = pa.Table.from_pylist(some, schema)
         run.write_part("manifest", part, table)
         run.write_part("plan", part, table.select(["key", "source_uri"]))
     if num_pending:
         keys = [f"{number:032x}" for number in range(num_pending)]
         run.write_part("plan", len(parts), pa.table({"key": keys, "source_uri": keys}))
-    _write_records(run, folder, name)
+    recipe = recipe_of(plan) if plan else {"name": name, "stage": [{"operator": "edit"}]}
+    _write_records(run, folder, name, {**recipe, "policy": POLICY})
     for number in range(40):
         draw_edit(folder, number, size_px)
     return run
@@ -119,7 +133,7 @@ def draw_edit(folder: Path, number: int, size_px: tuple[int, int]) -> None:
         image.save(path)
 
 
-def _write_records(run: RunFolder, folder: Path, name: str) -> None:
+def _write_records(run: RunFolder, folder: Path, name: str, recipe: dict[str, Any]) -> None:
     run.write_json(
         RECIPE,
         {
@@ -129,7 +143,7 @@ def _write_records(run: RunFolder, folder: Path, name: str) -> None:
             "revisions": {"edit": {"checkpoint": "sha256:cccc"}},
             "input": str(folder / "input"),
             "base_uri": str(folder / "input"),
-            "recipe": {"name": name, "stage": [{"operator": "edit"}], "policy": POLICY},
+            "recipe": recipe,
             "versions": {"python": "3.11.7", "overpaint": "0.1.0"},
         },
     )
