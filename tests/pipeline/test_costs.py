@@ -62,3 +62,17 @@ def test_row_that_a_stage_refuses_costs_nothing_there():
 def test_stage_without_a_network_costs_nothing():
     costs = costs_of([{"source_uri": "a.png", "instruction": "paint"}], 8)
     assert {name for name, cost in costs.items() if cost.counts()} == {"CostlyInvert", "CostlyEdit"}
+
+
+def test_cost_finds_its_source_under_the_plans_name():
+    stages = [
+        Stage(operator=ToyFetch(), group="all"),
+        Stage(operator=ToyCaption(), group="all"),
+        Stage(operator=CostlyInvert(), group="all", prefix="first_"),
+        Stage(operator=CostlyEdit(), group="all", reads={"inverted_path": "first_inverted_path"}),
+    ]
+    renamed = Plan(name="renamed", stages=stages)
+    counter = CostCounter(renamed)
+    for table, _ in plan_parts(renamed, table_of([{"source_uri": "a.png", "instruction": "x"}])):
+        counter.add_part(table)
+    assert sum(cost.forward for cost in counter.by_stage().values()) == 3 * STEPS
