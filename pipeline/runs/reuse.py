@@ -154,7 +154,7 @@ def plan_reuse(plan: Plan, planned: pa.Table, base_uri: str, previous: PreviousR
     """
     ended: list[dict[str, Any]] = []
     cached: list[dict[str, Any]] = []
-    moved = {c.BASE_URI.name} if base_uri != previous.base_uri else set[str]()
+    moved = {"base_uri"} if base_uri != previous.base_uri else set[str]()
     analysis = ReuseAnalysis(plan, previous, moved)
     for row, old in zip(planned.to_pylist(), previous.rows(planned["key"]), strict=True):
         if old is None or old["status"] == FAILED:
