@@ -144,10 +144,8 @@ class Edit(VariantOperator[Editors], ModelOperator[Editors, EditInput, NDArray[n
     def optional(self) -> tuple[Column, ...]:
         """The mask, to which an edit is kept, and columns that rows may have of their own."""
         columns = [column for edit in self._all for column in edit._optional]
-        choice = (c.INPUT_METHOD,) if self.choices else ()
-        return tuple(
-            column for column in dict.fromkeys((*choice, *columns)) if column not in self.inputs
-        )
+        every = dict.fromkeys((*self.choice_columns, *columns))
+        return tuple(column for column in every if column not in self.inputs)
 
     @property
     def outputs(self) -> tuple[Column, ...]:
@@ -181,6 +179,11 @@ class Edit(VariantOperator[Editors], ModelOperator[Editors, EditInput, NDArray[n
         fields = type(method).model_fields
         own = [column for column in (c.STRENGTH, c.GUIDANCE_SCALE) if column.name in fields]
         return (c.MASK_IMAGE, c.EDIT_PARAMS, *own, *(_column(use) for use in method.uses))
+
+    @property
+    def choice_columns(self) -> tuple[Column, ...]:
+        """The column by which a row chooses its method."""
+        return (c.INPUT_METHOD,) if self.choices else ()
 
     def for_row(self, row: Row) -> "Edit":
         """Returns the edit that a row chooses.

@@ -127,6 +127,23 @@ class Operator(BaseModel, ABC, Generic[ModelT]):
         """The columns that the operator uses where the plan has them; null where it does not."""
         return ()
 
+    @property
+    def choice_columns(self) -> tuple[Column, ...]:
+        """The columns by which a row chooses among operators, see `for_row`."""
+        return ()
+
+    def for_row(self, row: Row) -> "Operator[ModelT]":
+        """Returns the operator that does the work for a row: its key and costs go by that one.
+
+        Args:
+            row: has `choice_columns`.
+
+        Raises:
+            RowError: there is no such choice.
+        """
+        del row
+        return self
+
     def check(self) -> None:
         """Checks, before anything is started, that what `load` will need is there.
 

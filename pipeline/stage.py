@@ -13,7 +13,7 @@ judges write beside each other and an edit can start from what an earlier one ma
     reads = { source_image = "draft_image" }
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -127,6 +127,28 @@ class Stage(BaseModel):
     def output_names(self) -> tuple[str, ...]:
         """The names of `outputs`."""
         return tuple(column.name for column in self.outputs)
+
+    def for_row(self, row: Row) -> "Stage":
+        """Returns the stage with the operator that a row chooses, see `Operator.for_row`.
+
+        Args:
+            row: under the plan's names.
+        """
+        if not self.operator.choice_columns:
+            return self
+        return self.model_copy(update={"operator": self.operator.for_row(self.to_operator(row))})
+
+    def is_needed(self, later: "Sequence[Stage]", row: Row) -> bool:
+        """Tells whether a row needs the stage; one for another choice of a later stage it does not.
+
+        Args:
+            later: stages after this one.
+            row: under the plan's names.
+        """
+        if any(column.scope != "group" for column in self.operator.outputs):
+            return True
+        written = set(self.output_names)
+        return any(written & set(stage.for_row(row).read_names) for stage in later)
 
     def read_as(self, name: str) -> str:
         """Returns the plan's name of a column that the operator reads."""

@@ -76,9 +76,10 @@ def run_stages(
     """
     done = [dict(row) for row in rows]
     seconds: dict[str, float] = {}
-    for stage in stages:
+    for place, stage in enumerate(stages):
         start = time.perf_counter()
-        for index, outcome in _outcomes_of(stage, loaded, done, cached or {}).items():
+        later = stages[place + 1 :]
+        for index, outcome in _outcomes_of(stage, later, loaded, done, cached or {}).items():
             done[index].update(_new_columns(stage, outcome))
         seconds[stage.name] = time.perf_counter() - start
     return StagesRun(done, seconds)
@@ -86,6 +87,7 @@ def run_stages(
 
 def _outcomes_of(
     stage: Stage,
+    later: Sequence[Stage],
     loaded: Mapping[str, Loaded],
     rows: Sequence[Row],
     cached: Mapping[str, CachedOutputs],
@@ -97,6 +99,8 @@ def _outcomes_of(
         if row.get("status") is not None:
             continue
         outputs = cached[row["key"]].of(stage, row) if row.get("key") in cached else None
+        if outputs is None and not stage.is_needed(later, row):
+            outputs = dict.fromkeys(stage.output_names)
         if outputs is None:
             pending.append(index)
         else:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 from overpaint.pipeline import columns as c
+from overpaint.pipeline.choices import PerChoice
 from overpaint.pipeline.identity import digest
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.policy import Policy
@@ -107,9 +108,9 @@ def assemble(plan: Plan, planned: pa.Table, results: Sequence[pa.Table]) -> pa.T
         KeyError: a planned row has no result.
     """
     ended = {row["key"]: row for table in results for row in table.to_pylist()}
-    fingerprint = plan.fingerprint()
+    fingerprints = PerChoice(plan, Plan.fingerprint)
     rows = [
-        _manifest_row(row, ended[row["key"]], fingerprint, plan.policy)
+        _manifest_row(row, ended[row["key"]], fingerprints.of(row), plan.policy)
         for row in planned.to_pylist()
     ]
     schema = manifest_schema(plan, planned.schema)

@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from overpaint.pipeline import columns as c
-from overpaint.pipeline.errors import UsageError
+from overpaint.pipeline.choices import PerChoice
+from overpaint.pipeline.errors import RowError, UsageError
 from overpaint.pipeline.identity import RowIdentity, group_id, row_seed
 from overpaint.pipeline.plan import ROW_CONTROLS, Plan
 from overpaint.pipeline.runs.folder import RunFolder, part_path
@@ -166,7 +167,9 @@ class _Expander:
         self._candidates: int = plan.row.get("candidates", 1)
         self._edits: list[dict[str, Any]] = plan.row.get("edits", [{}])
         self._defaults = {k: v for k, v in plan.row.items() if k not in ROW_CONTROLS}
-        self._identity = RowIdentity(plan.fingerprint(), plan.key_columns())
+        self._identities = PerChoice(
+            plan, lambda form: RowIdentity(form.fingerprint(), form.key_columns())
+        )
         self._names = plan.planned_column_names(names)
         # 64 bits of each key: enough to tell the rows of one run apart, and 60 bytes a row.
         self._seen: set[int] = set()
@@ -184,13 +187,19 @@ class _Expander:
         for input_row in table.to_pylist():
             for edit, candidate in product(self._edits, range(self._candidates)):
                 row = self._renamed({**self._defaults, **edit, **_present(input_row)})
-                key = self._identity.key(row, candidate)
+                key = self._identity(row).key(row, candidate)
                 if (short := int(key[:16], 16)) in self._seen:
                     num_duplicates += 1
                     continue
                 self._seen.add(short)
                 self._append(planned, row, key, candidate)
         return planned, num_duplicates
+
+    def _identity(self, row: dict[str, Any]) -> RowIdentity:
+        try:
+            return self._identities.of(row)
+        except RowError as error:
+            raise UsageError(f"{row['source_uri']}: {error}") from error
 
     def _renamed(self, row: dict[str, Any]) -> dict[str, Any]:
         return {self._names.get(name, name): value for name, value in row.items()}

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from overpaint.pipeline import columns as c
+from overpaint.pipeline.choices import PerChoice
 from overpaint.pipeline.columns import Row
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.folder import RunFolder
@@ -162,7 +163,7 @@ def plan_reuse(plan: Plan, planned: pa.Table, base_uri: str, previous: PreviousR
         valid = analysis.valid_stages(row, old)
         if analysis.has_ended(valid, old):
             ended.append(analysis.ending(valid, old))
-        elif old["stage"] is None and analysis.has_pixels(valid):
+        elif old["stage"] is None and analysis.has_pixels(valid, row):
             names = {_SKIPPED.name: analysis.skipped_stages(valid), _VALID.name: valid}
             cached.append({**analysis.outputs(valid, old), **names})
     schema = result_schema(plan)
@@ -191,13 +192,20 @@ class ReuseAnalysis:
         self._new_names = {name: names.get(fingerprint) for name, fingerprint in then.items()}
         removed = [s for s in previous.plan.stages if then.get(s.name) not in names]
         self._changed = moved | {name for stage in removed for name in stage.output_names}
+        self._editing = PerChoice(
+            plan, lambda form: {stage.name for stage in form.editing_stages()}
+        )
 
     def valid_stages(self, row: Row, old: Row) -> list[str]:
-        """Names the stages whose previous outputs hold for a row, in order."""
+        """Names the stages whose previous outputs hold for a row, in order.
+
+        A row that has the key that it had has the editing stages that it had.
+        """
         changed = self._changed | {name for name in row if row[name] != old.get(name)}
+        unchanged = self._unchanged | self._editing.of(row)
         valid: list[str] = []
         for stage in self._plan.stages:
-            if stage.name in self._unchanged and not changed & set(stage.read_names):
+            if stage.name in unchanged and not changed & set(stage.read_names):
                 valid.append(stage.name)
                 changed -= set(stage.output_names)
             else:
@@ -217,9 +225,9 @@ class ReuseAnalysis:
                 wanted |= set(stage.read_names)
         return skipped
 
-    def has_pixels(self, valid: Sequence[str]) -> bool:
-        """Tells whether every stage that decides the pixels is valid."""
-        return {stage.name for stage in self._plan.editing_stages()} <= set(valid)
+    def has_pixels(self, valid: Sequence[str], row: Row) -> bool:
+        """Tells whether every stage that decides a row's pixels is valid."""
+        return self._editing.of(row) <= set(valid)
 
     def has_ended(self, valid: Sequence[str], old: Row) -> bool:
         """Tells whether every stage that brought a row to its end is valid."""
