@@ -60,21 +60,30 @@ class _CostedStage:
         stage: the stage.
         sources: operator that writes each column, by the name under which the stage's reads it.
         planned: planned columns that the stage depends on, also through earlier stages.
+        later: stages after it, of which a row's choice may need it or not.
     """
 
     stage: Stage
+    later: Sequence[Stage]
     sources: Mapping[str, Operator[Any]]
     planned: frozenset[str]
 
     def inputs(self, table: pa.Table) -> list[Hashable]:
         """Returns a value for each row that is equal where the stage would answer equally."""
-        names = sorted(self.planned & set(table.column_names))
+        choices = {
+            stage.read_as(column.name)
+            for stage in self.later
+            for column in stage.operator.choice_columns
+        }
+        names = sorted((self.planned | choices) & set(table.column_names))
         columns = [map(_hashable, table[name].to_pylist()) for name in names]
         return list(zip(*columns, strict=True)) if columns else [()] * table.num_rows
 
     def cost(self, row: Row) -> Cost:
-        """Returns the cost of a row; a row that the stage refuses costs nothing."""
+        """Returns the cost of a row; one that the stage refuses, or is not for, costs nothing."""
         try:
+            if not self.stage.is_needed(self.later, row):
+                return Cost()
             return self.stage.operator.cost(self.stage.to_operator(row), self.sources)
         except RowError:
             return Cost()
@@ -84,11 +93,11 @@ def _costed_stages(plan: Plan) -> list[_CostedStage]:
     writers: dict[str, Operator[Any]] = {}
     planned: dict[str, frozenset[str]] = {}
     stages: list[_CostedStage] = []
-    for stage in plan.stages:
-        read = stage.read_names
+    for place, stage in enumerate(plan.stages):
+        read, later = stage.read_names, plan.stages[place + 1 :]
         names = frozenset[str]().union(*(planned.get(name, frozenset({name})) for name in read))
         if type(stage.operator).cost is not Operator.cost:
-            stages.append(_CostedStage(stage, _sources(stage, writers), names))
+            stages.append(_CostedStage(stage, later, _sources(stage, writers), names))
         writers |= dict.fromkeys(stage.output_names, stage.operator)
         planned |= dict.fromkeys(stage.output_names, names)
     return stages

@@ -139,3 +139,16 @@ def test_unknown_choice_is_refused_before_anything_is_started(drawn, capfd):
     options = ("--no-ray", "--input", str(folder / "drawn"), "--output", str(folder / "wrong"))
     assert main(["run", str(folder / "wrong.toml"), *options]) == 2
     assert "did you mean 'sdedit'" in capfd.readouterr().err
+
+
+def test_plan_counts_an_inversion_only_for_rows_whose_method_needs_it(drawn, capfd):
+    folder, rows = drawn
+    mixed = [
+        {**row, "method": "ddim" if index == 0 else "sdedit"} for index, row in enumerate(rows)
+    ]
+    (folder / "drawn/rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in mixed))
+    (folder / "costs.toml").write_text('name = "x"\n' + STAGE["invert"] + STAGE["choices"])
+    assert main(["plan", str(folder / "costs.toml"), "--input", str(folder / "drawn")]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    (inverted,) = [line for line in lines if line.split()[:1] == ["invert"] and "forward" in line]
+    assert " 4 forward" in inverted, "4 steps of one source"
