@@ -199,7 +199,7 @@ def _wrong_scene_edit(edit: DrawnEdit, rng: np.random.Generator) -> Scene | None
 
 
 def perturb(scene: Scene, edit: DrawnEdit, rng: np.random.Generator) -> Scene | None:
-    """Returns a scene with a change outside the edit; None where the edit covers everything."""
+    """Returns a scene with a change outside the edit; None where sampling yields none."""
     untouched = [
         index
         for index, thing in enumerate(scene.things)

@@ -31,8 +31,8 @@ def test_checkpoint_holds_its_floor(name: str, tmp_path: Path) -> None:
     num_scenes, floors = FLOORS[name]
     shipped = Path(checkpoints.resolve("papercut", name)).parent
     rows = measure_checkpoints(shipped, [name], num_scenes=num_scenes, sheets=tmp_path)
-    found = {row["figure"]: row["value"] for row in rows}
-    assert {figure: found[figure] for figure in floors if found[figure] < floors[figure]} == {}
+    values = {row["figure"]: row["value"] for row in rows}
+    assert {figure: values[figure] for figure in floors if values[figure] < floors[figure]} == {}
     assert (tmp_path / f"{name}.png").is_file()
 
 

@@ -1,4 +1,4 @@
-"""What training measures by: attributes from pixels, captions as parts, pairs, tokens, AUC."""
+"""Parts of training: attributes from pixels and captions, pairs, tokens, losses, metrics."""
 
 import numpy as np
 import pytest
@@ -154,7 +154,7 @@ def test_label_smoothing_of_scores_falls_with_their_distance() -> None:
     assert table[star, star] == 1.0
 
 
-def test_start_judge_looks_at_the_same_patch_of_the_source_and_subtracts_it() -> None:
+def test_initialise_judge_attends_to_the_same_patch_of_the_source() -> None:
     torch.manual_seed(0)
     tokenizer = chat_tokenizer(["star", *ANSWER_WORDS], max_tokens=MAX_TOKENS)
     judge = build_judge(tokenizer)
@@ -172,7 +172,7 @@ def test_start_judge_looks_at_the_same_patch_of_the_source_and_subtracts_it() ->
     assert seen.attentions[0][0, 0, edited, edited - 64].mean() > 0.5
 
 
-def test_eyes_see_in_either_class_what_they_saw_in_the_other() -> None:
+def test_vision_transformer_copied_to_the_other_class_keeps_its_features() -> None:
     torch.manual_seed(0)
     clip = build_clip(clip_tokenizer(["star"])).vision_model.eval()
     again = build_clip(clip_tokenizer(["star"])).vision_model.eval()
@@ -181,19 +181,19 @@ def test_eyes_see_in_either_class_what_they_saw_in_the_other() -> None:
     images = pictures.to_tensor(np.stack([rgb(draw(scene)) for scene in scenes]))
     torch.nn.init.normal_(clip.embeddings.class_embedding)
     copy_clip_to_blip(blip, clip, images)
-    assert agreement(as_seen(blip, images), clip(images).last_hidden_state) > 0.95
+    assert agreement(blip_features(blip, images), clip(images).last_hidden_state) > 0.95
     torch.nn.init.normal_(blip.embeddings.patch_embedding.bias)
     copy_blip_to_clip(again, blip, images)
-    assert agreement(again(images).last_hidden_state, as_seen(blip, images)) > 0.95
+    assert agreement(again(images).last_hidden_state, blip_features(blip, images)) > 0.95
 
 
-def as_seen(blip: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """What BLIP's layers make of images, before its last normalization, which CLIP has not."""
+def blip_features(blip: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Returns BLIP's features before its last layer norm, which CLIP does not have."""
     return blip.encoder(inputs_embeds=blip.embeddings(images)).last_hidden_state
 
 
 def agreement(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Mean cosine of the features at the place where they agree least."""
+    """Returns the mean cosine similarity of the features at the position where it is lowest."""
     return float(functional.cosine_similarity(one, other, dim=-1).mean(0).min().detach())
 
 
@@ -208,7 +208,7 @@ def test_change_weights_give_half_to_the_change_whatever_its_size() -> None:
     assert float(weights[1, 0, :15].sum()) / 256 == pytest.approx(0.5)
 
 
-def test_sampling_weights_are_a_distribution_that_favours_what_is_learned_slowly() -> None:
+def test_sampling_weights_are_a_distribution_that_favours_slowly_learned_types() -> None:
     edits = Cache(arrays={}, texts=[{"edit_type": name} for name in ("color", "move", "color")])
     first, second, third = sampling_weights(edits)
     assert first + second + third == pytest.approx(1.0)
@@ -240,6 +240,22 @@ def test_sam_learns_from_a_box_and_from_points_inside_and_outside_in_every_step(
     # The first two stand for points outside and inside, the others for the corners of a box.
     learned = [part.weight.grad for part in task.sam.prompt_encoder.point_embed]
     assert [bool(gradient.abs().sum() > 0) for gradient in learned] == [True] * 4
+
+
+def test_sample_batch_draws_candidates_only_and_returns_images_and_masks_of_them() -> None:
+    images = np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
+    masks = np.where(np.arange(10) % 2, 255, 0).astype(np.uint8)[:, None, None]
+    cache = Cache(arrays={"image": images, "mask": masks}, texts=[{} for _ in images])
+    rng, generator = np.random.default_rng(0), torch.Generator()
+    context = StepContext(0, 0.0, rng, generator, torch.device("cpu"))
+    odd = np.arange(1, 10, 2)
+    batch = context.sample_batch(cache, 64, candidates=odd, weights=np.eye(5)[2] / 2 + 0.1)
+    assert set(batch.indices) == set(odd)
+    assert list(batch.indices) == sorted(batch.indices)
+    assert (batch.indices == 5).sum() > 64 // 3
+    shades = (batch.images()[:, 0, 0, 0] + 1) * 127.5
+    assert shades.numpy() == pytest.approx(batch.indices, abs=1e-3)
+    assert batch.masks().all()
 
 
 def test_auc_counts_ties_as_half() -> None:

@@ -35,7 +35,7 @@ from transformers import (
 TINY = TrainingConfig(batch_size=2, warmup_steps=1, steps=3)
 
 
-def tiny_place(folder: Path, **settings: Any) -> Workspace:
+def tiny_workspace(folder: Path, **settings: Any) -> Workspace:
     return Workspace(
         checkpoints=folder / "checkpoints",
         state=folder / "state",
@@ -47,7 +47,7 @@ def tiny_place(folder: Path, **settings: Any) -> Workspace:
 
 
 def train_tiny(name: str, folder: Path, steps: int, **settings: Any) -> TrainingResult:
-    return train(name, tiny_place(folder, **settings), budget=TrainingBudget(steps=steps))
+    return train(name, tiny_workspace(folder, **settings), budget=TrainingBudget(steps=steps))
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +92,8 @@ def test_train_instruction_pipeline_edits_an_image(trained: Path) -> None:
 def test_train_sam_cuts_out_a_mask_of_the_image_s_size(trained: Path) -> None:
     loaded = sam.load(str(trained / "sam"), None, "float32")
     image = Image.new("RGB", (80, 60), "red")
-    (found,) = sam.select(loaded, [image], [sam.Selection(Box(10, 10, 40, 40))], 0.5)
-    assert found.shape == (60, 80)
+    (mask,) = sam.select(loaded, [image], [sam.Selection(Box(10, 10, 40, 40))], 0.5)
+    assert mask.shape == (60, 80)
 
 
 def test_train_judge_chat_template_takes_two_images_and_an_instruction(trained: Path) -> None:
@@ -150,7 +150,7 @@ def test_train_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_pat
 def test_train_start_begins_with_the_weights_of_a_checkpoint(tmp_path: Path) -> None:
     train_tiny("vae", tmp_path, steps=3)
     before = AutoencoderKL.from_pretrained(tmp_path / "checkpoints" / "vae")
-    workspace = tiny_place(tmp_path / "further", start=tmp_path / "checkpoints")
+    workspace = tiny_workspace(tmp_path / "further", start=tmp_path / "checkpoints")
     train(
         "vae", workspace, budget=TrainingBudget(steps=2), freeze=["vae.encoder", "vae.quant_conv"]
     )
@@ -167,12 +167,14 @@ def test_train_start_begins_with_the_weights_of_a_checkpoint(tmp_path: Path) -> 
 
 def test_train_freeze_without_such_a_parameter_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'vae\.encodr'"):
-        train("vae", tiny_place(tmp_path), budget=TrainingBudget(steps=1), freeze=["vae.encodr"])
+        train(
+            "vae", tiny_workspace(tmp_path), budget=TrainingBudget(steps=1), freeze=["vae.encodr"]
+        )
 
 
 def test_train_unknown_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must be one of vae, clip"):
-        train("vea", tiny_place(tmp_path))
+        train("vea", tiny_workspace(tmp_path))
 
 
 def test_train_without_the_checkpoint_it_builds_on_is_refused(tmp_path: Path) -> None:
