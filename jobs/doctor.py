@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from overpaint.operators.models import weights as checkpoints
+from overpaint.operators.models.weights import PAPERCUT, Checkpoint
 from overpaint.pipeline.storage.store import Storage
 from overpaint.pipeline.storage.uris import normalise
 
@@ -111,7 +111,7 @@ def _disk() -> Check:
 
 def _papercut(part: str) -> Check:
     try:
-        checkpoints.check("checkpoint", checkpoints.PAPERCUT, part)
+        Checkpoint(name=PAPERCUT, part=part).check()
     except ValueError as error:
         return Check(f"papercut {part}", "missing", False, str(error))
     return Check(f"papercut {part}", "there")

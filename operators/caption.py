@@ -4,12 +4,10 @@ Words are chosen greedily, so equal images have equal captions.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from overpaint.operators.models import device
-from overpaint.operators.models import pretrained as loading
-from overpaint.operators.models import weights as checkpoints
+from overpaint.operators.models.pretrained import Pretrained
+from overpaint.operators.models.uses_checkpoint import UsesCheckpoint
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.images import decode
@@ -17,32 +15,13 @@ from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns
 from PIL import Image
 from pydantic import Field
 
-_PART = "caption"
 
-
-@dataclass(frozen=True, slots=True)
-class Captioner:
-    """A loaded captioner."""
-
-    processor: Any
-    model: Any
-
-
-class Caption(ModelOperator[Captioner, Image.Image, str]):
-    """Describes each source image in words."""
+class Caption(UsesCheckpoint[Pretrained], ModelOperator[Pretrained, Image.Image, str]):
+    """Describes each source image in words, by a BLIP-like captioner."""
 
     kind: ClassVar[Kind] = "caption"
+    part: ClassVar[str] = "caption"
 
-    checkpoint: str = checkpoints.PAPERCUT
-    """A BLIP-like captioner: "papercut", a local folder, or a hub id."""
-    revision: str | None = None
-    """The commit, tag or branch of a hub id; null stands for `main`."""
-    dtype: device.DtypeName = "float32"
-    """The number type of the weights and of all that is computed with them."""
-    num_threads: int = Field(default=1, ge=1, le=256)
-    """CPU threads of one model call; the last digit of a sum depends on it."""
-    batch_size: int = Field(default=8, ge=1, le=4096)
-    """Images in one model call."""
     prompt: str = ""
     """How every caption begins, such as "a photo of"; empty lets the model begin."""
     max_new_tokens: int = Field(default=40, ge=1, le=512)
@@ -58,30 +37,18 @@ class Caption(ModelOperator[Captioner, Image.Image, str]):
         """The caption."""
         return (c.CAPTION,)
 
-    def check(self) -> None:
-        """Looks whether the captioner is there."""
-        checkpoints.check("checkpoint", self.checkpoint, _PART, self.revision)
-
-    def revisions(self) -> dict[str, str]:
-        """The captioner's weights."""
-        return {"checkpoint": checkpoints.identity(self.checkpoint, self.revision, _PART)}
-
-    def load(self) -> Captioner:
+    def load(self) -> Pretrained:
         """Loads the captioner."""
         from transformers import AutoModelForImageTextToText
 
-        source = (self.checkpoint, _PART, self.revision)
-        return Captioner(
-            loading.load_processor(*source),
-            loading.load_model(AutoModelForImageTextToText, *source, self.dtype),
-        )
+        return Pretrained.load(AutoModelForImageTextToText, self.weights)
 
-    def prepare(self, row: Row, model: Captioner) -> Image.Image:
+    def prepare(self, row: Row, model: Pretrained) -> Image.Image:
         """Returns the source as the captioner is shown it."""
         del model
         return decode(row["source_image"]).small_image()
 
-    def infer(self, inputs: Sequence[Image.Image], model: Captioner) -> list[str]:
+    def infer(self, inputs: Sequence[Image.Image], model: Pretrained) -> list[str]:
         """Returns a caption of each image."""
         import torch
 
@@ -98,7 +65,7 @@ class Caption(ModelOperator[Captioner, Image.Image, str]):
         captions = model.processor.batch_decode(generated, skip_special_tokens=True)
         return [" ".join(caption.split()) for caption in captions]
 
-    def answer(self, row: Row, image: Image.Image, caption: str, model: Captioner) -> NewColumns:
+    def answer(self, row: Row, image: Image.Image, caption: str, model: Pretrained) -> NewColumns:
         """Returns the caption."""
         del row, image, model
         return {"caption": caption}

@@ -5,7 +5,7 @@ picture comes back at the source's size; where there is a mask, every pixel outs
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -24,8 +24,8 @@ from overpaint.operators.framing.region import (
 )
 from overpaint.operators.inversions import INVERSIONS
 from overpaint.operators.methods import METHODS
-from overpaint.operators.models.checkpoint import Checkpoint
-from overpaint.operators.models.device import DtypeName
+from overpaint.operators.models.uses_checkpoint import UsesPipeline
+from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.conditions import MASK, Condition
@@ -58,7 +58,11 @@ class EditInput:
     region: Region | None
 
 
-class Edit(VariantOperator[Editors], ModelOperator[Editors, EditInput, NDArray[np.float32]]):
+class Edit(
+    VariantOperator[Editors],
+    UsesPipeline[Editors],
+    ModelOperator[Editors, EditInput, NDArray[np.float32]],
+):
     """Edits each source by a method; fields beside those below are the method's.
 
     Rows may choose their method: `choices` names settings, and the column `method` of the input
@@ -74,18 +78,6 @@ class Edit(VariantOperator[Editors], ModelOperator[Editors, EditInput, NDArray[n
     default_method = "prompt_to_prompt"
     renamed: ClassVar[Mapping[str, str]] = {"mask_grow_px": "mask_dilate_px"}
 
-    checkpoint: str = "papercut"
-    """The weights: "papercut", a folder, or a hub id."""
-    revision: str | None = None
-    """Commit, tag or branch of a hub id; null stands for `main`."""
-    variant: str | None = None
-    """Variant of the weight files, such as `fp16`."""
-    dtype: DtypeName = "float32"
-    """Number type of the weights."""
-    batch_size: int = Field(default=8, ge=1, le=4096)
-    """Rows in one model call."""
-    num_threads: int = Field(default=1, ge=1, le=256)
-    """CPU threads of a model call; they change the last digit."""
     mask_dilate_px: int = Field(default=4, ge=0, le=512)
     """Width by which the mask is dilated, in pixels of the model's picture."""
     feather_px: int = Field(default=4, ge=0, le=512)
@@ -213,12 +205,12 @@ class Edit(VariantOperator[Editors], ModelOperator[Editors, EditInput, NDArray[n
                     f"method {edit.method!r} takes a {' or '.join(edit.own.checkpoints)}, and "
                     "papercut has none: name a checkpoint"
                 )
-            edit._weights.check(edit.own.checkpoints)
+            edit.weights.check(edit.own.checkpoints)
 
     def revisions(self) -> dict[str, str]:
         """Returns the exact weights."""
-        choices = {name: edit._weights.identity() for name, edit in self.choices.items()}
-        return {"checkpoint": self._weights.identity(), **choices}
+        choices = {name: edit.weights.identity() for name, edit in self.choices.items()}
+        return {"checkpoint": self.weights.identity(), **choices}
 
     def cost(self, row: Row, sources: Mapping[str, Operator[Any]]) -> Cost:
         """Returns the network evaluations for one row, by its method."""
@@ -242,7 +234,7 @@ class Edit(VariantOperator[Editors], ModelOperator[Editors, EditInput, NDArray[n
     def load(self) -> Editors:
         """Loads the models; an `invert` with the same checkpoint shares them."""
         return {
-            name: edit.own.load(edit._weights)
+            name: edit.own.load(edit.weights)
             for name, edit in {"": self, **self.choices}.items()
             if name or not self.choices
         }
@@ -322,14 +314,9 @@ class Edit(VariantOperator[Editors], ModelOperator[Editors, EditInput, NDArray[n
         return canonical_json({k: v for k, v in own.items() if v is not None} | fallbacks)
 
     @property
-    def _weights(self) -> Checkpoint:
-        return Checkpoint(
-            name=self.checkpoint,
-            revision=self.revision,
-            variant=self.variant,
-            dtype=self.dtype,
-            part=self.own.papercut or "",
-        )
+    def weights(self) -> Checkpoint:
+        """The checkpoint with its revision, variant and number type."""
+        return replace(super().weights, part=self.own.papercut or "")
 
 
 _SHARED = frozenset(Edit.model_fields) - {"settings", "choices"}

@@ -12,14 +12,12 @@ from overpaint.operators.diffusion.fitting import Fit as FitVariant
 from overpaint.operators.diffusion.method import TEXT_TO_IMAGE
 from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.fits import FITS
-from overpaint.operators.models.checkpoint import Checkpoint
-from overpaint.operators.models.device import DtypeName
+from overpaint.operators.models.uses_checkpoint import UsesPipeline
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns, Operator
 from overpaint.pipeline.variant import VariantOperator
-from pydantic import Field
 
 if TYPE_CHECKING:
     from overpaint.operators.diffusion.latent_model import LatentModel
@@ -27,25 +25,15 @@ if TYPE_CHECKING:
 _NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
 
 
-class Fit(VariantOperator[Any], ModelOperator[Any, EditRequest, Mapping[str, Any]]):
+class Fit(
+    VariantOperator[Any], UsesPipeline[Any], ModelOperator[Any, EditRequest, Mapping[str, Any]]
+):
     """Fits inputs of the model to each inverted source."""
 
     kind: ClassVar[Kind] = "invert"
     variants = FITS
     default_method = "null_text"
-
-    checkpoint: str = "papercut"
-    """A text-to-image checkpoint: "papercut", a folder, or a hub id."""
-    revision: str | None = None
-    """Commit, tag or branch of a hub id; null stands for `main`."""
-    variant: str | None = None
-    """Variant of the weight files, such as `fp16`."""
-    dtype: DtypeName = "float32"
-    """Number type of the weights."""
-    batch_size: int = Field(default=8, ge=1, le=4096)
-    """Rows in one model call."""
-    num_threads: int = Field(default=1, ge=1, le=256)
-    """CPU threads of a model call; they change the last digit."""
+    pipelines: ClassVar[tuple[str, ...]] = TEXT_TO_IMAGE
 
     @property
     def fit(self) -> FitVariant:
@@ -63,18 +51,6 @@ class Fit(VariantOperator[Any], ModelOperator[Any, EditRequest, Mapping[str, Any
         """The columns that the fit hands on."""
         return self.fit.outputs
 
-    def check(self) -> None:
-        """Checks that the checkpoint is there and is a text-to-image one.
-
-        Raises:
-            ValueError: it is not.
-        """
-        self._weights.check(TEXT_TO_IMAGE)
-
-    def revisions(self) -> dict[str, str]:
-        """Returns the exact weights."""
-        return {"checkpoint": self._weights.identity()}
-
     def cost(self, row: Row, sources: Mapping[str, Operator[Any]]) -> Cost:
         """Returns the network evaluations for one source, at most."""
         del row
@@ -90,7 +66,7 @@ class Fit(VariantOperator[Any], ModelOperator[Any, EditRequest, Mapping[str, Any
         """Loads the model; `invert` and `edit` with the same checkpoint share it."""
         from overpaint.operators.diffusion.latent_model import load_latent_model
 
-        return load_latent_model(self._weights)
+        return load_latent_model(self.weights)
 
     def relieve(self, model: "LatentModel", *, exact: bool) -> str | None:
         """Offloads the model's parts."""
@@ -128,9 +104,3 @@ class Fit(VariantOperator[Any], ModelOperator[Any, EditRequest, Mapping[str, Any
         if not all(value.is_finite() for value in output.values()):
             raise RowError("nan_in_result", "the fit holds values that are not finite")
         return output
-
-    @property
-    def _weights(self) -> Checkpoint:
-        return Checkpoint(
-            name=self.checkpoint, revision=self.revision, variant=self.variant, dtype=self.dtype
-        )

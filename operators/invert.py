@@ -13,8 +13,7 @@ from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.framing.frame import UNET_SHAPES, view
 from overpaint.operators.framing.region import frame_row, picture_bucket
 from overpaint.operators.inversions import INVERSIONS
-from overpaint.operators.models.checkpoint import Checkpoint
-from overpaint.operators.models.device import DtypeName
+from overpaint.operators.models.uses_checkpoint import UsesPipeline
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.cost import Cost
@@ -22,31 +21,20 @@ from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import decode
 from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns, Operator
 from overpaint.pipeline.variant import VariantOperator
-from pydantic import Field
 
 if TYPE_CHECKING:
     from overpaint.operators.diffusion.latent_model import LatentModel
 
 
-class Invert(VariantOperator[Any], ModelOperator[Any, EditRequest, Mapping[str, Any]]):
+class Invert(
+    VariantOperator[Any], UsesPipeline[Any], ModelOperator[Any, EditRequest, Mapping[str, Any]]
+):
     """Inverts each source under its prompt (`source_prompt`, else `caption`)."""
 
     kind: ClassVar[Kind] = "invert"
     variants = INVERSIONS
     default_method = "ddim"
-
-    checkpoint: str = "papercut"
-    """A text-to-image checkpoint: "papercut", a folder, or a hub id."""
-    revision: str | None = None
-    """Commit, tag or branch of a hub id; null stands for `main`."""
-    variant: str | None = None
-    """Variant of the weight files, such as `fp16`."""
-    dtype: DtypeName = "float32"
-    """Number type of the weights."""
-    batch_size: int = Field(default=8, ge=1, le=4096)
-    """Rows in one model call."""
-    num_threads: int = Field(default=1, ge=1, le=256)
-    """CPU threads of a model call; they change the last digit."""
+    pipelines: ClassVar[tuple[str, ...]] = TEXT_TO_IMAGE
 
     @property
     def inversion(self) -> Inversion:
@@ -70,18 +58,6 @@ class Invert(VariantOperator[Any], ModelOperator[Any, EditRequest, Mapping[str, 
         """The columns that the inversion hands on."""
         return self.inversion.outputs
 
-    def check(self) -> None:
-        """Checks that the checkpoint is there and is a text-to-image one.
-
-        Raises:
-            ValueError: it is not.
-        """
-        self._weights.check(TEXT_TO_IMAGE)
-
-    def revisions(self) -> dict[str, str]:
-        """Returns the exact weights."""
-        return {"checkpoint": self._weights.identity()}
-
     def cost(self, row: Row, sources: Mapping[str, Operator[Any]]) -> Cost:
         """Returns the network evaluations for one source."""
         del row, sources
@@ -95,7 +71,7 @@ class Invert(VariantOperator[Any], ModelOperator[Any, EditRequest, Mapping[str, 
         """Loads the model; an `edit` with the same checkpoint shares it."""
         from overpaint.operators.diffusion.latent_model import load_latent_model
 
-        return load_latent_model(self._weights)
+        return load_latent_model(self.weights)
 
     def relieve(self, model: "LatentModel", *, exact: bool) -> str | None:
         """Offloads the model's parts, or slices its VAE."""
@@ -136,9 +112,3 @@ class Invert(VariantOperator[Any], ModelOperator[Any, EditRequest, Mapping[str, 
         if not all(value.is_finite() for value in output.values()):
             raise RowError("nan_in_result", "the inversion holds values that are not finite")
         return output
-
-    @property
-    def _weights(self) -> Checkpoint:
-        return Checkpoint(
-            name=self.checkpoint, revision=self.revision, variant=self.variant, dtype=self.dtype
-        )

@@ -14,10 +14,12 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 from overpaint.operators.measures.verdicts import PROMPT, is_refusal, read_verdict
-from overpaint.operators.models import chat_endpoint, chat_model, device
-from overpaint.operators.models import weights as checkpoints
+from overpaint.operators.models import chat_endpoint, chat_model
 from overpaint.operators.models.chat_endpoint import Endpoint, Reply
-from overpaint.operators.models.chat_model import ChatModel, Question, Tokens
+from overpaint.operators.models.chat_model import Question, Tokens
+from overpaint.operators.models.pretrained import Pretrained
+from overpaint.operators.models.uses_checkpoint import UsesCheckpoint
+from overpaint.operators.models.weights import PAPERCUT
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.errors import RowError
@@ -47,24 +49,18 @@ LMM_STATUS = Column(
 LMM_REPLY = Column("lmm_reply", pa.string(), "what the judge said")
 JUDGE_PROMPT_SHA256 = Column("judge_prompt_sha256", pa.string(), "of what the judge is asked")
 
-_PART = "judge"
 _INSTRUCTION = "{instruction}"
 _FACTORS = (LMM_ACCURACY, LMM_PRESERVATION, LMM_QUALITY, LMM_REALISM)
 
 
-class Judge(ModelOperator[ChatModel | Endpoint, Tokens, str]):
+class Judge(
+    UsesCheckpoint[Pretrained | Endpoint], ModelOperator[Pretrained | Endpoint, Tokens, str]
+):
     """Scores each edit by EditEval's four factors, as a model sees them."""
 
     kind: ClassVar[Kind] = "judge"
+    part: ClassVar[str] = "judge"
 
-    checkpoint: str = checkpoints.PAPERCUT
-    """An image-text-to-text model with a chat template: "papercut", a local folder, or a hub id."""
-    revision: str | None = None
-    """The commit, tag or branch of a hub id; null stands for `main`."""
-    dtype: device.DtypeName = "float32"
-    """The number type of the weights and of all that is computed with them."""
-    num_threads: int = Field(default=1, ge=1, le=256)
-    """CPU threads of one model call; the last digit of a sum depends on it."""
     batch_size: int = Field(default=1, ge=1, le=4096)
     """Edits in one model call; more than one needs max_prompt_tokens."""
     max_prompt_tokens: int | None = Field(default=None, ge=1)
@@ -125,35 +121,33 @@ class Judge(ModelOperator[ChatModel | Endpoint, Tokens, str]):
     def _prompt(self) -> str:
         if self.prompt is not None:
             return self.prompt
-        is_papercut = self.endpoint is None and self.checkpoint == checkpoints.PAPERCUT
+        is_papercut = self.endpoint is None and self.checkpoint == PAPERCUT
         return _INSTRUCTION if is_papercut else PROMPT
 
     def check(self) -> None:
         """Looks whether the model is there, or the endpoint's key."""
         if self.endpoint is None:
-            checkpoints.check("checkpoint", self.checkpoint, _PART, self.revision)
+            super().check()
         elif self.api_key_env is not None:
             _api_key(self.api_key_env)
 
     def revisions(self) -> dict[str, str]:
         """The model's weights; nothing is known of a hosted one's."""
-        if self.endpoint is not None:
-            return {}
-        return {"checkpoint": checkpoints.identity(self.checkpoint, self.revision, _PART)}
+        return super().revisions() if self.endpoint is None else {}
 
     def bucket(self, row: Row) -> Hashable:
         """Pictures of one size have as many tokens."""
         width, height = row.get(c.WIDTH_PX.name), row.get(c.HEIGHT_PX.name)
         return _fitted(width, height, self.image_px) if width and height else None
 
-    def load(self) -> ChatModel | Endpoint:
+    def load(self) -> Pretrained | Endpoint:
         """Loads the model, or reads the endpoint's key."""
         if self.endpoint is None:
-            return chat_model.load(self.checkpoint, _PART, self.revision, self.dtype)
+            return chat_model.load(self.weights)
         key = _api_key(self.api_key_env) if self.api_key_env is not None else None
         return Endpoint(self.endpoint, key, self.request, self.timeout_s, self.attempts)
 
-    def run(self, rows: Sequence[Row], model: ChatModel | Endpoint) -> list[Answer]:
+    def run(self, rows: Sequence[Row], model: Pretrained | Endpoint) -> list[Answer]:
         """Asks about each edit: the model in batches of one shape, an endpoint row by row."""
         if not isinstance(model, Endpoint):
             return super().run(rows, model)
@@ -164,18 +158,18 @@ class Judge(ModelOperator[ChatModel | Endpoint, Tokens, str]):
     def _ask_endpoint(self, row: Row, endpoint: Endpoint) -> NewColumns:
         return self._verdict(chat_endpoint.ask(endpoint, self._question(row)))
 
-    def prepare(self, row: Row, model: ChatModel | Endpoint) -> Tokens:
+    def prepare(self, row: Row, model: Pretrained | Endpoint) -> Tokens:
         """Returns the question about one edit as the model takes it."""
-        assert isinstance(model, ChatModel)
+        assert isinstance(model, Pretrained)
         return chat_model.tokenize(model, self._question(row), self.max_prompt_tokens)
 
-    def infer(self, inputs: Sequence[Tokens], model: ChatModel | Endpoint) -> list[str]:
+    def infer(self, inputs: Sequence[Tokens], model: Pretrained | Endpoint) -> list[str]:
         """Returns the model's reply to each question."""
-        assert isinstance(model, ChatModel)
+        assert isinstance(model, Pretrained)
         return chat_model.reply(model, inputs, self.max_new_tokens)
 
     def answer(
-        self, row: Row, tokens: Tokens, reply: str, model: ChatModel | Endpoint
+        self, row: Row, tokens: Tokens, reply: str, model: Pretrained | Endpoint
     ) -> NewColumns:
         """Returns the factors that a reply states."""
         del row, tokens, model

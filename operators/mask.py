@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from overpaint.operators.finders import FINDERS
 from overpaint.operators.framing import masks
-from overpaint.operators.models.device import DtypeName
 from overpaint.operators.models.finder import Finder
+from overpaint.operators.models.uses_checkpoint import TorchOperator
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.images import encode_mask
@@ -21,19 +21,13 @@ from pydantic import Field
 MASK_AREA = c.score("mask_area", "share of the source that the mask covers, 0 to 1")
 
 
-class Mask(VariantOperator[Any], ModelOperator[Any, Any, Any]):
+class Mask(VariantOperator[Any], TorchOperator[Any], ModelOperator[Any, Any, Any]):
     """Finds the region of each source that an edit may change."""
 
     kind: ClassVar[Kind] = "mask"
     variants = FINDERS
     default_method = "clipseg"
 
-    dtype: DtypeName = "float32"
-    """Number type of the weights."""
-    num_threads: int = Field(default=1, ge=1, le=256)
-    """CPU threads of a model call; they change the last digit."""
-    batch_size: int = Field(default=8, ge=1, le=4096)
-    """Rows in one model call."""
     keep_largest: bool = False
     """Whether only the largest connected part is kept."""
     fill_holes: bool = False

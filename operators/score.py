@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from overpaint.operators.measures import preservation
-from overpaint.operators.models import clip, device
-from overpaint.operators.models import weights as checkpoints
-from overpaint.operators.models.clip import Clip, Embedding, similarity
+from overpaint.operators.models import clip
+from overpaint.operators.models.clip import Embedding, similarity
+from overpaint.operators.models.pretrained import Pretrained
+from overpaint.operators.models.uses_checkpoint import UsesCheckpoint
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.cost import Cost
@@ -19,7 +20,6 @@ from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import Picture, decode, decode_mask
 from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns, Operator
 from PIL import Image
-from pydantic import Field
 
 CLIP_SIM_SOURCE = c.score("clip_sim_source", "cosine of the source and its prompt, by CLIP")
 CLIP_SIM_TARGET = c.score("clip_sim_target", "cosine of the edited image and its prompt, by CLIP")
@@ -73,21 +73,15 @@ class _Embedded(NamedTuple):
     after: Embedding
 
 
-class Score(ModelOperator[Clip | None, _Measured, _Embedded | None]):
+class Score(
+    UsesCheckpoint[Pretrained | None],
+    ModelOperator[Pretrained | None, _Measured, _Embedded | None],
+):
     """Measures each edit against its prompts and its source."""
 
     kind: ClassVar[Kind] = "score"
+    part: ClassVar[str] = "clip"
 
-    checkpoint: str = checkpoints.PAPERCUT
-    """A CLIP: "papercut", a local folder, or a hub id."""
-    revision: str | None = None
-    """The commit, tag or branch of a hub id; null stands for `main`."""
-    dtype: device.DtypeName = "float32"
-    """The number type of the weights and of all that is computed with them."""
-    num_threads: int = Field(default=1, ge=1, le=256)
-    """CPU threads of one model call; the last digit of a sum depends on it."""
-    batch_size: int = Field(default=8, ge=1, le=4096)
-    """Edits in one model call."""
     use_clip: bool = True
     """Whether the CLIP similarities are computed; without them no model is loaded."""
 
@@ -108,28 +102,24 @@ class Score(ModelOperator[Clip | None, _Measured, _Embedded | None]):
         return (*(_CLIP_COLUMNS if self.use_clip else ()), *_PIXEL_COLUMNS)
 
     def check(self) -> None:
-        """Looks whether the CLIP is there."""
+        """Checks that the CLIP is there, where it is used."""
         if self.use_clip:
-            checkpoints.check("checkpoint", self.checkpoint, clip.PART, self.revision)
+            super().check()
 
     def revisions(self) -> dict[str, str]:
-        """The CLIP's weights."""
-        if not self.use_clip:
-            return {}
-        return {"checkpoint": checkpoints.identity(self.checkpoint, self.revision, clip.PART)}
+        """Returns the weights of the CLIP, where it is used."""
+        return super().revisions() if self.use_clip else {}
 
-    def load(self) -> Clip | None:
+    def load(self) -> Pretrained | None:
         """Loads the CLIP, where it is used."""
-        if not self.use_clip:
-            return None
-        return clip.load(self.checkpoint, self.revision, self.dtype)
+        return clip.load(self.weights) if self.use_clip else None
 
     def cost(self, row: Row, sources: Mapping[str, Operator[Any]]) -> Cost:
         """Returns two images and two texts for CLIP, where it is used."""
         del row, sources
         return Cost(clip=4 if self.use_clip else 0)
 
-    def prepare(self, row: Row, model: Clip | None) -> _Measured:
+    def prepare(self, row: Row, model: Pretrained | None) -> _Measured:
         """Measures the pixels and scales both images for CLIP."""
         source, edited = decode(row["source_image"]), decode(row["edited_image"])
         squares: tuple[Image.Image, ...] = ()
@@ -142,7 +132,7 @@ class Score(ModelOperator[Clip | None, _Measured, _Embedded | None]):
         )
 
     def infer(
-        self, inputs: Sequence[_Measured], model: Clip | None
+        self, inputs: Sequence[_Measured], model: Pretrained | None
     ) -> list[_Embedded] | list[None]:
         """Returns the embeddings of each row's images and texts; None without CLIP."""
         if model is None:
@@ -160,7 +150,7 @@ class Score(ModelOperator[Clip | None, _Measured, _Embedded | None]):
         ]
 
     def answer(
-        self, row: Row, measured: _Measured, embedded: _Embedded | None, model: Clip | None
+        self, row: Row, measured: _Measured, embedded: _Embedded | None, model: Pretrained | None
     ) -> NewColumns:
         """Returns the scores."""
         del row, model

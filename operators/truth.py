@@ -11,8 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 from overpaint.operators.framing.masks import binarise, dilate
-from overpaint.operators.models import weights as checkpoints
-from overpaint.operators.models.checkpoint import Checkpoint
+from overpaint.operators.models.uses_checkpoint import UsesCheckpoint
 from overpaint.operators.sources.access import Access, read_source
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row, score
@@ -32,23 +31,18 @@ ORACLE_SUCCESS = Column("oracle_success", pa.bool_(), "whether that round trip w
 _MAX_PSNR_DB = 100.0
 
 
-class Truth(Operator[Any]):
+class Truth(UsesCheckpoint[Any]):
     """Measures success against the true edited image of a drawn world."""
 
     kind: ClassVar[Kind] = "score"
+    part: ClassVar[str] = "text_to_image"
 
-    checkpoint: str = "papercut"
-    """The editor's checkpoint, whose VAE is the oracle's."""
-    revision: str | None = None
-    """The revision of a hub id."""
     min_gain: float = Field(default=0.5, le=1)
     """The least gain of a success."""
     min_outside_psnr_db: float = Field(default=25.0, ge=0)
     """The least PSNR to the source outside the true mask, in dB."""
     grow_px: int = Field(default=2, ge=0)
     """By how much the true mask is grown before the outside is looked at."""
-    num_threads: int = Field(default=1, ge=1)
-    """CPU threads of the model."""
 
     @property
     def inputs(self) -> tuple[Column, ...]:
@@ -65,20 +59,11 @@ class Truth(Operator[Any]):
         """Gain, outside PSNR and success, of the edit and of the oracle."""
         return (GAIN, OUTSIDE_PSNR_DB, SUCCESS, ORACLE_GAIN, ORACLE_SUCCESS)
 
-    def check(self) -> None:
-        """Looks for the checkpoint."""
-        checkpoints.check("checkpoint", self.checkpoint, "text_to_image", self.revision)
-
-    def revisions(self) -> dict[str, str]:
-        """The weights of the oracle."""
-        found = checkpoints.identity(self.checkpoint, self.revision, "text_to_image")
-        return {"checkpoint": found}
-
     def load(self) -> Any:
         """Loads the editor's model, or finds it loaded."""
         from overpaint.operators.diffusion.latent_model import load_latent_model
 
-        return load_latent_model(Checkpoint(name=self.checkpoint, revision=self.revision))
+        return load_latent_model(self.weights)
 
     def cost(self, row: Row, sources: Mapping[str, Operator[Any]]) -> Cost:
         """Returns one round trip through the VAE for a row with a truth."""

@@ -38,6 +38,7 @@ from overpaint.jobs.training.scene_reader import SceneReading, correct_attribute
 from overpaint.jobs.training.text_to_image import generate
 from overpaint.jobs.training.vae import reconstruct
 from overpaint.operators.models import sam as sam_operator
+from overpaint.operators.models.weights import Checkpoint
 from PIL import Image
 from transformers import (
     AutoModelForImageTextToText,
@@ -190,7 +191,7 @@ def _clipseg(context: EvalContext) -> Measurement:
 
 def _sam(context: EvalContext) -> Measurement:
     """Measures the IoU from the box around an object, and from its innermost point."""
-    sam = sam_operator.load(str(context.checkpoints / "sam"), None, "float32")
+    sam = sam_operator.load(Checkpoint(name=str(context.checkpoints / "sam")))
     test = context.test_examples("masks", mask_example)
     images, masks = np.asarray(test.arrays["image"]), test.arrays["mask"] > 127
     figures: dict[str, float] = {}

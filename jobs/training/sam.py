@@ -17,7 +17,8 @@ from overpaint.jobs.training.clipseg import iou, mask_images
 from overpaint.jobs.training.saving import save_fp16
 from overpaint.jobs.training.task import StepContext, TrainingConfig
 from overpaint.operators.framing.masks import Region, bounding_box
-from overpaint.operators.models.sam import Point, Sam, Selection, select
+from overpaint.operators.models.pretrained import Pretrained
+from overpaint.operators.models.sam import Point, Selection, select
 from PIL import Image
 from scipy import ndimage
 from torch import Tensor, nn
@@ -146,7 +147,7 @@ class SamTrainingTask:
         """Returns the mean IoU on some test scenes, from a box and from a point."""
         masks = self.test.arrays["mask"][:128] > 127
         images = self.test.arrays["image"][:128]
-        sam = Sam(build_sam_processor(), self.sam)
+        sam = Pretrained(build_sam_processor(), self.sam)
         return {
             "iou_box": float(iou(masks, segment(sam, images, box_prompts(masks))).mean()),
             "iou_point": float(iou(masks, segment(sam, images, point_prompts(masks))).mean()),
@@ -156,13 +157,15 @@ class SamTrainingTask:
         """Draws test scenes, their true masks, and those from a box and from a point."""
         images = np.asarray(self.test.arrays["image"][:_NUM_SHOWN])
         masks = self.test.arrays["mask"][:_NUM_SHOWN] > 127
-        sam = Sam(build_sam_processor(), self.sam)
+        sam = Pretrained(build_sam_processor(), self.sam)
         prompts = (box_prompts(masks), point_prompts(masks))
         predicted = [segment(sam, images, selections) for selections in prompts]
         return pictures.image_grid([images, *(mask_images(rows) for rows in (masks, *predicted))])
 
 
-def segment(sam: Sam, images: NDArray[np.uint8], selections: list[Selection]) -> NDArray[np.bool_]:
+def segment(
+    sam: Pretrained, images: NDArray[np.uint8], selections: list[Selection]
+) -> NDArray[np.bool_]:
     """Segments images (RGB uint8 NHWC) as the `mask` operator does; returns masks, bool NHW."""
     masks: list[Region] = []
     for start in range(0, len(selections), 32):

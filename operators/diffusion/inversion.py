@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from overpaint.operators.framing.frame import Frame
-from overpaint.operators.models.checkpoint import Checkpoint
+from overpaint.operators.models.weights import Checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor

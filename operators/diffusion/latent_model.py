@@ -9,10 +9,8 @@ from typing import Any
 import torch
 from overpaint.operators.diffusion.attention import AttentionControl
 from overpaint.operators.diffusion.attention_processor import install_attention_control
-from overpaint.operators.models import weights as checkpoints
-from overpaint.operators.models.checkpoint import Checkpoint
-from overpaint.operators.models.device import device, torch_dtype
-from overpaint.operators.models.pretrained import quietly
+from overpaint.operators.models.pretrained import device, quietly, torch_dtype
+from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline.cost import Cost
 
 log = logging.getLogger(__name__)
@@ -160,9 +158,7 @@ def _read_pipeline(checkpoint: Checkpoint) -> Any:
 
     disable_progress_bar()
     path = checkpoint.path
-    index: Any = DiffusionPipeline.load_config(
-        path, **checkpoints.source_options(checkpoint.name, checkpoint.revision)
-    )
+    index: Any = DiffusionPipeline.load_config(path, **checkpoint.source_options())
     unused: dict[str, Any] = {
         name: None
         for name in ("safety_checker", "feature_extractor", "image_encoder")
@@ -174,9 +170,9 @@ def _read_pipeline(checkpoint: Checkpoint) -> Any:
         pipeline: Any = DiffusionPipeline.from_pretrained(
             path,
             dtype=torch_dtype(checkpoint.dtype),
-            variant=checkpoint.found_variant(),
+            variant=checkpoint.weights_variant(),
             **unused,
-            **checkpoints.weight_options(checkpoint.name, checkpoint.revision),
+            **checkpoint.weight_options(),
         )
     return pipeline.to(device())
 

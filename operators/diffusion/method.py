@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.diffusion.schedule import ALL_STEPS, Window, steps_in, walked_steps
 from overpaint.operators.framing.frame import UNET_SHAPES, Fit, Shapes
-from overpaint.operators.models.checkpoint import Checkpoint
+from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column
 from overpaint.pipeline.conditions import Condition

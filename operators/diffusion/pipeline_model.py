@@ -5,9 +5,8 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from overpaint.operators.models import weights
-from overpaint.operators.models.checkpoint import Checkpoint
-from overpaint.operators.models.device import device, torch_dtype
+from overpaint.operators.models.pretrained import device, torch_dtype
+from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline.cost import Cost
 
 _MAX_CACHED_PROMPTS = 256
@@ -83,8 +82,8 @@ def load_pipeline(checkpoint: Checkpoint, kind: Any, *, resolution_px: int) -> P
     pipeline: Any = kind.from_pretrained(
         checkpoint.path,
         dtype=torch_dtype(checkpoint.dtype),
-        variant=checkpoint.found_variant(),
-        **weights.weight_options(checkpoint.name, checkpoint.revision),
+        variant=checkpoint.weights_variant(),
+        **checkpoint.weight_options(),
     ).to(device())
     pipeline.set_progress_bar_config(disable=True)
     model = PipelineModel(

@@ -6,9 +6,10 @@ from typing import Any, Literal, NamedTuple
 from overpaint.operators.framing import masks
 from overpaint.operators.framing.masks import Heat, Region
 from overpaint.operators.measures import phrases
-from overpaint.operators.models import clipseg, weights
-from overpaint.operators.models.device import DtypeName
+from overpaint.operators.models import clipseg
 from overpaint.operators.models.finder import Finder, Finding
+from overpaint.operators.models.uses_checkpoint import CheckpointFields
+from overpaint.operators.models.weights import Checkpoint, DtypeName
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.errors import RowError
@@ -40,15 +41,11 @@ class PhraseSearch(NamedTuple):
     phrase: str
 
 
-class CLIPSegFinder(Finder):
+class CLIPSegFinder(Finder, CheckpointFields):
     """Finds what a phrase names."""
 
     papers = ("2112.10003",)
 
-    checkpoint: str = weights.PAPERCUT
-    """A CLIPSeg: "papercut", a local folder, or a hub id."""
-    revision: str | None = None
-    """Commit, tag or branch of a hub id; null stands for `main`."""
     phrase_from: PhraseFrom = "auto"
     """Column with the words for what to find. "instruction" takes the thing that it names; "auto"
     is the first that a row has of mask_phrase, instruction and source_prompt."""
@@ -67,15 +64,20 @@ class CLIPSegFinder(Finder):
 
     def check(self) -> None:
         """Checks that the CLIPSeg is there."""
-        weights.check("checkpoint", self.checkpoint, clipseg.PART, self.revision)
+        self._weights("float32").check()
 
     def revisions(self) -> dict[str, str]:
         """Returns the weights of the CLIPSeg."""
-        return {"checkpoint": weights.identity(self.checkpoint, self.revision, clipseg.PART)}
+        return {"checkpoint": self._weights("float32").identity()}
 
     def load(self, dtype: DtypeName) -> Any:
         """Loads the CLIPSeg."""
-        return clipseg.load(self.checkpoint, self.revision, dtype)
+        return clipseg.load(self._weights(dtype))
+
+    def _weights(self, dtype: DtypeName) -> Checkpoint:
+        return Checkpoint(
+            name=self.checkpoint, part=clipseg.PART, revision=self.revision, dtype=dtype
+        )
 
     def prepare(self, row: Row) -> Any:
         """Returns the source and its phrase."""

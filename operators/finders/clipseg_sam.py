@@ -9,9 +9,9 @@ from overpaint.operators.finders.sam import SAMFields
 from overpaint.operators.framing import masks
 from overpaint.operators.framing.masks import Box
 from overpaint.operators.models import sam
-from overpaint.operators.models.device import DtypeName
 from overpaint.operators.models.finder import Finding
 from overpaint.operators.models.sam import Selection
+from overpaint.operators.models.weights import DtypeName
 from overpaint.pipeline.columns import Row
 from overpaint.pipeline.images import decode
 from PIL import Image

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 from overpaint.operators.framing.masks import Box
-from overpaint.operators.models import sam, weights
-from overpaint.operators.models.device import DtypeName
+from overpaint.operators.models import sam
 from overpaint.operators.models.finder import Finder, Finding
 from overpaint.operators.models.sam import Point, Selection
+from overpaint.operators.models.weights import PAPERCUT, Checkpoint, DtypeName
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import decode
@@ -41,7 +41,7 @@ class SelectionSearch(NamedTuple):
 class SAMFields(Variant):
     """Fields of a finder that uses SAM."""
 
-    sam_checkpoint: str = weights.PAPERCUT
+    sam_checkpoint: str = PAPERCUT
     """A SAM: "papercut", a local folder, or a hub id."""
     sam_revision: str | None = None
     """Commit, tag or branch of a hub id; null stands for `main`."""
@@ -50,16 +50,24 @@ class SAMFields(Variant):
 
     def check_sam(self) -> None:
         """Checks that the SAM is there."""
-        weights.check("sam_checkpoint", self.sam_checkpoint, sam.PART, self.sam_revision)
+        self._sam_weights("float32").check()
 
     def sam_revisions(self) -> dict[str, str]:
         """Returns the weights of the SAM."""
-        identity = weights.identity(self.sam_checkpoint, self.sam_revision, sam.PART)
-        return {"sam_checkpoint": identity}
+        return {"sam_checkpoint": self._sam_weights("float32").identity()}
 
     def load_sam(self, dtype: DtypeName) -> Any:
         """Loads the SAM."""
-        return sam.load(self.sam_checkpoint, self.sam_revision, dtype)
+        return sam.load(self._sam_weights(dtype))
+
+    def _sam_weights(self, dtype: DtypeName) -> Checkpoint:
+        return Checkpoint(
+            name=self.sam_checkpoint,
+            part=sam.PART,
+            revision=self.sam_revision,
+            dtype=dtype,
+            field="sam_checkpoint",
+        )
 
 
 class SAMFinder(Finder, SAMFields):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from overpaint.operators.diffusion.method import Framed, Method
 from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.framing.frame import Shapes, Size
-from overpaint.operators.models.checkpoint import Checkpoint
+from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.cost import Cost
 from pydantic import Field

@@ -4,18 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from overpaint.operators.models import device
-from overpaint.operators.models import pretrained as loading
+from overpaint.operators.models.pretrained import Pretrained
+from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline.errors import RowError
 from PIL import Image
-
-
-@dataclass(frozen=True, slots=True)
-class ChatModel:
-    """A loaded image-text-to-text model."""
-
-    processor: Any
-    model: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +22,14 @@ Tokens = Mapping[str, Any]
 """A tokenized question: a tensor by each name that the model takes, with one row."""
 
 
-def load(checkpoint: str, part: str, revision: str | None, dtype: device.DtypeName) -> ChatModel:
-    """Loads any checkpoint that AutoModelForImageTextToText knows and that has a chat template."""
+def load(checkpoint: Checkpoint) -> Pretrained:
+    """Loads an AutoModelForImageTextToText checkpoint that has a chat template."""
     from transformers import AutoModelForImageTextToText
 
-    return ChatModel(
-        loading.load_processor(checkpoint, part, revision),
-        loading.load_model(AutoModelForImageTextToText, checkpoint, part, revision, dtype),
-    )
+    return Pretrained.load(AutoModelForImageTextToText, checkpoint)
 
 
-def tokenize(chat: ChatModel, question: Question, max_prompt_tokens: int | None) -> Tokens:
+def tokenize(chat: Pretrained, question: Question, max_prompt_tokens: int | None) -> Tokens:
     """Returns a question as the model takes it: tokens, and the pixels of its pictures.
 
     Args:
@@ -65,7 +54,7 @@ def tokenize(chat: ChatModel, question: Question, max_prompt_tokens: int | None)
     return tokens
 
 
-def reply(chat: ChatModel, questions: Sequence[Tokens], max_new_tokens: int) -> list[str]:
+def reply(chat: Pretrained, questions: Sequence[Tokens], max_new_tokens: int) -> list[str]:
     """Returns the model's reply to each question, chosen greedily.
 
     Args:
@@ -91,7 +80,7 @@ def reply(chat: ChatModel, questions: Sequence[Tokens], max_new_tokens: int) -> 
     return [text.strip() for text in chat.processor.batch_decode(replies, skip_special_tokens=True)]
 
 
-def _tokenized(chat: ChatModel, question: Question, **padding: Any) -> Tokens:
+def _tokenized(chat: Pretrained, question: Question, **padding: Any) -> Tokens:
     control = _control_tokens(chat.processor)
     return chat.processor.apply_chat_template(
         [[{"role": "user", "content": _content(question, control)}]],

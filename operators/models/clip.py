@@ -4,12 +4,11 @@ As in InstructPix2Pix's measures an image is squeezed to a square, bicubic, and 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from overpaint.operators.models import device
-from overpaint.operators.models import pretrained as loading
+from overpaint.operators.models.pretrained import Pretrained
+from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline.errors import RowError
 from PIL import Image
 
@@ -21,25 +20,14 @@ Embedding = np.ndarray[Any, np.dtype[np.float64]]
 _NO_DIRECTION = 1e-6
 
 
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """A loaded CLIP."""
-
-    processor: Any
-    model: Any
-
-
-def load(checkpoint: str, revision: str | None, dtype: device.DtypeName) -> Clip:
+def load(checkpoint: Checkpoint) -> Pretrained:
     """Loads a CLIPModel checkpoint."""
     from transformers import CLIPModel
 
-    return Clip(
-        loading.load_processor(checkpoint, PART, revision),
-        loading.load_model(CLIPModel, checkpoint, PART, revision, dtype),
-    )
+    return Pretrained.load(CLIPModel, checkpoint)
 
 
-def embed_images(clip: Clip, images: Sequence[Image.Image]) -> list[Embedding]:
+def embed_images(clip: Pretrained, images: Sequence[Image.Image]) -> list[Embedding]:
     """Returns the embedding of each RGB image; it may be not finite."""
     import torch
 
@@ -53,13 +41,13 @@ def embed_images(clip: Clip, images: Sequence[Image.Image]) -> list[Embedding]:
     return _directions(found.pooler_output)
 
 
-def square(clip: Clip, image: Image.Image) -> Image.Image:
+def square(clip: Pretrained, image: Image.Image) -> Image.Image:
     """An image as the model sees it; one that is so already stays as it is."""
     side_px: int = clip.model.config.vision_config.image_size
     return image.resize((side_px, side_px), Image.Resampling.BICUBIC)
 
 
-def embed_texts(clip: Clip, texts: Sequence[str]) -> list[Embedding]:
+def embed_texts(clip: Pretrained, texts: Sequence[str]) -> list[Embedding]:
     """Returns the embedding of each text, cut at the model's longest; it may be not finite."""
     import torch
 

@@ -1,37 +1,25 @@
 """CLIPSeg: how surely each place of an image shows what a phrase names."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from overpaint.operators.framing.masks import Heat
-from overpaint.operators.models import device
-from overpaint.operators.models import pretrained as loading
+from overpaint.operators.models.pretrained import Pretrained
+from overpaint.operators.models.weights import Checkpoint
 from PIL import Image
 
 PART = "clipseg"
 
 
-@dataclass(frozen=True, slots=True)
-class Clipseg:
-    """A loaded CLIPSeg."""
-
-    processor: Any
-    model: Any
-
-
-def load(checkpoint: str, revision: str | None, dtype: device.DtypeName) -> Clipseg:
+def load(checkpoint: Checkpoint) -> Pretrained:
     """Loads a CLIPSegForImageSegmentation checkpoint."""
     from transformers import CLIPSegForImageSegmentation
 
-    return Clipseg(
-        loading.load_processor(checkpoint, PART, revision),
-        loading.load_model(CLIPSegForImageSegmentation, checkpoint, PART, revision, dtype),
-    )
+    return Pretrained.load(CLIPSegForImageSegmentation, checkpoint)
 
 
-def find(clipseg: Clipseg, images: Sequence[Image.Image], phrases: Sequence[str]) -> list[Heat]:
+def find(clipseg: Pretrained, images: Sequence[Image.Image], phrases: Sequence[str]) -> list[Heat]:
     """Where each image shows its phrase, at the model's resolution; the whole image is squeezed."""
     import torch
 

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from overpaint.operators.framing.masks import Region
-from overpaint.operators.models.device import DtypeName
+from overpaint.operators.models.weights import DtypeName
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.variant import Variant
 

@@ -1,4 +1,4 @@
-"""Loading a transformers model and its processor from a checkpoint.
+"""Loading of pretrained models: transformers' models with their processors, and where they run.
 
 Image processors take their Pillow form: it is always there, while the other one needs torchvision
 and gives other digits.
@@ -6,53 +6,89 @@ and gives other digits.
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from overpaint.operators.models import device
-from overpaint.operators.models import weights as checkpoints
+from overpaint.operators.models.weights import Checkpoint, DtypeName
+
+if TYPE_CHECKING:
+    import torch
 
 
-def load_processor(checkpoint: str, part: str, revision: str | None) -> Any:
-    """The processor that belongs to a checkpoint: its tokenizer and its image processor."""
+@dataclass(frozen=True, slots=True)
+class Pretrained:
+    """A transformers model with its processor.
+
+    Attributes:
+        processor: tokenizer and image processor of the model.
+        model: the model, on this actor's device.
+
+    Example:
+        >>> from transformers import CLIPModel
+        >>> clip = Pretrained.load(CLIPModel, Checkpoint(name="papercut", part="clip"))
+    """
+
+    processor: Any
+    model: Any
+
+    @classmethod
+    def load(cls, loader: Any, checkpoint: Checkpoint) -> "Pretrained":
+        """Loads a checkpoint's model and processor.
+
+        Args:
+            loader: the class of transformers whose `from_pretrained` is called.
+            checkpoint: the weights.
+        """
+        with quietly():
+            model = loader.from_pretrained(
+                checkpoint.path, dtype=torch_dtype(checkpoint.dtype), **checkpoint.weight_options()
+            )
+            processor = _load_processor(checkpoint)
+        return cls(processor, model.eval().to(device()))
+
+
+def _load_processor(checkpoint: Checkpoint) -> Any:
     from transformers import AutoImageProcessor, AutoProcessor
 
-    path = checkpoints.resolve(checkpoint, part)
-    options = checkpoints.source_options(checkpoint, revision)
-    with quietly():
-        # A `backend` given here would also be asked of video processors, which have no other.
-        processor: Any = AutoProcessor.from_pretrained(path, **options)
-        images = getattr(processor, "image_processor", None)
-        if images is not None and not type(images).__name__.endswith("Pil"):
-            processor.image_processor = AutoImageProcessor.from_pretrained(
-                path, backend="pil", **options
-            )
+    options = checkpoint.source_options()
+    # A `backend` given here would also be asked of video processors, which have no other.
+    processor: Any = AutoProcessor.from_pretrained(checkpoint.path, **options)
+    images = getattr(processor, "image_processor", None)
+    if images is not None and not type(images).__name__.endswith("Pil"):
+        processor.image_processor = AutoImageProcessor.from_pretrained(
+            checkpoint.path, backend="pil", **options
+        )
     return processor
 
 
-def load_model(
-    loader: Any, checkpoint: str, part: str, revision: str | None, dtype: device.DtypeName
-) -> Any:
-    """A checkpoint's model, ready to be asked, on this actor's device.
+def device() -> "torch.device":
+    """Returns the accelerator of this actor, or the CPU where it reserved none.
 
-    Args:
-        loader: the class of transformers whose `from_pretrained` is called.
-        checkpoint: "papercut", a local folder, or a hub id.
-        part: which papercut checkpoint is meant.
-        revision: a commit, tag or branch of the hub; null stands for `main`.
-        dtype: of the weights and of all that is computed with them.
+    Ray hides the GPUs that an actor did not reserve, so that a visible one is reserved.
     """
-    with quietly():
-        model = loader.from_pretrained(
-            checkpoints.resolve(checkpoint, part),
-            dtype=device.torch_dtype(dtype),
-            **checkpoints.weight_options(checkpoint, revision),
-        )
-    return model.eval().to(device.device())
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def torch_dtype(name: DtypeName) -> "torch.dtype":
+    """Returns PyTorch's number type of that name."""
+    import torch
+
+    return {
+        "float32": torch.float32,
+        "bfloat16": torch.bfloat16,
+        "float16": torch.float16,
+    }[name]
 
 
 @contextmanager
-def quietly() -> Generator[None, None, None]:
-    """Without transformers' progress bars and advice: a run has a display of its own."""
+def quietly() -> Generator[None]:
+    """Turns off transformers' progress bars and advice: a run has a display of its own."""
     from transformers.utils import logging
 
     was_shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()

@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from overpaint.operators.framing.masks import Box, Region
-from overpaint.operators.models import device
-from overpaint.operators.models import pretrained as loading
+from overpaint.operators.models.pretrained import Pretrained
+from overpaint.operators.models.weights import Checkpoint
 from PIL import Image
 
 PART = "sam"
@@ -33,26 +32,18 @@ class Selection(NamedTuple):
         return self.box is not None, len(self.points)
 
 
-@dataclass(frozen=True, slots=True)
-class Sam:
-    """A loaded SAM."""
-
-    processor: Any
-    model: Any
-
-
-def load(checkpoint: str, revision: str | None, dtype: device.DtypeName) -> Sam:
+def load(checkpoint: Checkpoint) -> Pretrained:
     """Loads a SamModel checkpoint."""
     from transformers import SamModel
 
-    return Sam(
-        loading.load_processor(checkpoint, PART, revision),
-        loading.load_model(SamModel, checkpoint, PART, revision, dtype),
-    )
+    return Pretrained.load(SamModel, checkpoint)
 
 
 def select(
-    sam: Sam, images: Sequence[Image.Image], selections: Sequence[Selection], threshold: float
+    sam: Pretrained,
+    images: Sequence[Image.Image],
+    selections: Sequence[Selection],
+    threshold: float,
 ) -> list[Region]:
     """The region of each image that its selection means, at the image's size.
 

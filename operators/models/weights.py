@@ -1,22 +1,26 @@
-"""What a `checkpoint` field means: "papercut", a local folder, or a hub id at a revision.
+"""Weights of models: "papercut", a local folder, or a hub id at a revision.
 
 Weights are read from safetensors alone and no code of a checkpoint is run. A folder is identified
 by the SHA-256 of its weights and configurations, a hub id by its revision.
 """
 
 import hashlib
+import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from overpaint.pipeline.errors import near_miss
 
 PAPERCUT = "papercut"
 """The checkpoints that come with Overpaint; they know nothing of photographs."""
+DtypeName = Literal["float32", "bfloat16", "float16"]
+"""Number types that a recipe can name."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PATH_STARTS = ("/", "./", "../", "~")
@@ -27,87 +31,123 @@ _PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth")
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """Weights that an operator names, and the number type in which it uses them.
+
+    Attributes:
+        name: "papercut", a local folder, or a hub id.
+        part: papercut checkpoint that is meant, such as `clip`; unused for other names.
+        revision: commit, tag or branch of a hub id; None stands for `main`.
+        variant: variant of the weight files, such as `fp16`; None takes a folder's only one.
+        dtype: number type of the weights and of all that is computed with them.
+        field: field of the operator that holds the name, for error messages.
+
+    Example:
+        >>> Checkpoint(name="openai/clip-vit-large-patch14", part="clip").identity()
+        'main'
+    """
+
+    name: str
+    part: str = "text_to_image"
+    revision: str | None = None
+    variant: str | None = None
+    dtype: DtypeName = "float32"
+    field: str = "checkpoint"
+
+    @property
+    def is_on_hub(self) -> bool:
+        """Whether the name is that of a repository of the hub: `owner/name`, and no folder here."""
+        return (
+            self.name != PAPERCUT
+            and not self.name.startswith(_PATH_STARTS)
+            and _HUB_ID.fullmatch(self.name) is not None
+            and not Path(self.name).is_dir()
+        )
+
+    @property
+    def path(self) -> str:
+        """The folder's path or the hub id, as `from_pretrained` takes it."""
+        if self.name == PAPERCUT:
+            return str(_papercut_folder() / self.part)
+        return self.name if self.is_on_hub else str(Path(self.name).expanduser().absolute())
+
+    def source_options(self) -> dict[str, Any]:
+        """Returns keywords of every `from_pretrained`: the revision, and to run no foreign code."""
+        if not self.is_on_hub:
+            return {"trust_remote_code": False, "local_files_only": True}
+        return {"trust_remote_code": False, "revision": self.revision or "main"}
+
+    def weight_options(self) -> dict[str, Any]:
+        """Returns keywords of a model's `from_pretrained`: `source_options`, safetensors only."""
+        return {**self.source_options(), "use_safetensors": True}
+
+    def weights_variant(self) -> str | None:
+        """Returns the variant to read: the one that is asked for, or a folder's only one."""
+        folder = Path(self.path)
+        if self.variant is not None or not folder.is_dir():
+            return self.variant
+        # model.safetensors has no variant; model.fp16.safetensors and its shards have one.
+        names = [path.name.split(".") for path in folder.glob("*/*.safetensors")]
+        variants = {name[1].split("-")[0] if len(name) > 2 else None for name in names}
+        return variants.pop() if len(variants) == 1 else None
+
+    def check(self, pipelines: tuple[str, ...] = ()) -> None:
+        """Checks, before anything is started, that the weights can be there.
+
+        A hub id is checked by its form alone: whether it can be had is seen when it is loaded.
+
+        Args:
+            pipelines: diffusers' pipeline classes that a folder may be of; none allows any folder
+                with weights.
+
+        Raises:
+            ValueError: naming the field, the value and what would be right.
+        """
+        if self.is_on_hub:
+            _check_hub_id(self.field, self.name, self.revision)
+            return
+        if self.revision is not None:
+            _log.warning(
+                "revision = %r has no effect: %s = %r is not a hub id",
+                *(self.revision, self.field, self.name),
+            )
+        if self.name == PAPERCUT:
+            _check_papercut(self.field, self.part)
+        else:
+            _check_folder(self.field, self.name)
+        kind = read_index(Path(self.path)).get("_class_name", "folder without model_index.json")
+        if pipelines and kind not in pipelines:
+            raise ValueError(
+                f"{self.field} = {self.name!r} is a {kind}: this takes a {' or '.join(pipelines)}"
+            )
+
+    def identity(self) -> str:
+        """Returns the exact weights: a hub id's revision, or 16 hex digits over a folder's files.
+
+        Raises:
+            ValueError: the folder is missing.
+        """
+        if self.is_on_hub:
+            return self.revision or "main"
+        folder = Path(self.path)
+        if not folder.is_dir():
+            raise ValueError(f"{self.field} = {self.name!r}: no such folder: {folder}")
+        return _digest(folder, tuple(_states(folder)))
+
+
+def read_index(folder: Path) -> Mapping[str, Any]:
+    """Returns the `model_index.json` of a pipeline's folder; empty where there is none."""
+    index = folder / "model_index.json"
+    return json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+
+
 class _FileState(NamedTuple):
-    """What tells, without reading it, that a file is still the same."""
+    """Name, size and time of a file, by which an unchanged one is known without reading it."""
 
     name: str
     num_bytes: int
     changed_ns: int
-
-
-def is_hub_id(checkpoint: str) -> bool:
-    """Whether `checkpoint` names a repository of the hub: `owner/name`, and no folder here."""
-    return (
-        checkpoint != PAPERCUT
-        and not checkpoint.startswith(_PATH_STARTS)
-        and _HUB_ID.fullmatch(checkpoint) is not None
-        and not Path(checkpoint).is_dir()
-    )
-
-
-def resolve(checkpoint: str, part: str) -> str:
-    """What `from_pretrained` takes for this checkpoint: a folder's path or a hub id.
-
-    Args:
-        checkpoint: "papercut", a local folder, or a hub id.
-        part: which papercut checkpoint is meant, such as `clip`; unused for the others.
-    """
-    if checkpoint == PAPERCUT:
-        return str(_papercut_folder() / part)
-    return checkpoint if is_hub_id(checkpoint) else str(Path(checkpoint).expanduser().absolute())
-
-
-def source_options(checkpoint: str, revision: str | None) -> dict[str, Any]:
-    """Keywords of every `from_pretrained`: the revision, and that no foreign code is run."""
-    if not is_hub_id(checkpoint):
-        return {"trust_remote_code": False, "local_files_only": True}
-    return {"trust_remote_code": False, "revision": revision or "main"}
-
-
-def weight_options(checkpoint: str, revision: str | None) -> dict[str, Any]:
-    """Keywords of a model's `from_pretrained`: as `source_options`, and safetensors only."""
-    return {**source_options(checkpoint, revision), "use_safetensors": True}
-
-
-def check(field: str, checkpoint: str, part: str, revision: str | None = None) -> None:
-    """Looks whether a checkpoint can be there, before anything is started.
-
-    A hub id is checked by its form alone: whether it can be had is seen when it is loaded.
-
-    Args:
-        field: the operator's field, for the message.
-        checkpoint: its value.
-        part: which papercut checkpoint is meant.
-        revision: a commit, tag or branch of the hub; null stands for `main`.
-
-    Raises:
-        ValueError: naming the field, the value and what would be right.
-    """
-    if is_hub_id(checkpoint):
-        _check_hub_id(field, checkpoint, revision)
-        return
-    if revision is not None:
-        _log.warning(
-            "revision = %r has no effect: %s = %r is no hub id", revision, field, checkpoint
-        )
-    if checkpoint == PAPERCUT:
-        _check_papercut(field, part)
-    else:
-        _check_folder(field, checkpoint)
-
-
-def identity(checkpoint: str, revision: str | None, part: str) -> str:
-    """The exact weights: a hub id's revision, or 16 hex digits over a folder's files.
-
-    Raises:
-        ValueError: a folder is missing.
-    """
-    if is_hub_id(checkpoint):
-        return revision or "main"
-    folder = Path(resolve(checkpoint, part))
-    if not folder.is_dir():
-        raise ValueError(f"checkpoint = {checkpoint!r}: no such folder: {folder}")
-    return _digest(folder, tuple(_states(folder)))
 
 
 def _papercut_folder() -> Path:
@@ -140,19 +180,19 @@ def _is_whole(part: str) -> bool:
 def _check_folder(field: str, checkpoint: str) -> None:
     folder = Path(checkpoint).expanduser()
     if not folder.is_dir():
-        raise ValueError(f"{field} = {checkpoint!r} is {_no_folder(checkpoint, folder)}")
+        raise ValueError(f"{field} = {checkpoint!r} is {_not_a_folder(checkpoint, folder)}")
     if problem := _weights_problem(folder):
         raise ValueError(f"{field} = {checkpoint!r}: {problem}")
 
 
-def _no_folder(checkpoint: str, folder: Path) -> str:
+def _not_a_folder(checkpoint: str, folder: Path) -> str:
     if get_close_matches(checkpoint, [PAPERCUT], n=1):
-        return f"no folder and no hub id: did you mean {PAPERCUT!r}?"
+        return f"not a folder or a hub id: did you mean {PAPERCUT!r}?"
     if close := get_close_matches(folder.name, _folder_names(folder.parent), n=1):
-        return f"no folder: did you mean {str(folder.with_name(close[0]))!r}?"
+        return f"not a folder: did you mean {str(folder.with_name(close[0]))!r}?"
     if checkpoint.startswith(_PATH_STARTS):
-        return "no folder: give one that holds a checkpoint"
-    return f"no folder and no hub id: give {PAPERCUT!r}, a folder, or owner/name"
+        return "not a folder: give one that holds a checkpoint"
+    return f"not a folder or a hub id: give {PAPERCUT!r}, a folder, or owner/name"
 
 
 def _weights_problem(folder: Path) -> str | None:

@@ -7,7 +7,7 @@ import pytest
 from overpaint.jobs.bench.checkpoints import measure_checkpoints, write_cards
 from overpaint.jobs.training.evaluate import MEASURES
 from overpaint.jobs.training.history import read_history
-from overpaint.operators.models import weights as checkpoints
+from overpaint.operators.models.weights import Checkpoint
 
 FLOORS: dict[str, tuple[int, dict[str, float]]] = {
     "vae": (64, {"psnr_db_mean": 30.5, "psnr_db_p5": 23.0}),
@@ -29,7 +29,7 @@ def test_every_measured_checkpoint_has_a_floor() -> None:
 @pytest.mark.parametrize("name", FLOORS)
 def test_checkpoint_holds_its_floor(name: str, tmp_path: Path) -> None:
     num_scenes, floors = FLOORS[name]
-    shipped = Path(checkpoints.resolve("papercut", name)).parent
+    shipped = Path(Checkpoint(name="papercut", part=name).path).parent
     rows = measure_checkpoints(shipped, [name], num_scenes=num_scenes, sheets=tmp_path)
     values = {row["figure"]: row["value"] for row in rows}
     assert {figure: values[figure] for figure in floors if values[figure] < floors[figure]} == {}
@@ -38,7 +38,7 @@ def test_checkpoint_holds_its_floor(name: str, tmp_path: Path) -> None:
 
 def test_figures_stand_in_the_model_card_beside_how_it_was_trained(tmp_path: Path) -> None:
     copied = tmp_path / "vae"
-    shutil.copytree(checkpoints.resolve("papercut", "vae"), copied)
+    shutil.copytree(Checkpoint(name="papercut", part="vae").path, copied)
     rows = measure_checkpoints(tmp_path, ["vae"], num_scenes=4, sheets=None)
     write_cards(tmp_path, rows)
     card = (copied / "README.md").read_text(encoding="utf-8")

@@ -21,6 +21,7 @@ from overpaint.jobs.training.train import CHECKPOINTS, train
 from overpaint.jobs.training.workspace import Workspace
 from overpaint.operators.framing.masks import Box
 from overpaint.operators.models import sam
+from overpaint.operators.models.weights import Checkpoint
 from PIL import Image
 from transformers import (
     AutoModelForImageTextToText,
@@ -90,7 +91,7 @@ def test_train_instruction_pipeline_edits_an_image(trained: Path) -> None:
 
 
 def test_train_sam_cuts_out_a_mask_of_the_image_s_size(trained: Path) -> None:
-    loaded = sam.load(str(trained / "sam"), None, "float32")
+    loaded = sam.load(Checkpoint(name=str(trained / "sam")))
     image = Image.new("RGB", (80, 60), "red")
     (mask,) = sam.select(loaded, [image], [sam.Selection(Box(10, 10, 40, 40))], 0.5)
     assert mask.shape == (60, 80)

@@ -11,7 +11,7 @@ from overpaint.operators.diffusion.prompts import embed, embed_negative
 from overpaint.operators.diffusion.sampling import Branch, Controls, denoise
 from overpaint.operators.diffusion.schedule import Step, make_schedule, steps_in, walked_steps
 from overpaint.operators.diffusion.state import StepState
-from overpaint.operators.models.checkpoint import Checkpoint
+from overpaint.operators.models.weights import Checkpoint
 
 PROMPTS = ["a b c", "d e"]
 STEPS = 4

@@ -212,7 +212,7 @@ def test_edit_wrong_checkpoint_is_refused(checkpoint_of):
     )
     with pytest.raises(ValueError, match="StableDiffusionInstructPix2PixPipeline"):
         operator.check()
-    with pytest.raises(ValueError, match="no folder"):
+    with pytest.raises(ValueError, match="not a folder"):
         make("sdedit", checkpoint_of, checkpoint="/no/such/folder").check()
 
 

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from overpaint.operators.models import weights as checkpoints
+from overpaint.operators.models.weights import Checkpoint
 
 
 def folder(path: Path, weights: bytes = b"weights") -> Path:
@@ -12,15 +12,19 @@ def folder(path: Path, weights: bytes = b"weights") -> Path:
     return path
 
 
+def named(checkpoint: object, part: str = "clip", revision: str | None = None) -> Checkpoint:
+    return Checkpoint(name=str(checkpoint), part=part, revision=revision)
+
+
 def message(checkpoint: object, part: str = "clip") -> str:
     with pytest.raises(ValueError, match="checkpoint") as raised:
-        checkpoints.check("checkpoint", str(checkpoint), part)
+        named(checkpoint, part).check()
     return str(raised.value)
 
 
 def test_check_accepts_a_folder_and_a_pinned_hub_id(tmp_path):
-    checkpoints.check("checkpoint", str(folder(tmp_path / "clip")), "clip")
-    checkpoints.check("checkpoint", "openai/clip-vit-large-patch14", "clip", "32bd64288804d66e")
+    named(folder(tmp_path / "clip")).check()
+    named("openai/clip-vit-large-patch14", revision="32bd64288804d66e").check()
 
 
 def test_check_near_miss_of_papercut_is_suggested():
@@ -36,7 +40,7 @@ def test_check_relative_folder_with_a_typing_error_is_not_taken_for_a_hub_id(tmp
     folder(tmp_path / "models" / "sd15-local")
     monkeypatch.chdir(tmp_path)
     assert "did you mean 'models/sd15-local'?" in message("models/sd15-lokal")
-    checkpoints.check("checkpoint", "models/sd15-local", "clip")
+    named("models/sd15-local").check()
 
 
 def test_check_word_without_owner_is_refused():
@@ -61,35 +65,35 @@ def test_check_unknown_papercut_part_is_refused():
 def test_identity_is_of_the_content_and_not_of_the_place(tmp_path):
     one, two = folder(tmp_path / "one"), folder(tmp_path / "two")
     (two / "README.md").write_text("a model card")
-    first = checkpoints.identity(str(one), None, "clip")
-    assert first == checkpoints.identity(str(two), None, "clip")
+    first = named(one).identity()
+    assert first == named(two).identity()
     assert len(first) == 16
 
 
 def test_identity_changes_with_a_weight_a_name_and_a_configuration(tmp_path):
     path = folder(tmp_path / "clip")
-    seen = {checkpoints.identity(str(path), None, "clip")}
+    seen = {named(path).identity()}
     (path / "model.safetensors").write_bytes(b"other weights")
-    seen.add(checkpoints.identity(str(path), None, "clip"))
+    seen.add(named(path).identity())
     (path / "model.safetensors").rename(path / "other.safetensors")
-    seen.add(checkpoints.identity(str(path), None, "clip"))
+    seen.add(named(path).identity())
     (path / "config.json").write_text("{}")
-    seen.add(checkpoints.identity(str(path), None, "clip"))
+    seen.add(named(path).identity())
     assert len(seen) == 4
 
 
 def test_identity_of_a_hub_id_is_its_revision():
-    assert checkpoints.identity("owner/name", "abc", "clip") == "abc"
-    assert checkpoints.identity("owner/name", None, "clip") == "main"
+    assert named("owner/name", revision="abc").identity() == "abc"
+    assert named("owner/name").identity() == "main"
 
 
-def test_resolve_papercut_is_inside_the_installed_package():
-    path = Path(checkpoints.resolve("papercut", "clip"))
+def test_papercut_is_inside_the_installed_package():
+    path = Path(named("papercut").path)
     assert path.parts[-3:] == ("models", "papercut", "clip")
 
 
 def test_options_pin_the_revision_and_refuse_foreign_code(tmp_path):
-    options = checkpoints.weight_options("owner/name", "abc")
+    options = named("owner/name", revision="abc").weight_options()
     assert options == {"trust_remote_code": False, "revision": "abc", "use_safetensors": True}
-    local = checkpoints.weight_options(str(folder(tmp_path / "clip")), None)
+    local = named(folder(tmp_path / "clip")).weight_options()
     assert local["local_files_only"] is True
