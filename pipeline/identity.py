@@ -19,6 +19,8 @@ from pydantic.fields import FieldInfo
 
 PIXELS_VERSION = 1
 """Raised only when Overpaint itself gives other bytes for the same plan and row."""
+KEYS_VERSION = 2
+"""Raised only when equal rows of equal plans get other keys than before. 1: until version 0.1."""
 
 
 def canonical_json(value: Any) -> str:

@@ -79,6 +79,7 @@ def open_run(
     record = RunRecord.find(folder)
     if record is None or not folder.is_planned():
         return _plan_run(plan, request, folder, read(), record)
+    record.check_keys(folder)
     if update:
         run_input = read()
         new = RunRecord.of(plan, request, run_input.base_uri)

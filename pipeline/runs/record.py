@@ -5,7 +5,7 @@ from importlib.metadata import version
 from typing import Any
 
 from overpaint.pipeline.errors import UsageError
-from overpaint.pipeline.identity import digest
+from overpaint.pipeline.identity import KEYS_VERSION, digest
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.recipe import plan_from_tables, recipe_of
@@ -54,6 +54,8 @@ class RunRecord(BaseModel):
     """Word that changes with the content of the input's table; null for a folder of images."""
     base_uri: str
     """URI that relative sources are relative to."""
+    keys_version: int = 1
+    """Way in which keys of rows are made, see `identity.KEYS_VERSION`."""
     recipe: dict[str, Any]
     """Resolved recipe: every stage, with every field."""
     versions: dict[str, str] = {}
@@ -80,6 +82,7 @@ class RunRecord(BaseModel):
             **request.as_json(),
             input_version=request.version(),
             base_uri=base_uri,
+            keys_version=KEYS_VERSION,
             recipe=recipe_of(plan),
             versions=current_versions(),
         )
@@ -135,7 +138,23 @@ class RunRecord(BaseModel):
         Raises:
             UsageError: this version of Overpaint does not read the recipe.
         """
+        self.check_keys(folder)
         return plan_from_tables(self.recipe, folder.storage.at(RECIPE))
+
+    def check_keys(self, folder: RunFolder) -> None:
+        """Checks that rows of the run have the keys that this version would give them.
+
+        Raises:
+            UsageError: an earlier version made the run, and its keys in another way.
+        """
+        if self.keys_version != KEYS_VERSION:
+            version_then = self.versions.get("overpaint", "an earlier version")
+            raise UsageError(
+                f"{folder.storage.uri}: made by Overpaint {version_then}, which made the keys of "
+                "rows, and so seeds and file names, in another way. This version shows and "
+                "verifies that run and takes it as an input; to go on with it or to update it, "
+                "use the version that made it, or choose another --output"
+            )
 
     def differences(self, other: "RunRecord") -> list[str]:
         """Names what makes `other` a different run: options, or the content of the input."""

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.plan import Plan
+from overpaint.pipeline.identity import KEYS_VERSION
 from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.recipe import recipe_of
 from overpaint.pipeline.runs.folder import RECIPE, REPORT, STATS, RunFolder
@@ -144,7 +145,8 @@ def _write_records(run: RunFolder, folder: Path, name: str, recipe: dict[str, An
             "input": str(folder / "input"),
             "base_uri": str(folder / "input"),
             "recipe": recipe,
-            "versions": {"python": "3.11.7", "overpaint": "0.1.0"},
+            "keys_version": KEYS_VERSION,
+            "versions": {"python": "3.11.7", "overpaint": "0.2.0"},
         },
     )
     run.write_json(
