@@ -239,7 +239,7 @@ class Edit(
             if name or not self.choices
         }
 
-    def relieve(self, model: Editors, *, exact: bool) -> str | None:
+    def free_memory(self, model: Editors, *, exact: bool) -> str | None:
         """Frees memory as the methods' models can."""
         edits = {"": self, **self.choices}
         words = (edits[name].own.free_memory(editor, exact=exact) for name, editor in model.items())

@@ -68,7 +68,7 @@ class Fit(
 
         return load_latent_model(self.weights)
 
-    def relieve(self, model: "LatentModel", *, exact: bool) -> str | None:
+    def free_memory(self, model: "LatentModel", *, exact: bool) -> str | None:
         """Offloads the model's parts."""
         from overpaint.operators.diffusion.latent_model import free_memory
 

@@ -73,7 +73,7 @@ class Invert(
 
         return load_latent_model(self.weights)
 
-    def relieve(self, model: "LatentModel", *, exact: bool) -> str | None:
+    def free_memory(self, model: "LatentModel", *, exact: bool) -> str | None:
         """Offloads the model's parts, or slices its VAE."""
         from overpaint.operators.diffusion.latent_model import free_memory
 

@@ -175,7 +175,7 @@ class Operator(BaseModel, ABC, Generic[ModelT]):
     def load(self) -> ModelT:
         """Loads what `run` needs, once in each actor."""
 
-    def relieve(self, model: ModelT, *, exact: bool) -> str | None:
+    def free_memory(self, model: ModelT, *, exact: bool) -> str | None:
         """Makes a loaded model need less memory, after its device ran out of memory.
 
         Args:

@@ -1,1 +1,1 @@
-"""An actor's work on a task; no Ray."""
+"""Work of one actor on a task; no Ray."""

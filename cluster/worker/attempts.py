@@ -1,10 +1,10 @@
-"""Rows that kill their worker: counted in storage, so that each is tried a bounded number of times.
+"""Poison rows, which crash their worker: counted in storage, so that each is tried a few times.
 
-Before a task runs, a marker is left in the run folder; it is taken away when the task is through. A
-task that finds an earlier marker is suspect: some row of it may have ended the process (a segfault,
-the kernel's memory killer, a hang cut short). Its rows then run one at a time, each with a marker
-of its own, and a row with too many of those fails alone. Markers outlive actors and drivers, and
-those of a row that was given up stay: two such rows in a task must not revive each other.
+Before a task runs, a marker is left in the run folder; it is removed when the task is through. A
+task that finds an earlier marker may hold a poison row: one that crashed the process (a segfault,
+the kernel's memory killer) or hung in it. Its rows then run one at a time, each with a marker of
+its own, and a row with too many of those fails alone. Markers outlive actors and drivers, and those
+of a row that was given up stay: two poison rows in a task must not revive each other.
 """
 
 import os
@@ -23,12 +23,12 @@ _EXIT_CODE = 70
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """The attempts of one group of a run.
+    """Attempts of one group of stages at tasks and rows.
 
-    Args:
-        storage: the run folder.
-        group: whose attempts.
-        row_timeout_s: how long a row may take; a task as long as all of its rows may.
+    Attributes:
+        storage: storage of the run folder.
+        group: name of the group.
+        row_timeout_s: seconds that a row may take; a task may take as long as all of its rows.
     """
 
     storage: Storage
@@ -37,24 +37,28 @@ class Attempts:
 
     @contextmanager
     def of_task(self, keys: Sequence[str]) -> Generator[int]:
-        """Yields how many earlier attempts at these rows did not come through."""
-        with self._marked(f"task-{result_name(keys)}", len(keys)) as earlier:
-            yield earlier
+        """Marks an attempt at rows together; yields the number of earlier ones that crashed.
+
+        Args:
+            keys: keys of the rows.
+        """
+        with self._marked(f"task-{result_name(keys)}", len(keys)) as num_earlier:
+            yield num_earlier
 
     @contextmanager
     def of_row(self, key: str) -> Generator[None]:
-        """An attempt at this row alone."""
+        """Marks an attempt at a row alone."""
         with self._marked(f"row-{key}", 1):
             yield
 
-    def deaths(self, key: str) -> int:
-        """How many attempts at this row alone did not come through."""
+    def crash_count(self, key: str) -> int:
+        """Returns the number of attempts at a row alone that crashed the worker."""
         return len(self.storage.list(f"{self._folder}/row-{key}"))
 
-    def suspects(self, keys: Sequence[str]) -> set[str]:
-        """Those of the rows that an earlier attempt at them alone did not come through."""
-        left = {path.split("/")[-2] for path in self.storage.list(self._folder)}
-        return {key for key in keys if f"row-{key}" in left}
+    def suspected_poison(self, keys: Sequence[str]) -> set[str]:
+        """Returns the rows of which an attempt at the row alone has crashed the worker."""
+        marked = {path.split("/")[-2] for path in self.storage.list(self._folder)}
+        return {key for key in keys if f"row-{key}" in marked}
 
     @property
     def _folder(self) -> str:
@@ -69,7 +73,7 @@ class Attempts:
             with _deadline(self.row_timeout_s * num_rows, name):
                 yield len(earlier)
         except BaseException:
-            # What was raised ended no process: a full disk must not count against a row.
+            # An exception crashed no process: a full disk must not count against a row.
             self.storage.remove([f"{folder}/{len(earlier)}"])
             raise
         self.storage.remove([*earlier, f"{folder}/{len(earlier)}"])
@@ -77,7 +81,7 @@ class Attempts:
 
 @contextmanager
 def _deadline(seconds: float, name: str) -> Generator[None]:
-    """Ends the process when its body takes longer: a hung model cannot be interrupted otherwise."""
+    """Ends the process when its body takes longer: a hung model cannot be interrupted."""
     timer = threading.Timer(seconds, end_process, (f"{name} took longer than {seconds:g} s",))
     timer.daemon = True
     timer.start()
@@ -88,10 +92,10 @@ def _deadline(seconds: float, name: str) -> Generator[None]:
 
 
 def end_process(reason: str) -> None:
-    """Ends this process at once, as a crash would.
+    """Ends this process at once, as a crash does.
 
-    Ray replaces an actor that crashed and gives its task out again; one that exits in an orderly
-    way is never replaced.
+    Ray replaces an actor that crashed and runs its task again; one that exits in an orderly way is
+    never replaced.
     """
     sys.stderr.write(f"overpaint: the worker ends itself: {reason}\n")
     sys.stderr.flush()

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 from overpaint.cluster.worker.attempts import end_process
-from overpaint.cluster.worker.memory import Loaded, is_out_of_memory
+from overpaint.cluster.worker.memory import LoadedOperator, is_out_of_memory
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.errors import RowError, StoppedError
 from overpaint.pipeline.operator import Answer, NewColumns, Rejected
@@ -62,7 +62,7 @@ class StagesRun(NamedTuple):
 
 def run_stages(
     stages: Sequence[Stage],
-    loaded: Mapping[str, Loaded],
+    loaded: Mapping[str, LoadedOperator],
     rows: Sequence[Row],
     cached: Mapping[str, CachedOutputs] | None = None,
 ) -> StagesRun:
@@ -88,7 +88,7 @@ def run_stages(
 def _outcomes_of(
     stage: Stage,
     later: Sequence[Stage],
-    loaded: Mapping[str, Loaded],
+    loaded: Mapping[str, LoadedOperator],
     rows: Sequence[Row],
     cached: Mapping[str, CachedOutputs],
 ) -> dict[int, Outcome]:
@@ -128,7 +128,7 @@ def _new_columns(stage: Stage, outcome: Outcome) -> NewColumns:
     return outcome
 
 
-def _run_once_for_equal_rows(loaded: Loaded, rows: Sequence[Row]) -> list[Outcome]:
+def _run_once_for_equal_rows(loaded: LoadedOperator, rows: Sequence[Row]) -> list[Outcome]:
     """Returns one outcome a row, and runs the operator once for rows that are equal.
 
     Args:
@@ -154,7 +154,7 @@ def _hashable(value: Any) -> Hashable:
     return value
 
 
-def _run_buckets(loaded: Loaded, rows: Sequence[Row]) -> list[Outcome]:
+def _run_buckets(loaded: LoadedOperator, rows: Sequence[Row]) -> list[Outcome]:
     """Runs rows in batches of one bucket each, buckets in order of first appearance."""
     operator = loaded.operator
     buckets: dict[Hashable, list[int]] = {}
@@ -172,7 +172,7 @@ def _run_buckets(loaded: Loaded, rows: Sequence[Row]) -> list[Outcome]:
     return [outcomes[index] for index in range(len(rows))]
 
 
-def run_batch(loaded: Loaded, rows: Sequence[Row]) -> list[Outcome]:
+def run_batch(loaded: LoadedOperator, rows: Sequence[Row]) -> list[Outcome]:
     """Returns one outcome for each row of a batch, whatever the operator raises.
 
     Args:
@@ -190,12 +190,12 @@ def run_batch(loaded: Loaded, rows: Sequence[Row]) -> list[Outcome]:
             end_process(f"the device is lost to this process: {error}")
         cause, is_lack_of_memory = _failed(error), is_out_of_memory(error)
     # Only here are the tensors of the failed call free: the error's frames held them.
-    if is_lack_of_memory and loaded.relieve():
+    if is_lack_of_memory and loaded.free_memory():
         return run_batch(loaded, rows)
     return [cause] if len(rows) == 1 else _halves(loaded, rows)
 
 
-def _halves(loaded: Loaded, rows: Sequence[Row]) -> list[Outcome]:
+def _halves(loaded: LoadedOperator, rows: Sequence[Row]) -> list[Outcome]:
     middle = len(rows) // 2
     return [*run_batch(loaded, rows[:middle]), *run_batch(loaded, rows[middle:])]
 

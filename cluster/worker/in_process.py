@@ -9,7 +9,12 @@ from overpaint.pipeline.runs.tasks import Task
 
 
 def run_local(run: Run, tasks: Iterable[Task]) -> Iterator[pa.Table]:
-    """Yields a summary of each task as it is committed."""
+    """Runs tasks, and yields a summary of each task as it is committed.
+
+    Args:
+        run: run whose rows the tasks hold.
+        tasks: tasks to run.
+    """
     first, *rest = (GroupWorker(run, group) for group in run.plan.group_names)
     for task in tasks:
         table = first.start(task)

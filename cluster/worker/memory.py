@@ -1,9 +1,10 @@
-"""An operator with its model in one actor, and what it does when a device runs out of memory.
+"""Operators loaded in an actor, and their fallbacks when a device runs out of memory (OOM).
 
-Before a row fails for it, it goes down a ladder. First what keeps every byte: freed blocks are
-given back, then whatever the operator can do without changing an answer (`Operator.relieve`). Where
-the recipe allows it, then what can change the last digit: the operator's other ways, and batches of
-half the size. A rung that was taken stays taken for as long as the actor lives, and is recorded.
+Before a row fails for lack of memory, fallbacks are tried in order. First those that keep every
+byte: the allocator's cache is emptied, then the operator frees what memory it can without changing
+an answer (`Operator.free_memory`). Where the recipe allows it, then those that can change the last
+digit: the operator's other ways, and batches of half the size. A fallback stays in force for as
+long as the actor lives, and is recorded in `stats.json`.
 """
 
 import gc
@@ -18,34 +19,44 @@ from overpaint.pipeline.columns import Row
 from overpaint.pipeline.operator import Answer, Operator
 
 _OUT_OF_MEMORY = re.compile(r"OutOfMemoryError|out of memory|CUBLAS_STATUS_ALLOC_FAILED", re.I)
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device had too little memory for a call."""
+    """Tells whether an error says that a device had too little memory for a call."""
     return bool(_OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}"))
 
 
-class Loaded:
-    """A loaded operator.
+class LoadedOperator:
+    """An operator with its model.
 
     Args:
-        operator: as the recipe has it.
-        model: what it loaded.
-        allow_inexact: whether rungs that can change bytes may be taken.
+        operator: operator as the recipe has it.
+        model: what the operator's `load` returned.
+        allow_inexact: whether fallbacks that can change bytes may be used.
+
+    Example:
+        >>> loaded = LoadedOperator.load(Caption(batch_size=1))
+        >>> loaded.run([{"source_image": data}])
+        [{'caption': 'a small red star'}]
     """
 
     def __init__(self, operator: Operator[Any], model: Any, *, allow_inexact: bool = False) -> None:
         self.operator = operator
-        """With the batch size that is in force."""
+        """The operator, with the batch size that is in force."""
         self.model = model
-        self.rungs: list[str] = []
-        """The rungs taken so far, in order."""
+        self.oom_fallbacks: list[str] = []
+        """The fallbacks in force, in order."""
         self._allow_inexact = allow_inexact
 
     @classmethod
-    def load(cls, operator: Operator[Any], *, allow_inexact: bool = False) -> "Loaded":
-        """Loads an operator's model, with the operator's number of PyTorch threads."""
+    def load(cls, operator: Operator[Any], *, allow_inexact: bool = False) -> "LoadedOperator":
+        """Loads an operator's model, with the operator's number of PyTorch threads.
+
+        Args:
+            operator: operator to load.
+            allow_inexact: whether fallbacks that can change bytes may be used.
+        """
         with _torch_threads(operator):
             return cls(operator, operator.load(), allow_inexact=allow_inexact)
 
@@ -54,25 +65,25 @@ class Loaded:
         with _torch_threads(self.operator):
             return self.operator.run(rows, self.model)
 
-    def relieve(self) -> bool:
-        """Takes the next rung; False where there is none left."""
-        _free_cache()
-        rung = self._next_rung()
-        if rung is None:
+    def free_memory(self) -> bool:
+        """Puts the next fallback into force; returns False where none is left."""
+        _empty_cache()
+        fallback = self._next_fallback()
+        if fallback is None:
             return False
-        log.warning("%s ran out of memory: %s", type(self.operator).__name__, rung)
-        self.rungs.append(rung)
+        _log.warning("%s ran out of memory: %s", type(self.operator).__name__, fallback)
+        self.oom_fallbacks.append(fallback)
         return True
 
-    def _next_rung(self) -> str | None:
-        if not self.rungs:
+    def _next_fallback(self) -> str | None:
+        if not self.oom_fallbacks:
             return "empty_cache"
-        rung = self.operator.relieve(self.model, exact=True)
-        if rung is None and self._allow_inexact:
-            rung = self.operator.relieve(self.model, exact=False) or self._halved()
-        return rung
+        fallback = self.operator.free_memory(self.model, exact=True)
+        if fallback is None and self._allow_inexact:
+            fallback = self.operator.free_memory(self.model, exact=False) or self._halve_batch()
+        return fallback
 
-    def _halved(self) -> str | None:
+    def _halve_batch(self) -> str | None:
         size = self.operator.batch_size // 2
         if size == 0:
             return None
@@ -80,9 +91,9 @@ class Loaded:
         return f"batch_size={size}"
 
 
-def _free_cache() -> None:
+def _empty_cache() -> None:
     gc.collect()
-    # Asked only where a model has imported it: a worker without torch has nothing to free.
+    # Only where a model has imported torch: a worker without it has nothing to free.
     torch: Any = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 from overpaint.cluster.worker.batch import run_stages
-from overpaint.cluster.worker.memory import Loaded
+from overpaint.cluster.worker.memory import LoadedOperator
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.identity import sha256
 from overpaint.pipeline.runs.folder import RunFolder
@@ -46,7 +46,7 @@ def replay(folder: RunFolder, key: str) -> ReplayedRow:
     run = existing_run(folder)
     part, planned = _planned(folder, key)
     stages = [stage for stage in run.plan.stages if stage.operator.kind != "store"]
-    loaded = {stage.name: Loaded.load(stage.operator) for stage in stages}
+    loaded = {stage.name: LoadedOperator.load(stage.operator) for stage in stages}
     (row,), _ = run_stages(stages, loaded, [{**planned, **run.constants}])
     outputs = [column for stage in stages for column in stage.operator.outputs]
     live = {column.name for column in outputs if column.scope == "group"}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from overpaint.cluster.worker.group import Trace
+from overpaint.cluster.worker.group import StageStats
 from overpaint.pipeline.runs.folder import STATS, RunFolder
 from overpaint.pipeline.runs.manifest import Ledger
 from overpaint.pipeline.runs.record import current_versions
@@ -36,15 +36,15 @@ class Progress:
     def add(self, summary: dict[str, Any]) -> int:
         """Counts a task by its summary; returns its number of rows."""
         counts = Ledger(0, *(summary[name] for name in ("accepted", "rejected", "failed")))
-        trace = Trace.from_json(summary["trace_json"])
+        stats = StageStats.from_json(summary["stats_json"])
         self.ledger = self.ledger.plus(counts)
         self.rows += counts.ended
         self.num_tasks += 1
-        for stage, taken in trace.seconds.items():
+        for stage, taken in stats.seconds.items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + taken
-        for stage, rungs in trace.rungs.items():
-            all_rungs = [*self.oom_fallbacks.get(stage, []), *rungs]
-            self.oom_fallbacks[stage] = list(dict.fromkeys(all_rungs))
+        for stage, fallbacks in stats.oom_fallbacks.items():
+            everywhere = [*self.oom_fallbacks.get(stage, []), *fallbacks]
+            self.oom_fallbacks[stage] = list(dict.fromkeys(everywhere))
         return counts.ended
 
     def write(self, folder: RunFolder) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from overpaint.cluster.worker.batch import run_stages
-from overpaint.cluster.worker.memory import Loaded
+from overpaint.cluster.worker.memory import LoadedOperator
 from overpaint.jobs.papercut.dataset import ROWS_FILE, write_dataset
 from overpaint.jobs.papercut.scene import SIZE_PX
 from overpaint.jobs.training.instruction import EditSampling
@@ -65,7 +65,7 @@ def edit_test_scenes(
         Stage(operator=_editor(editor, sampling)),
         Stage(operator=Truth(checkpoint=str(editor))),
     )
-    loaded = {stage.name: Loaded.load(stage.operator) for stage in stages}
+    loaded = {stage.name: LoadedOperator.load(stage.operator) for stage in stages}
     with TemporaryDirectory() as folder:
         data = Path(folder) / "edits"
         write_dataset(data, rows=num_edits, seed=seed, edit_types=["all"])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from overpaint.cluster.worker.batch import Failed, run_batch, run_stages
-from overpaint.cluster.worker.memory import Loaded
+from overpaint.cluster.worker.memory import LoadedOperator
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column
 from overpaint.pipeline.errors import RowError, StoppedError
@@ -89,7 +89,7 @@ def row(number, trouble=None, **more):
 
 def answers(*rows, **fields):
     calls: list[Any] = []
-    return run_batch(Loaded(Doubler(**fields), calls), rows), calls
+    return run_batch(LoadedOperator(Doubler(**fields), calls), rows), calls
 
 
 def test_batch_shorter_than_its_shape_holds_only_its_rows():
@@ -182,13 +182,13 @@ def test_batch_lets_an_interrupt_through():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_batch(Loaded(Interrupted(), []), [row(1)])
+        run_batch(LoadedOperator(Interrupted(), []), [row(1)])
 
 
 def staged(*rows, **fields):
     calls: list[Any] = []
     stage = Stage(operator=Doubler(**fields), name="double")
-    ran = run_stages([stage], {"double": Loaded(stage.operator, calls)}, rows)
+    ran = run_stages([stage], {"double": LoadedOperator(stage.operator, calls)}, rows)
     return ran.rows, calls
 
 

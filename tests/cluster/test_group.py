@@ -100,10 +100,10 @@ def test_group_hands_on_what_later_groups_read_and_no_live_object(started):
         *("key", "source_sha256", "width_px", "height_px", "caption"),  # for the manifest
         *("source_image", "instruction", "seed"),  # for the stages to come
         *("status", "stage", "error_code", "error_message"),
-        *("part", "trace_json"),
+        *("part", "stats_json"),
     }
     (summary,) = editor.proceed(table).to_pylist()
-    assert set(json.loads(summary["trace_json"])["seconds"]) == {
+    assert set(json.loads(summary["stats_json"])["seconds"]) == {
         stage.name for stage in run.plan.stages
     }
 

@@ -55,7 +55,7 @@ def test_ray_gives_the_bytes_of_a_local_run(troubled, undisturbed, tmp_path, lay
     finish(run)
     assert outputs(run.run_uri) == undisturbed
     for summary in summaries:
-        assert set(json.loads(summary["trace_json"])["seconds"]) == {
+        assert set(json.loads(summary["stats_json"])["seconds"]) == {
             s.name for s in run.plan.stages
         }
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 from overpaint.pipeline import columns as c
-from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.identity import KEYS_VERSION
+from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.recipe import recipe_of
 from overpaint.pipeline.runs.folder import RECIPE, REPORT, STATS, RunFolder

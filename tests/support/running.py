@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from overpaint.cluster.worker.batch import Failed, run_batch
-from overpaint.cluster.worker.memory import Loaded
+from overpaint.cluster.worker.memory import LoadedOperator
 from overpaint.pipeline.operator import Operator
 
 
 def outcomes(operator: Operator, rows: Sequence[Mapping[str, Any]], model: Any = None) -> list[Any]:
     """Runs a batch: for each row its new columns, `Rejected` or `Failed`."""
-    loaded = Loaded.load(operator) if model is None else Loaded(operator, model)
+    loaded = LoadedOperator.load(operator) if model is None else LoadedOperator(operator, model)
     return run_batch(loaded, rows)
 
 

@@ -232,11 +232,11 @@ def test_edit_that_freed_memory_inexactly_says_so(case, checkpoint_of, row):
     rows = ready(operator, [row(number) for number in range(BATCH)])
     before = operator.run(rows, model)
     assert "oom_fallbacks" not in json.loads(before[0]["params_json"])
-    assert operator.relieve(model, exact=True) is None  # a CPU has nowhere to offload to
+    assert operator.free_memory(model, exact=True) is None  # a CPU has nowhere to offload to
     vae = getattr(editor, "pipeline", editor).vae
     try:
-        assert operator.relieve(model, exact=False) == "vae_slicing"
-        assert operator.relieve(model, exact=False) is None
+        assert operator.free_memory(model, exact=False) == "vae_slicing"
+        assert operator.free_memory(model, exact=False) is None
         after = operator.run(rows, model)
     finally:
         vae.disable_slicing()

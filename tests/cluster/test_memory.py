@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 import torch
 from overpaint.cluster.worker.batch import Failed, run_batch
-from overpaint.cluster.worker.memory import Loaded
+from overpaint.cluster.worker.memory import LoadedOperator
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column
 from overpaint.pipeline.operator import ModelOperator
@@ -46,7 +46,7 @@ class Hungry(ModelOperator[dict[str, Any], int, float]):
     def answer(self, row, size, double, model):
         return {"double": double}
 
-    def relieve(self, model, *, exact):
+    def free_memory(self, model, *, exact):
         if exact and model["weights"]:
             model["weights"] = 0
             return "offload"
@@ -56,71 +56,71 @@ class Hungry(ModelOperator[dict[str, Any], int, float]):
 class Slicing(Hungry):
     """Can also do with less, inexactly."""
 
-    def relieve(self, model, *, exact):
-        rung = super().relieve(model, exact=exact)
-        if rung is None and not exact and not model["slices"]:
+    def free_memory(self, model, *, exact):
+        fallback = super().free_memory(model, exact=exact)
+        if fallback is None and not exact and not model["slices"]:
             model["slices"] = True
             return "slices"
-        return rung
+        return fallback
 
 
 def answered(operator, *sizes, **options):
-    loaded = Loaded(operator, operator.load(), **options)
+    loaded = LoadedOperator(operator, operator.load(), **options)
     return run_batch(loaded, [{"size": size} for size in sizes]), loaded
 
 
-def test_enough_memory_takes_no_rung():
+def test_enough_memory_needs_no_fallback():
     found, loaded = answered(Hungry(), 1, 1, 1, 1)
     assert [answer["double"] for answer in found] == [2.0] * 4
-    assert loaded.rungs == []
+    assert loaded.oom_fallbacks == []
 
 
-def test_exact_rungs_come_first_and_keep_the_batch_shape():
+def test_exact_fallbacks_come_first_and_keep_the_batch_shape():
     found, loaded = answered(Hungry(), 2, 2, 2, 2)
     assert [answer["double"] for answer in found] == [4.0] * 4
-    assert loaded.rungs == ["empty_cache", "offload"]
+    assert loaded.oom_fallbacks == ["empty_cache", "offload"]
     assert set(loaded.model["calls"]) == {4}
 
 
-def test_rungs_stay_taken():
+def test_fallbacks_stay_in_force():
     _, loaded = answered(Hungry(), 2, 2, 2, 2)
     run_batch(loaded, [{"size": 2}] * 4)
-    assert loaded.rungs == ["empty_cache", "offload"]
+    assert loaded.oom_fallbacks == ["empty_cache", "offload"]
 
 
 def test_rows_fail_rather_than_change_a_byte():
     found, loaded = answered(Hungry(), 3, 3, 3, 3)
     assert {type(answer) for answer in found} == {Failed}
     assert {answer.code for answer in found} == {"out_of_memory_error"}
-    assert loaded.rungs == ["empty_cache", "offload"]
+    assert loaded.oom_fallbacks == ["empty_cache", "offload"]
     assert set(loaded.model["calls"]) == {4}
 
 
 def test_smaller_batches_where_the_recipe_allows_them():
     found, loaded = answered(Hungry(), 4, 4, 4, allow_inexact=True)
     assert [answer["double"] for answer in found] == [8.0] * 3
-    assert loaded.rungs == ["empty_cache", "offload", "batch_size=2"]
+    assert loaded.oom_fallbacks == ["empty_cache", "offload", "batch_size=2"]
     assert loaded.operator.batch_size == 2
 
 
 def test_the_operators_own_ways_come_before_smaller_batches():
     found, loaded = answered(Slicing(), 3, 3, 3, 3, allow_inexact=True)
     assert [answer["double"] for answer in found] == [6.0] * 4
-    assert loaded.rungs == ["empty_cache", "offload", "slices"]
+    assert loaded.oom_fallbacks == ["empty_cache", "offload", "slices"]
 
 
-def test_row_that_no_rung_helps_fails_alone():
+def test_row_that_no_fallback_helps_fails_alone():
     found, loaded = answered(Hungry(), 4, 11, 4, 4, allow_inexact=True)
     assert [type(answer) is Failed for answer in found] == [False, True, False, False]
-    assert loaded.rungs[-1] == "batch_size=1"
+    assert loaded.oom_fallbacks[-1] == "batch_size=1"
 
 
 @pytest.mark.parametrize("error", [MemoryError("x"), ValueError("a memory of summer")])
-def test_other_errors_take_no_rung(error):
+def test_other_errors_have_no_fallback(error):
     class Failing(Hungry):
         def run(self, rows, model):
             raise error
 
     found, loaded = answered(Failing(), 1)
     assert isinstance(found[0], Failed)
-    assert loaded.rungs == []
+    assert loaded.oom_fallbacks == []
