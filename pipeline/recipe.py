@@ -35,17 +35,17 @@ from overpaint.pipeline.plan import Budget, Limits, Plan
 from overpaint.pipeline.policy import Bounds, Policy
 from overpaint.pipeline.stage import Stage
 from overpaint.pipeline.validation import first_error
-from overpaint.pipeline.variant import VariantOperator
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 _TABLES = ("name", "description", "row", "stage", "group", "policy", "budget", "limits", "output")
 _RENAMING = ("reads", "writes", "prefix")
 _STAGE_KEYS = ("operator", "name", "group", "placement", *_RENAMING)
-_OUTPUT_KEYS = {"format": "image_format", "task_rows": "task_rows"}
+_PLAN_LIMITS = ("task_rows",)
+"""Keys of `[limits]` that are fields of the plan."""
 
 
 def read_toml(text: str, file: str) -> dict[str, Any]:
-    """A recipe's tables.
+    """Reads the tables of a recipe.
 
     Raises:
         UsageError: not TOML; names the file, and the line as tomllib gives it.
@@ -59,7 +59,7 @@ def read_toml(text: str, file: str) -> dict[str, Any]:
 
 
 def apply_settings(tables: dict[str, Any], settings: Sequence[str], file: str) -> dict[str, Any]:
-    """The tables with `stage.field=value` settings applied; values are TOML, else text.
+    """Returns the tables with `stage.field=value` settings applied; values are TOML, else text.
 
     Raises:
         UsageError: a setting is not of that form, or names no stage.
@@ -94,7 +94,7 @@ def _value(text: str) -> Any:
 
 
 def plan_from_tables(tables: Mapping[str, Any], file: str) -> Plan:
-    """The plan that a recipe describes.
+    """Returns the plan that a recipe describes.
 
     Raises:
         UsageError: one sentence with the file, the stage and the field, and the near miss.
@@ -121,8 +121,12 @@ def plan_from_tables(tables: Mapping[str, Any], file: str) -> Plan:
 def _plan(
     tables: Mapping[str, Any], stages: list[Stage], groups: dict[str, Placement], file: str
 ) -> Plan:
-    output = _table(tables, "output", file)
-    _known(output, _OUTPUT_KEYS, f"{file}: [output]")
+    output, limits = _table(tables, "output", file), _table(tables, "limits", file)
+    if "task_rows" in output:
+        raise UsageError(f"{file}: [output] task_rows is in [limits] now")
+    _known(output, ("format",), f"{file}: [output]")
+    own = {name: limits[name] for name in _PLAN_LIMITS if name in limits}
+    others = {name: value for name, value in limits.items() if name not in own}
     try:
         return Plan(
             name=tables.get("name", "unnamed"),
@@ -131,8 +135,9 @@ def _plan(
             groups=groups,
             policy=_model(Policy, _table(tables, "policy", file), f"{file}: [policy]"),
             budget=_model(Budget, _table(tables, "budget", file), f"{file}: [budget]"),
-            limits=_model(Limits, _table(tables, "limits", file), f"{file}: [limits]"),
-            **{_OUTPUT_KEYS[key]: value for key, value in output.items()},
+            limits=_model(Limits, others, f"{file}: [limits]"),
+            **{"image_format": output["format"]} if output else {},
+            **own,
         )
     except ValidationError as error:
         raise UsageError(f"{file}: {first_error(error, Plan.model_fields)}") from error
@@ -190,7 +195,7 @@ def _model(kind: Any, fields: Any, where: str) -> Any:
 
 
 def recipe_of(plan: Plan) -> dict[str, Any]:
-    """A plan as JSON: every stage written out, every field with its value."""
+    """Returns a plan as JSON: every stage written out, every field with its value."""
     return {
         "name": plan.name,
         "row": plan.row,
@@ -210,74 +215,6 @@ def recipe_of(plan: Plan) -> dict[str, Any]:
         },
         "policy": plan.policy.model_dump(mode="json", exclude_none=True),
         "budget": plan.budget.model_dump(mode="json"),
-        "limits": plan.limits.model_dump(mode="json"),
-        "output": {"format": plan.image_format, "task_rows": plan.task_rows},
+        "limits": {**plan.limits.model_dump(mode="json"), "task_rows": plan.task_rows},
+        "output": {"format": plan.image_format},
     }
-
-
-def recipe_schema() -> dict[str, Any]:
-    """The JSON Schema of a recipe over the operators that come with Overpaint."""
-    stages = [schema for name in OPERATORS.names() for schema in _stage_schemas(name)]
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Overpaint recipe",
-        "type": "object",
-        "additionalProperties": False,
-        "required": ["name", "stage"],
-        "properties": {
-            "name": {"type": "string"},
-            "description": {"type": "string"},
-            "row": {"type": "object"},
-            "stage": {"type": "array", "minItems": 1, "items": {"anyOf": stages}},
-            "group": {"type": "object", "additionalProperties": _schema(Placement)},
-            "policy": _schema(Policy),
-            "budget": _schema(Budget),
-            "limits": _schema(Limits),
-            "output": {
-                "type": "object",
-                "additionalProperties": False,
-                "properties": {
-                    "format": {"enum": ["png", "jpg", "webp"]},
-                    "task_rows": {"type": "integer", "minimum": 1, "maximum": 4096},
-                },
-            },
-        },
-    }
-
-
-def _schema(kind: Any) -> dict[str, Any]:
-    return TypeAdapter(kind).json_schema(mode="validation")
-
-
-def _stage_schemas(name: str) -> list[dict[str, Any]]:
-    """Returns one schema for an operator, or one for each of its variants."""
-    kind = OPERATORS.find(name)
-    shared = _schema(kind)
-    if not issubclass(kind, VariantOperator):
-        return [_stage_schema(name, shared)]
-    shared["properties"].pop("settings")
-    schemas: list[dict[str, Any]] = []
-    for method in kind.variants.names():
-        variant = kind.variants.find(method)
-        own = _schema(variant)
-        name_of = {"const": method, "description": variant.summary()}
-        properties = {"method": name_of, **shared["properties"], **own["properties"]}
-        required = [] if method == kind.default_method else ["method"]
-        definitions = {**shared.get("$defs", {}), **own.get("$defs", {})}
-        schema = {**shared, "title": f"{name}, {method}", "properties": properties}
-        schemas.append(_stage_schema(name, {**schema, "required": required, "$defs": definitions}))
-    return schemas
-
-
-def _stage_schema(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    fields = Stage.model_json_schema()["properties"]
-    properties = {
-        "operator": {"const": name},
-        "name": {"type": "string"},
-        "group": {"type": "string"},
-        **{key: fields[key] for key in _RENAMING},
-        "placement": _schema(Placement),
-        **schema.get("properties", {}),
-    }
-    required = ["operator", *schema.get("required", [])]
-    return {**schema, "properties": properties, "required": required}

@@ -39,7 +39,6 @@ actors = [{actors}, {actors}]
 [limits]
 max_attempts = 2
 row_timeout_s = {row_timeout_s}
-[output]
 task_rows = {task_rows}
 """
 

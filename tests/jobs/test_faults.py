@@ -19,7 +19,7 @@ operator = "overpaint.jobs.bench.overhead:Negative"
 name = "negative"
 batch_size = 2
 batch_ms = 1000
-[output]
+[limits]
 task_rows = 2
 """
 

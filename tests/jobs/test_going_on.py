@@ -23,7 +23,7 @@ name = "edit"
 [[stage]]
 operator = "toy_operators:ToyScore"
 name = "score"
-[output]
+[limits]
 task_rows = 2
 [budget]
 min_rows = 4

@@ -23,7 +23,7 @@ operator = "overpaint.jobs.bench.overhead:Negative"
 name = "negative"
 batch_size = 4
 batch_ms = {batch_ms}
-[output]
+[limits]
 task_rows = 4
 """
 SCORE = """
@@ -36,7 +36,6 @@ operator = "toy_operators:ToyEdit"
 name = "edit"
 [limits]
 max_attempts = 2
-[output]
 task_rows = 8
 """
 SUPPORT = Path(__file__).parents[1] / "support"

@@ -12,7 +12,7 @@ instruction = "paint"
 [[stage]]
 operator = "toy_operators:ToyEdit"
 name = "edit"
-[output]
+[limits]
 task_rows = 2
 """
 

@@ -29,7 +29,7 @@ scale = {compare}
 group = "{group}"
 [policy]
 brightness = {{ min = {least} }}
-[output]
+[limits]
 task_rows = 4
 """
 FIELDS = {"strength": 0.5, "scale": 1.0, "compare": 1.0, "group": "score", "least": 0.0}

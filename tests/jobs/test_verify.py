@@ -27,7 +27,7 @@ operator = "overpaint.jobs.bench.overhead:Negative"
 name = "negative"
 group = "all"
 batch_ms = 0
-[output]
+[limits]
 task_rows = 4
 """
 
