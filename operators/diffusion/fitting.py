@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from overpaint.operators.diffusion.method import EXAMPLE_STEPS
 from overpaint.operators.diffusion.request import EditRequest
 from overpaint.pipeline.columns import Column
 from overpaint.pipeline.cost import Cost
@@ -33,6 +34,7 @@ class Fit(Variant, ABC):
         return {
             "needs": ", ".join(column.name for column in cls.needs),
             "gives": ", ".join(column.name for column in cls.outputs),
+            "evaluations": f"{cls().cost(EXAMPLE_STEPS)} of {EXAMPLE_STEPS} inverted steps",
             **super().facts(),
             "family": cls.family,
         }

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 TEXT_TO_IMAGE = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 """Pipelines whose checkpoints draw what a prompt says."""
-_EXAMPLE_STEPS = 25
+EXAMPLE_STEPS = 25
+"""Steps of an inversion for which costs are shown where none is given."""
 
 
 class Editor(Protocol):
@@ -197,8 +198,8 @@ def _default_cost(kind: type[Method]) -> str:
         return ""
     method = kind()
     steps = getattr(method, "num_inference_steps", None)
-    note = "" if steps else f" of {_EXAMPLE_STEPS} inverted steps"
-    return f"{method.cost(steps or _EXAMPLE_STEPS)}{note}"
+    note = "" if steps else f" of {EXAMPLE_STEPS} inverted steps"
+    return f"{method.cost(steps or EXAMPLE_STEPS)}{note}"
 
 
 def needs_inversion(method: Method | type[Method]) -> bool:
