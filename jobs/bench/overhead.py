@@ -59,10 +59,10 @@ class Negative(Operator[None]):
     def run(self, rows: Sequence[Row], model: None) -> list[Answer]:
         """Sleeps, then inverts each row."""
         edited = self.edit([row["source_image"] for row in rows])
-        return [{c.EDITED_IMAGE.name: data} for data in edited]
+        return [{"edited_image": data} for data in edited]
 
     def edit(self, images: Sequence[bytes]) -> list[bytes]:
-        """The negatives of encoded images, as PNG."""
+        """Returns the negatives of encoded images, as PNG."""
         pictures = [decode(data) for data in images]
         time.sleep(self.batch_ms / 1000)
         return [encode(Picture(255 - picture.rgb)) for picture in pictures]

@@ -1,4 +1,4 @@
-"""The operator of the fault kit: a light edit that keeps an account of its own of every call."""
+"""The operator of the trials: a light edit that keeps a log of its own of every call."""
 
 import ctypes
 import math
@@ -13,27 +13,32 @@ import numpy as np
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.images import Picture, decode, encode, encode_mask
-from overpaint.pipeline.operator import NOT_IN_FINGERPRINT, Kind, NewColumns, Operator, Rejected
+from overpaint.pipeline.operator import NOT_IN_FINGERPRINT, Answer, Kind, NewColumns, Operator
 from pydantic import Field
 
 Trouble = Literal["segfault", "os_exit", "sys_exit", "hang", "nan"]
 LIGHTNESS = c.score("lightness", "the mean of the edited pixels, 0 to 1")
-_FOR_EVER_S = 3600
+_FOREVER_S = 3600
 _LIGHT = 127
 
 
 class Call(NamedTuple):
-    """A row in a model call: its key, and the process that was called."""
+    """A row in a model call.
+
+    Attributes:
+        key: key of the row.
+        pid: process that was called.
+    """
 
     key: str
     pid: int
 
 
 class Traced(Operator[None]):
-    """Inverts the colours, measures them, and makes trouble where it is asked for.
+    """Inverts the colours, measures them, and makes trouble at the rows of some sources.
 
-    What it is asked for changes no key, so that a disturbed run and its undisturbed twin can be
-    held against each other byte for byte.
+    The trouble is not part of any key, so that a disturbed run and an undisturbed one can be
+    compared byte for byte.
     """
 
     kind: ClassVar[Kind] = "edit"
@@ -41,47 +46,47 @@ class Traced(Operator[None]):
     batch_size: int = Field(default=2, ge=1)
     """Rows in one call."""
     batch_ms: float = Field(default=100.0, ge=0, json_schema_extra=NOT_IN_FINGERPRINT)
-    """How long a call takes, in milliseconds."""
+    """Duration of a call, in milliseconds."""
     log: str = Field(json_schema_extra=NOT_IN_FINGERPRINT)
-    """The local file that every row of every call is appended to."""
+    """Local file that every row of every call is appended to."""
     troubles: dict[str, Trouble] = Field(default={}, json_schema_extra=NOT_IN_FINGERPRINT)
-    """What to do to the rows of some sources, by `source_uri`."""
+    """Trouble to make at the rows of some sources, by `source_uri`."""
 
     @property
     def inputs(self) -> tuple[Column, ...]:
-        """The source, and what the row is called."""
+        """The source, its URI and the row's key."""
         return (c.SOURCE_IMAGE, c.SOURCE_URI, c.KEY)
 
     @property
     def outputs(self) -> tuple[Column, ...]:
-        """The negative, its lightness, and where it is light."""
+        """The negative, its lightness, and a mask of its light pixels."""
         return (c.EDITED_IMAGE, LIGHTNESS, c.MASK_IMAGE, c.MASK_SOURCE)
 
     def load(self) -> None:
         """Loads nothing."""
 
-    def run(self, rows: Sequence[Row], model: None) -> list[NewColumns | Rejected]:
-        """Notes the rows, makes the trouble that is due, then edits each row."""
-        _note(Path(self.log), [row[c.KEY.name] for row in rows])
+    def run(self, rows: Sequence[Row], model: None) -> list[Answer]:
+        """Logs the rows, makes the trouble that is due, then edits each row."""
+        _log(Path(self.log), [row["key"] for row in rows])
         time.sleep(self.batch_ms / 1000)
-        return [self._edited(row, self.troubles.get(row[c.SOURCE_URI.name])) for row in rows]
+        return [self._edited(row, self.troubles.get(row["source_uri"])) for row in rows]
 
     def _edited(self, row: Row, trouble: Trouble | None) -> NewColumns:
         _cause(trouble)
-        picture = Picture(255 - decode(row[c.SOURCE_IMAGE.name]).rgb)
+        picture = Picture(255 - decode(row["source_image"]).rgb)
         lightness = math.nan if trouble == "nan" else float(picture.rgb.mean()) / 255
         light = np.where(picture.rgb[..., 0] > _LIGHT, np.uint8(255), np.uint8(0))
         return {
-            c.EDITED_IMAGE.name: encode(picture),
-            LIGHTNESS.name: lightness,
-            c.MASK_IMAGE.name: encode_mask(light),
-            c.MASK_SOURCE.name: "light",
+            "edited_image": encode(picture),
+            "lightness": lightness,
+            "mask_image": encode_mask(light),
+            "mask_source": "light",
         }
 
 
-def _note(log: Path, keys: Sequence[str]) -> None:
-    """One write for a call, so that lines of several processes never mix; padding is not noted."""
-    lines = "".join(f"{key} {os.getpid()}\n" for key in dict.fromkeys(keys))
+def _log(log: Path, keys: Sequence[str]) -> None:
+    """Appends the rows of a call in one write, so that lines of several processes never mix."""
+    lines = "".join(f"{key} {os.getpid()}\n" for key in keys)
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(descriptor, lines.encode())
@@ -90,7 +95,7 @@ def _note(log: Path, keys: Sequence[str]) -> None:
 
 
 def calls(log: Path) -> list[Call]:
-    """Every row of every call so far, in order."""
+    """Reads every row of every call so far, in order."""
     if not log.exists():
         return []
     pairs = (line.split() for line in log.read_text().splitlines())
@@ -105,4 +110,4 @@ def _cause(trouble: Trouble | None) -> None:
     elif trouble == "sys_exit":
         sys.exit(1)
     elif trouble == "hang":
-        time.sleep(_FOR_EVER_S)
+        time.sleep(_FOREVER_S)

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from overpaint.jobs.faults.operator import Call
-from overpaint.pipeline.runs.folder import RunFolder
+from overpaint.pipeline.runs.folder import OBJECT_FOLDERS, RunFolder
 from overpaint.pipeline.storage.store import Storage
 
 Bytes = dict[str, bytes]
@@ -52,7 +52,8 @@ class RunContents:
 def read_contents(output: str) -> RunContents:
     """Reads the contents of a run folder."""
     folder = RunFolder(Storage(output))
-    paths = [path for name in ("images", "masks", "manifest") for path in folder.storage.list(name)]
+    folders = (*OBJECT_FOLDERS, "manifest")
+    paths = [path for name in folders for path in folder.storage.list(name)]
     contents = folder.storage.map(folder.storage.read, paths)
     return RunContents(
         [str(row["key"]) for row in folder.rows(["key"], folder="plan")],

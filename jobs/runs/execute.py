@@ -20,7 +20,7 @@ from overpaint.jobs.runs.update import remove_unreferenced
 from overpaint.jobs.signals import raise_if_interrupted
 from overpaint.pipeline.errors import BudgetError, OverpaintError
 from overpaint.pipeline.plan import Plan
-from overpaint.pipeline.runs.folder import PLANNED, REPORT, SUCCESS, WORK
+from overpaint.pipeline.runs.folder import OBJECT_FOLDERS, PLANNED, REPORT, SUCCESS, WORK
 from overpaint.pipeline.runs.lease import LEASE
 from overpaint.pipeline.runs.manifest import Ledger, finish_part
 from overpaint.pipeline.runs.run import Run
@@ -126,7 +126,7 @@ def execute(run: Run, runner: Runner, display: Display) -> ManifestSummary:
     if not folder.storage.exists(REPORT):
         write_report(folder, summary)
     folder.storage.remove_tree(WORK, but=LEASE)
-    for name in ("images", "masks", "plan", "manifest"):
+    for name in (*OBJECT_FOLDERS, "plan", "manifest"):
         folder.storage.remove_leftovers(name)
     return summary
 

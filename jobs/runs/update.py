@@ -6,8 +6,16 @@ next runner finishes the swap first. Edits that the new version does not ask for
 end and not before.
 """
 
+from overpaint.pipeline import columns as c
 from overpaint.pipeline.plan import Plan
-from overpaint.pipeline.runs.folder import CACHED, PLANNED, SUCCESS, WORK, RunFolder
+from overpaint.pipeline.runs.folder import (
+    CACHED,
+    OBJECT_FOLDERS,
+    PLANNED,
+    SUCCESS,
+    WORK,
+    RunFolder,
+)
 from overpaint.pipeline.runs.inputs import Input
 from overpaint.pipeline.runs.planning import plan_parts
 from overpaint.pipeline.runs.record import RunRecord
@@ -79,9 +87,9 @@ def remove_unreferenced(folder: RunFolder) -> int:
     """Removes the objects that no row of an updated run's manifest names; returns their number."""
     if folder.read_json(_UPDATED) is None:
         return 0
-    rows = folder.rows(["edited_uri", "mask_uri"])
+    rows = folder.rows(list(c.STORED_IMAGES.values()))
     referenced = {path for row in rows for path in row.values()}
-    objects = [path for name in ("images", "masks") for path in folder.storage.list(name)]
+    objects = [path for name in OBJECT_FOLDERS for path in folder.storage.list(name)]
     unreferenced = [path for path in objects if path not in referenced]
     folder.storage.remove(unreferenced)
     return len(unreferenced)

@@ -3,7 +3,6 @@
 One part of the run is in memory at a time, beside a 16-byte digest of every key and path.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,21 +14,20 @@ from overpaint.jobs.verify.findings import Findings, Problem
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.identity import sha256
 from overpaint.pipeline.runs.folder import (
+    OBJECT_FOLDERS,
     SUCCESS,
     WORK,
     RunFolder,
-    image_path,
-    mask_path,
+    object_paths,
     part_path,
 )
 from overpaint.pipeline.runs.lease import LEASE
 from overpaint.pipeline.runs.manifest import Ledger, count
 from overpaint.pipeline.runs.record import RunRecord
 
-_COLUMNS = ("key", "status", "edited_uri", "edited_sha256", "mask_uri", "mask_sha256")
-_OBJECTS = {"edited_uri": "edited_sha256", "mask_uri": "mask_sha256"}
-_OBJECT = re.compile(r"(?:images|masks)/([0-9a-f]{2})/(\1[0-9a-f]{30})\.(?:png|jpg|webp)")
-_FOLDERS = ("images", "masks")
+_HASHES = {uri: uri.replace("_uri", "_sha256") for uri in c.STORED_IMAGES.values()}
+"""Columns with the hash of an object, by the column that names the object."""
+_COLUMNS = ("key", "status", *_HASHES, *_HASHES.values())
 _FIXED = pa.schema([pa.field(column.name, column.type) for column in c.MANIFEST])
 
 
@@ -134,8 +132,8 @@ class Scan:
 
     def _without_rows(self, number: int, keys: list[str], problems: list[Problem]) -> PartCheck:
         """Returns a part whose rows have not ended: what they have stored is not an orphan."""
-        self._paths.add(image_path(key, self._format) for key in keys)
-        self._paths.add(mask_path(key) for key in keys)
+        stored = (object_paths(key, self._format).values() for key in keys)
+        self._paths.add(path for paths in stored for path in paths)
         return PartCheck(number, problems, Ledger(len(keys)))
 
     def _fits(self, schema: pa.Schema) -> bool:
@@ -149,11 +147,12 @@ class Scan:
         """Reads the objects that rows name, several at a time, and yields what is wrong."""
         objects: dict[str, tuple[str, str | None]] = {}
         for row in rows:
-            for uri, digest in _OBJECTS.items():
+            own = object_paths(row["key"], self._format)
+            for uri, digest in _HASHES.items():
                 if (path := row.get(uri)) is None:
                     continue
-                if not _is_own(row["key"], path):
-                    yield Problem("bad_uri", row["key"] or "", path)
+                if path != own[uri]:
+                    yield Problem("bad_uri", row["key"], path)
                 else:
                     objects[path] = (row["key"], row.get(digest))
         self._paths.add(objects)
@@ -171,7 +170,7 @@ class Scan:
             return None
 
     def _orphans(self) -> Iterator[Problem]:
-        for folder in _FOLDERS:
+        for folder in OBJECT_FOLDERS:
             for paths in self.folder.storage.walk(folder):
                 belong = self._paths.contains(paths)
                 for path, belongs_to_row in zip(paths, belong, strict=True):
@@ -210,7 +209,9 @@ def verify(folder: RunFolder) -> tuple[Ledger, Findings]:
 def leftovers(folder: RunFolder) -> list[str]:
     """Lists what killed processes left in a finished run that nobody is at work on."""
     storage = folder.storage
-    halves = [path for name in (*_FOLDERS, "plan", "manifest") for path in storage.leftovers(name)]
+    halves = [
+        path for name in (*OBJECT_FOLDERS, "plan", "manifest") for path in storage.leftovers(name)
+    ]
     return [*(path for path in storage.list(WORK) if path != LEASE), *halves]
 
 
@@ -230,8 +231,3 @@ def _row_problems(
     )
     if keys != planned and times == Counter(planned):
         yield Problem("wrong_order", "", path)
-
-
-def _is_own(key: str | None, path: str) -> bool:
-    match = _OBJECT.fullmatch(path)
-    return match is not None and match[2] == key

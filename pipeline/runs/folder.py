@@ -25,6 +25,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from overpaint.pipeline import columns as c
 from overpaint.pipeline.storage.parquet import read_parquet
 from overpaint.pipeline.storage.store import Storage
 
@@ -33,6 +34,8 @@ STATS = "stats.json"
 REPORT = "report.html"
 SUCCESS = "_SUCCESS.json"
 WORK = "_work"
+OBJECT_FOLDERS = ("images", "masks")
+"""Folders of the objects that rows store."""
 PLANNED = f"{WORK}/planned.json"
 CACHED = f"{WORK}/cached"
 _PART_NAME = re.compile(r"part-(\d+)\.parquet")
@@ -166,7 +169,7 @@ class RunFolder:
 
     def remove_objects(self, key: str, image_format: str) -> None:
         """Removes the images that a row may have stored."""
-        self.storage.remove([image_path(key, image_format), mask_path(key)])
+        self.storage.remove(object_paths(key, image_format).values())
 
     def remove_results(self, part: int) -> None:
         """Removes the result files of a part."""
@@ -176,6 +179,11 @@ class RunFolder:
 def part_path(folder: str, part: int) -> str:
     """Returns the path of a part."""
     return f"{folder}/part-{part:05d}.parquet"
+
+
+def object_paths(key: str, image_format: str) -> dict[str, str]:
+    """Returns the paths of all objects that a row may store, by the column that names each."""
+    return {c.EDITED_URI.name: image_path(key, image_format), c.MASK_URI.name: mask_path(key)}
 
 
 def image_path(key: str, image_format: str) -> str:
