@@ -109,7 +109,7 @@ class Judge(
 
     @property
     def optional(self) -> tuple[Column, ...]:
-        """What was asked for, and the size of the pictures."""
+        """The request, and the size of the pictures."""
         return (c.INSTRUCTION, c.TARGET_PROMPT, c.WIDTH_PX, c.HEIGHT_PX)
 
     @property
@@ -125,18 +125,18 @@ class Judge(
         return _INSTRUCTION if is_papercut else PROMPT
 
     def check(self) -> None:
-        """Looks whether the model is there, or the endpoint's key."""
+        """Checks that the model is there, or the endpoint's key."""
         if self.endpoint is None:
             super().check()
         elif self.api_key_env is not None:
             _api_key(self.api_key_env)
 
     def revisions(self) -> dict[str, str]:
-        """The model's weights; nothing is known of a hosted one's."""
+        """Returns the model's weights; nothing is known of a hosted one's."""
         return super().revisions() if self.endpoint is None else {}
 
     def bucket(self, row: Row) -> Hashable:
-        """Pictures of one size have as many tokens."""
+        """Returns the size of the pictures: equal ones have equally many tokens."""
         width, height = row.get(c.WIDTH_PX.name), row.get(c.HEIGHT_PX.name)
         return _fitted(width, height, self.image_px) if width and height else None
 
@@ -205,7 +205,7 @@ class Judge(
 
 
 def _api_key(variable: str) -> str:
-    """The key in an environment variable, without the line end that files give it.
+    """Returns the key in an environment variable, without the line end that files give it.
 
     Raises:
         ValueError: there is none, or it can't stand in a header; it is never quoted.

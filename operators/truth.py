@@ -1,4 +1,4 @@
-"""How near an edit comes to the true edited image, where that is known, beside the oracle.
+"""Distance of an edit from the true edited image, where that is known, beside the oracle.
 
 The oracle is what the editor's VAE makes of the true target itself: no edit that goes through that
 VAE can be expected to come nearer.
@@ -51,7 +51,7 @@ class Truth(UsesCheckpoint[Any]):
 
     @property
     def optional(self) -> tuple[Column, ...]:
-        """Where the truth lies; rows without it have no figures."""
+        """The URIs of the truth; rows without it have no figures."""
         return (TARGET_URI, c.INPUT_MASK_URI)
 
     @property
@@ -111,7 +111,7 @@ def _read_target(row: Row) -> Pixels | None:
 
 
 def _oracle(target: Pixels, model: Any) -> Pixels:
-    """The VAE's round trip of a target."""
+    """Returns the VAE's round trip of a target."""
     from overpaint.operators.diffusion import latents as autoencode
 
     latents = autoencode.encode(model, autoencode.to_tensor([target], model.device))

@@ -55,7 +55,17 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An upright image: RGB uint8 HWC; alpha uint8 HW and an ICC profile where it had them."""
+    """Upright image: RGB uint8 HWC; alpha uint8 HW and an ICC profile where it had them.
+
+    Attributes:
+        rgb: colours, uint8 HWC.
+        alpha: opacity, uint8 HW; None where the image had none.
+        icc_profile: colour profile; None where the image had none.
+
+    Example:
+        >>> picture = decode(Path("photo.jpg").read_bytes())
+        >>> picture.rgb.shape, picture.width_px
+    """
 
     rgb: Pixels
     alpha: Pixels | None = None
@@ -72,11 +82,11 @@ class Picture:
         return int(self.rgb.shape[0])
 
     def image(self) -> Image.Image:
-        """The colours as a Pillow RGB image."""
+        """Returns the colours as a Pillow RGB image."""
         return Image.fromarray(self.rgb)
 
     def small_image(self) -> Image.Image:
-        """The colours as a model sees them that looks through a small square.
+        """Returns the colours for a model that sees a small square.
 
         A picture of more than `LARGE_PX` pixels comes reduced by a whole factor: what makes squares
         of it would need gigabytes otherwise.
@@ -87,7 +97,7 @@ class Picture:
 
 
 def shrink_factor(width_px: int, height_px: int) -> int:
-    """The least whole factor by which an image is reduced to `LARGE_PX` pixels or fewer."""
+    """Returns the least whole factor that reduces an image to `LARGE_PX` pixels or fewer."""
     return math.ceil(math.sqrt(max(1.0, width_px * height_px / LARGE_PX)))
 
 
@@ -127,7 +137,7 @@ def _decode(data: bytes, max_pixels: int) -> Picture:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """An image as its EXIF orientation means it to be seen; other tags may be as broken as can be.
+    """Turns an image as its EXIF orientation says; other tags may be as broken as can be.
 
     `ImageOps.exif_transpose` would write the whole block of tags anew, and fails at odd ones.
     """
@@ -207,7 +217,7 @@ def encode(picture: Picture, image_format: str = "png", quality: int = 95) -> by
     """Encodes a picture with its alpha (not in JPEG, which has none) and ICC profile.
 
     Args:
-        picture: what to encode.
+        picture: picture to encode.
         image_format: `png`, `jpg` or `webp`.
         quality: 1 to 100, for `jpg` and `webp`.
     """
@@ -247,7 +257,7 @@ def decode_mask(data: bytes, width_px: int, height_px: int) -> Pixels:
 
 
 class _Latest:
-    """The latest decoded pictures that together stay under a number of bytes, and always one."""
+    """Latest decoded pictures that together stay under a number of bytes; always one at least."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes

@@ -24,7 +24,7 @@ ROW_CONTROLS = ("candidates", "edits")
 
 
 class Budget(BaseModel):
-    """How many rows may fail before a run stops early."""
+    """Share of failed rows above which a run stops early."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -34,26 +34,33 @@ class Budget(BaseModel):
     """How many rows must have ended before the share counts."""
 
     def is_exceeded(self, ended: int, failed: int) -> bool:
-        """Whether a run with these counts should stop."""
+        """Tells whether a run with these counts should stop."""
         return ended >= self.min_rows and failed > self.max_failed_share * ended
 
 
 class Limits(BaseModel):
-    """What a row may cost before it fails alone."""
+    """Bounds on a row, beyond which it fails alone."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     max_attempts: int = Field(default=3, ge=1, le=100)
-    """How often a row may end its worker (a segfault, out of memory, a hang)."""
+    """Times that a row may crash its worker (a segfault, out of memory, a hang)."""
     row_timeout_s: float = Field(default=1800.0, gt=0)
-    """How long a row may take in one group of stages, in seconds."""
+    """Longest time that a row may take in one group of stages, in seconds."""
     allow_inexact: bool = False
     """Whether a stage whose GPU ran out of memory may go on in ways that can change the last digit
     of its answers, such as smaller batches; what keeps every byte is done in any case."""
 
 
 class Plan(BaseModel):
-    """What a run does to every row."""
+    """Everything that a run does to a row.
+
+    Example:
+        >>> from overpaint.operators.edit import Edit
+        >>> plan = Plan(name="redraw", stages=(Stage(operator=Edit(method="sdedit")),))
+        >>> [stage.name for stage in plan.stages]
+        ['fetch', 'edit', 'store']
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 

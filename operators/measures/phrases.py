@@ -1,7 +1,7 @@
-"""Guessing from an instruction which thing it changes: "make the red circle blue" - "red circle".
+"""The thing that an instruction changes, guessed: "make the red circle blue" - "red circle".
 
-A handful of English patterns. What none of them fits, or what concerns the whole picture, has no
-phrase: a wrong one would make a wrong mask.
+A handful of English patterns. An instruction that fits none of them, or that concerns the whole
+picture, has no phrase: a wrong one would make a wrong mask.
 """
 
 import re
@@ -49,7 +49,7 @@ _BEARERS = {"expression": "face", "pose": "person"}
 
 
 def changed_thing(instruction: str) -> str | None:
-    """The words that name what an instruction changes; null where none can be told.
+    """Returns the words that name the thing an instruction changes; None where none can be told.
 
     Args:
         instruction: an English sentence such as "replace the red circle with a star".

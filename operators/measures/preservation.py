@@ -1,4 +1,4 @@
-"""What an edit changed and what it kept, from pixels.
+"""Change and preservation of an edit, measured from pixels.
 
 Work goes strip by strip, so that a picture of 100 million pixels needs no more than a few hundred
 megabytes, and a strip that the edit left alone is not measured. Sums are of whole numbers: exact.
@@ -29,14 +29,14 @@ _MARGIN_PX = _WINDOW_PX // 2
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How much an edit changed, and where.
+    """Amount and place of the change that an edit made.
 
     Attributes:
-        mean: of |edited - source| over pixels and channels, 0 to 1.
-        share: of the pixels that differ by more than 8 of 255 in a channel.
-        locality: of the change that lies inside the mask; null without a mask or a change.
-        background_mse: mean squared difference outside the mask; null where nothing is outside.
-        background_ssim: structural similarity outside the mask; null as above, and below 7 px.
+        mean: mean of |edited - source| over pixels and channels, 0 to 1.
+        share: share of the pixels that differ by more than 8 of 255 in a channel.
+        locality: share of the change that is inside the mask; None without a mask or a change.
+        background_mse: mean squared difference outside the mask; None where nothing is outside.
+        background_ssim: structural similarity outside the mask; None as above, and below 7 px.
     """
 
     mean: float
@@ -61,7 +61,7 @@ def measure(source: Pixels, edited: Pixels, mask: Pixels | None) -> Change:
     Args:
         source: RGB uint8 HWC.
         edited: RGB uint8 HWC of the same size.
-        mask: uint8 HW, 255 = may change, values between count in part; null where there is none.
+        mask: uint8 HW, 255 = may change, values between count in part; None where there is none.
     """
     moved = changed = inside = squared = outside = 0
     for rows in _strips(source.shape[0]):
@@ -94,7 +94,7 @@ def measure(source: Pixels, edited: Pixels, mask: Pixels | None) -> Change:
 
 
 def _reduced(source: Pixels, edited: Pixels, mask: Pixels) -> tuple[Pixels, Pixels, Pixels]:
-    """Large pictures and their mask, reduced by a whole factor; others as they are."""
+    """Reduces large pictures and their mask by a whole factor; returns others as they are."""
     factor = shrink_factor(source.shape[1], source.shape[0])
     if factor == 1:
         return source, edited, mask
@@ -102,7 +102,7 @@ def _reduced(source: Pixels, edited: Pixels, mask: Pixels) -> tuple[Pixels, Pixe
 
 
 def _shrunk(pixels: Pixels, factor: int) -> Pixels:
-    """Means of squares of `factor` pixels, strip by strip."""
+    """Returns means of squares of `factor` pixels, strip by strip."""
     strips = [
         np.asarray(Image.fromarray(pixels[start : start + _STRIP_PX * factor]).reduce(factor))
         for start in range(0, pixels.shape[0], _STRIP_PX * factor)
@@ -111,7 +111,7 @@ def _shrunk(pixels: Pixels, factor: int) -> Pixels:
 
 
 def _background_ssim(source: Pixels, edited: Pixels, mask: Pixels) -> float | None:
-    """Mean of the SSIM map over the background.
+    """Returns the mean of the SSIM map over the background.
 
     Inside the mask the edited image is replaced by the source, so that a window at the border of
     the background does not see the edit.
@@ -135,7 +135,7 @@ def _background_ssim(source: Pixels, edited: Pixels, mask: Pixels) -> float | No
 
 
 def _ssim_map(source: Pixels, edited: Pixels, mask: Pixels) -> _Floats | None:
-    """The SSIM of each pixel, mean of the channels; null where the background is untouched."""
+    """Returns the SSIM of each pixel, mean of the channels; None for an untouched background."""
     if not ((source != edited).any(axis=2) & (mask < 255)).any():
         return None
     from skimage.metrics import structural_similarity

@@ -1,9 +1,9 @@
-"""EditEval's verdict on an edit: four factors of 0 to 10, and how a reply in words is read.
+"""EditEval's verdict on an edit: four factors of 0 to 10, read from a reply in words.
 
 The LMM Score is 0.4 accuracy + 0.3 preservation + 0.2 quality + 0.1 realism ("Diffusion Model-Based
 Image Editing: A Survey", arXiv 2402.17525, section 8). There several edits are scored together in
 one chat; here each is scored alone, so the figures are a variant to be calibrated. A reply that
-cannot be read is no verdict: it is never turned into a number.
+cannot be read is not a verdict: it is never turned into a number.
 """
 
 import json
@@ -61,12 +61,12 @@ class Verdict(NamedTuple):
 
 
 def read_verdict(reply: str) -> Verdict | None:
-    """The verdict that a reply states, as JSON or as `accuracy: 9 preservation: 8 ...`.
+    """Reads the verdict that a reply states, as JSON or as `accuracy: 9 preservation: 8 ...`.
 
     Where a factor is named several times, the last counts: models think before they conclude.
 
     Returns:
-        Null where a factor is missing, not a number, or outside 0 to 10.
+        None where a factor is missing, not a number, or outside 0 to 10.
     """
     for found in _json_objects(reply):
         if verdict := _verdict({name: _from_json(found, name) for name in WEIGHTS}):
@@ -75,7 +75,7 @@ def read_verdict(reply: str) -> Verdict | None:
 
 
 def is_refusal(reply: str) -> bool:
-    """Whether a reply without a verdict declines to give one."""
+    """Tells whether a reply without a verdict declines to give one."""
     return _REFUSAL.search(reply) is not None
 
 
@@ -85,7 +85,7 @@ def _verdict(values: dict[str, float | None]) -> Verdict | None:
 
 
 def _json_objects(reply: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a reply, the last first."""
+    """Yields the JSON objects of a reply, the last first."""
     decoder = json.JSONDecoder()
     starts = [match.start() for match in re.finditer(r"\{", reply)]
     for start in starts[: -_MOST_BRACES - 1 : -1]:

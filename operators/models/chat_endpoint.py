@@ -1,4 +1,4 @@
-"""Asking a hosted model with OpenAI's chat-completions interface about some pictures."""
+"""Questions about pictures to a hosted model with OpenAI's chat-completions interface."""
 
 import base64
 import io
@@ -22,7 +22,7 @@ _TRANSIENT = (408, 409, 425, 429)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back: a text where the status is `ok` or `refused`."""
+    """Reply of an endpoint: a text where the status is `ok` or `refused`."""
 
     status: ReplyStatus
     text: str | None = None
@@ -30,14 +30,14 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where to ask, and how.
+    """Address of a hosted model, and the form of requests to it.
 
     Attributes:
-        url: of the interface, up to `/v1`.
-        api_key: sent as a bearer token; null sends none.
+        url: address of the interface, up to `/v1`.
+        api_key: key sent as a bearer token; None sends none.
         request: further members of the request, such as `model` and `temperature`.
-        timeout_s: how long one attempt may take between two bytes.
-        attempts: how often what may pass by itself is tried.
+        timeout_s: longest wait between two bytes of one attempt, in seconds.
+        attempts: number of attempts while a failure may be transient.
     """
 
     url: str
@@ -54,15 +54,15 @@ class _TransientError(Exception):
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows nothing: the key and the pictures are for this address alone."""
+    """Handler that follows no redirect: key and pictures are for one address alone."""
 
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        """No request follows."""
+        """Returns no request: nothing is followed."""
         del args, kwargs
 
 
 def ask(endpoint: Endpoint, question: Question) -> Reply:
-    """Asks one question, several times where the trouble may pass.
+    """Asks one question, several times while a failure may be transient.
 
     Raises:
         RowError: `judge_forbidden`: no question would be answered.
@@ -128,7 +128,7 @@ def _read(body: bytes) -> Reply:
 
 
 def _plain(content: Any) -> str:
-    """The text of a message, which is a string or a list of parts."""
+    """Returns the text of a message, which is a string or a list of parts."""
     if isinstance(content, list):
         return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     return str(content or "")

@@ -1,4 +1,4 @@
-"""Asking an image-text-to-text model of transformers about some pictures."""
+"""Questions about pictures to an image-text-to-text model of transformers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -104,7 +104,7 @@ def _control_tokens(processor: Any) -> list[str]:
 
 
 def _plain(text: str, control: Sequence[str]) -> str:
-    """What a row says stays text, also where it looks like a control token of the model.
+    """Returns a row's text with nothing that looks like a control token of the model.
 
     transformers' own `sanitize_control_tokens` fails for processors that count picture tokens.
     """

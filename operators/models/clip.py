@@ -42,7 +42,7 @@ def embed_images(clip: Pretrained, images: Sequence[Image.Image]) -> list[Embedd
 
 
 def square(clip: Pretrained, image: Image.Image) -> Image.Image:
-    """An image as the model sees it; one that is so already stays as it is."""
+    """Squeezes an image to the square that the model sees."""
     side_px: int = clip.model.config.vision_config.image_size
     return image.resize((side_px, side_px), Image.Resampling.BICUBIC)
 
@@ -74,7 +74,7 @@ def check_finite(embeddings: Iterable[Embedding]) -> None:
 
 
 def similarity(one: Embedding, other: Embedding) -> float | None:
-    """The cosine between two vectors; null where one of them has no direction."""
+    """Returns the cosine between two vectors; None where one of them has no direction."""
     lengths = float(np.linalg.norm(one)), float(np.linalg.norm(other))
     if min(lengths) < _NO_DIRECTION:
         return None

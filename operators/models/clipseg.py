@@ -1,4 +1,4 @@
-"""CLIPSeg: how surely each place of an image shows what a phrase names."""
+"""CLIPSeg: the probability that each place of an image shows what a phrase names."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ def load(checkpoint: Checkpoint) -> Pretrained:
 
 
 def find(clipseg: Pretrained, images: Sequence[Image.Image], phrases: Sequence[str]) -> list[Heat]:
-    """Where each image shows its phrase, at the model's resolution; the whole image is squeezed."""
+    """Returns the heat of each phrase in its image, which is squeezed to the model's square."""
     import torch
 
     model: Any = clipseg.model

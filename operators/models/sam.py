@@ -13,7 +13,7 @@ PART = "sam"
 
 
 class Point(NamedTuple):
-    """A place in the source that belongs to the region, or does not."""
+    """Point of the source that belongs to the region, or does not."""
 
     x_px: float
     y_px: float
@@ -21,14 +21,14 @@ class Point(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """What selects a region: a box, points, or both. In one batch all have the same form."""
+    """Selection of a region: a box, points, or both. In one batch all have the same form."""
 
     box: Box[float] | None
     points: tuple[Point, ...] = ()
 
     @property
     def form(self) -> tuple[bool, int]:
-        """What must agree within a batch."""
+        """The form that must agree within a batch: box or not, and number of points."""
         return self.box is not None, len(self.points)
 
 
@@ -45,15 +45,15 @@ def select(
     selections: Sequence[Selection],
     threshold: float,
 ) -> list[Region]:
-    """The region of each image that its selection means, at the image's size.
+    """Returns the region of each image that its selection means, at the image's size.
 
     One point alone is ambiguous, so there the surest of SAM's three proposals is taken.
 
     Args:
-        sam: what `load` returned.
+        sam: loaded model and processor.
         images: RGB.
-        selections: one an image, all of one form.
-        threshold: the least probability that belongs to the region, above 0 and below 1.
+        selections: one for each image, all of one form.
+        threshold: least probability that belongs to the region, above 0 and below 1.
     """
     import torch
 

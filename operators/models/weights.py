@@ -57,7 +57,7 @@ class Checkpoint:
 
     @property
     def is_on_hub(self) -> bool:
-        """Whether the name is that of a repository of the hub: `owner/name`, and no folder here."""
+        """True for a repository of the hub: `owner/name`, and not a folder here."""
         return (
             self.name != PAPERCUT
             and not self.name.startswith(_PATH_STARTS)
