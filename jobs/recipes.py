@@ -7,7 +7,7 @@ from typing import Any
 
 from overpaint.pipeline.errors import UsageError, near_miss
 from overpaint.pipeline.plan import Plan
-from overpaint.pipeline.recipe import apply_settings, plan_from_tables, read_toml
+from overpaint.pipeline.recipes.recipe import apply_settings, plan_from_tables, read_toml
 
 
 def shipped() -> dict[str, str]:

@@ -4,7 +4,7 @@ The names here are for operators and plans of one's own. To read the code, read 
 
 - `columns`   every column that a row can carry, in one place
 - `operator`  the contract of one step
-- `plan`      checked, ordered stages; `recipe` reads a plan from TOML
+- `plan`      checked, ordered stages; `recipes` reads a plan from TOML
 - `identity`  fingerprints, keys and seeds
 - `runs`      a run on storage: `inputs` and `planning` write it down, `folder` names its files,
               `manifest` holds its results

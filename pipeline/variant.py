@@ -15,9 +15,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Generic
 
 from overpaint.pipeline.catalogue import Catalogue
-from overpaint.pipeline.errors import UsageError
+from overpaint.pipeline.errors import UsageError, first_error
 from overpaint.pipeline.operator import ModelT, Operator
-from overpaint.pipeline.validation import first_error
 from pydantic import (
     BaseModel,
     ConfigDict,

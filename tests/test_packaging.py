@@ -110,7 +110,7 @@ def run_python(code):
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
-        ("overpaint.pipeline.recipe", ["torch", "ray", "diffusers", "transformers"]),
+        ("overpaint.pipeline.recipes.recipe", ["torch", "ray", "diffusers", "transformers"]),
         ("overpaint.operators", ["torch", "diffusers", "transformers"]),
         ("overpaint.cluster.worker.in_process", ["torch", "ray"]),
         ("overpaint.jobs.cli", ["torch", "diffusers", "transformers"]),

@@ -15,7 +15,7 @@ from overpaint.jobs.runs.accept import read_policy
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.policy import Policy
-from overpaint.pipeline.recipe import apply_settings, plan_from_tables, read_toml
+from overpaint.pipeline.recipes.recipe import apply_settings, plan_from_tables, read_toml
 from overpaint.pipeline.runs.inputs import Input, read_input
 from overpaint.pipeline.runs.planning import plan_parts
 from toy_runs import toy_plan

@@ -12,7 +12,7 @@ from overpaint.operators.fits import FITS
 from overpaint.operators.inversions import INVERSIONS
 from overpaint.operators.methods import METHODS
 from overpaint.pipeline import Picture, encode
-from overpaint.pipeline.recipe import plan_from_tables
+from overpaint.pipeline.recipes.recipe import plan_from_tables
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -7,7 +7,7 @@ from overpaint.jobs.commands.output import console
 from overpaint.jobs.options import Flag
 from overpaint.jobs.recipes import description, read_recipe, shipped
 from overpaint.pipeline.catalogue import OPERATORS
-from overpaint.pipeline.recipe_schema import recipe_schema
+from overpaint.pipeline.recipes.schema import recipe_schema
 from rich.table import Table
 
 

@@ -9,8 +9,7 @@ from overpaint.operators.framing.conditions import condition_view
 from overpaint.operators.framing.frame import Frame
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.conditions import MASK, Condition
-from overpaint.pipeline.errors import RowError
-from overpaint.pipeline.validation import first_error
+from overpaint.pipeline.errors import RowError, first_error
 from pydantic import ValidationError
 
 _OWN_COLUMNS = ("strength", "guidance_scale")

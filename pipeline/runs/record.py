@@ -8,7 +8,7 @@ from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.identity import KEYS_VERSION, digest
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.policy import Policy
-from overpaint.pipeline.recipe import plan_from_tables, recipe_of
+from overpaint.pipeline.recipes.recipe import plan_from_tables, recipe_of
 from overpaint.pipeline.runs.folder import RECIPE, RunFolder
 from overpaint.pipeline.runs.inputs import InputRequest
 from overpaint.pipeline.runs.run import Run

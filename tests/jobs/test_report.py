@@ -16,7 +16,7 @@ from overpaint.jobs.report.report import summarise_manifest, write_report
 from overpaint.jobs.runs.execute import SilentDisplay, execute
 from overpaint.operators.judge import LMM_SCORE
 from overpaint.pipeline.error_codes import ROW_ERRORS
-from overpaint.pipeline.recipe import plan_from_tables
+from overpaint.pipeline.recipes.recipe import plan_from_tables
 from overpaint.pipeline.runs import planning
 from overpaint.pipeline.runs.folder import REPORT, RunFolder
 from overpaint.pipeline.storage.store import Storage

@@ -2,7 +2,7 @@ import pytest
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.operator import Placement
 from overpaint.pipeline.plan import Plan
-from overpaint.pipeline.recipe import (
+from overpaint.pipeline.recipes.recipe import (
     apply_settings,
     plan_from_tables,
     read_toml,

@@ -7,8 +7,8 @@ import pytest
 from overpaint.jobs.recipes import shipped
 from overpaint.operators.methods import METHODS
 from overpaint.pipeline.catalogue import OPERATORS
-from overpaint.pipeline.recipe import plan_from_tables, recipe_of
-from overpaint.pipeline.recipe_schema import recipe_schema
+from overpaint.pipeline.recipes.recipe import plan_from_tables, recipe_of
+from overpaint.pipeline.recipes.schema import recipe_schema
 
 OWN_KEYS = ("operator", "method", "name", "group", "placement")
 

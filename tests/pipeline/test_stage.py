@@ -4,7 +4,7 @@ import pytest
 from overpaint.cluster.worker.in_process import run_local
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.plan import Plan
-from overpaint.pipeline.recipe import plan_from_tables, read_toml, recipe_of
+from overpaint.pipeline.recipes.recipe import plan_from_tables, read_toml, recipe_of
 from overpaint.pipeline.runs.tasks import remaining
 from overpaint.pipeline.stage import Stage
 from pydantic import ValidationError

@@ -13,7 +13,7 @@ from overpaint.pipeline import columns as c
 from overpaint.pipeline.identity import KEYS_VERSION
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.policy import Policy
-from overpaint.pipeline.recipe import recipe_of
+from overpaint.pipeline.recipes.recipe import recipe_of
 from overpaint.pipeline.runs.folder import RECIPE, REPORT, STATS, RunFolder
 from overpaint.pipeline.runs.manifest import apply_policy, manifest_schema
 from overpaint.pipeline.storage.store import Storage

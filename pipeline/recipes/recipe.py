@@ -29,12 +29,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from overpaint.pipeline.catalogue import OPERATORS
-from overpaint.pipeline.errors import UsageError, near_miss
+from overpaint.pipeline.errors import UsageError, first_error, near_miss
 from overpaint.pipeline.operator import Placement
 from overpaint.pipeline.plan import Budget, Limits, Plan
 from overpaint.pipeline.policy import Bounds, Policy
 from overpaint.pipeline.stage import Stage
-from overpaint.pipeline.validation import first_error
 from pydantic import ValidationError
 
 _TABLES = ("name", "description", "row", "stage", "group", "policy", "budget", "limits", "output")

@@ -1,0 +1,1 @@
+"""Recipes: plans as TOML files, and their JSON Schema."""
