@@ -265,14 +265,14 @@ class Edit(
         region = None
         if mask is not None:
             region = editable_region(mask, frame, edit.mask_dilate_px, edit.feather_px)
-            if is_empty(region.grown):
+            if is_empty(region.editable):
                 return Rejected("mask_empty", "the mask marks nothing that may change")
         elif MASK in settings.needs:
             raise RowError("mask_missing", f"method {edit.method!r} needs a mask")
         request = EditRequest(
             frame=frame,
             picture=view(frame, source.rgb),
-            mask=None if region is None else view_mask(frame, region.grown),
+            mask=None if region is None else view_mask(frame, region.editable),
             prompt=prompt,
             seed=row.get("seed", 0),
             values=row_values(settings, row, frame, editor),
@@ -298,7 +298,7 @@ class Edit(
         picture = _paste(decode(row["source_image"]), input.request.frame, output, alpha)
         return {
             "edited_image": encode(picture, row["image_format"]),
-            "editable_mask_image": None if region is None else encode_mask(region.grown),
+            "editable_mask_image": None if region is None else encode_mask(region.editable),
             "method": edit.method,
             "checkpoint": edit.checkpoint,
             "revision": editor.identity,

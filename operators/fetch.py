@@ -37,6 +37,7 @@ class Fetch(Operator[Reader]):
     """Reads each source, and the pictures that the table names beside it."""
 
     kind: ClassVar[Kind] = "fetch"
+    renamed: ClassVar[Mapping[str, str]] = {"read_mask": "conditions"}
 
     batch_size: int = Field(default=8, ge=1, le=4096, json_schema_extra=NOT_IN_FINGERPRINT)
     """Sources that are read at once."""

@@ -35,14 +35,15 @@ class Truth(UsesCheckpoint[Any]):
     """Measures success against the true edited image of a drawn world."""
 
     kind: ClassVar[Kind] = "score"
+    renamed: ClassVar[Mapping[str, str]] = {"grow_px": "dilate_px"}
     part: ClassVar[str] = "text_to_image"
 
     min_gain: float = Field(default=0.5, le=1)
     """The least gain of a success."""
     min_outside_psnr_db: float = Field(default=25.0, ge=0)
     """The least PSNR to the source outside the true mask, in dB."""
-    grow_px: int = Field(default=2, ge=0)
-    """By how much the true mask is grown before the outside is looked at."""
+    dilate_px: int = Field(default=2, ge=0)
+    """Width by which the true mask is dilated before the outside is measured, in pixels."""
 
     @property
     def inputs(self) -> tuple[Column, ...]:
@@ -102,7 +103,7 @@ class Truth(UsesCheckpoint[Any]):
             raise RowError("mask_missing", "a row with target_uri needs mask_uri: what may change")
         data = read_source(row["base_uri"], uri, Access())
         mask = binarise(decode_mask(data, source.shape[1], source.shape[0]))
-        return dilate(mask, self.grow_px) == 0
+        return dilate(mask, self.dilate_px) == 0
 
 
 def _read_target(row: Row) -> Pixels | None:

@@ -108,6 +108,8 @@ class Operator(BaseModel, ABC, Generic[ModelT]):
     """Purpose; a plan has at most one `fetch`, and edits before it stores."""
     pixels_version: ClassVar[int] = 1
     """Raised only when the same fields and inputs give other bytes than before."""
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Former names of fields and their present names, for error messages."""
 
     batch_size: int = Field(default=1, ge=1, le=4096)
     """Rows in one call."""

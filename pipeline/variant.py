@@ -100,7 +100,8 @@ class VariantOperator(Operator[ModelT], Generic[ModelT]):
         try:
             return kind.model_validate(fields)
         except ValidationError as error:
-            raise ValueError(first_error(error, known, kind.renamed)) from error
+            renamed = {**cls.renamed, **kind.renamed}
+            raise ValueError(first_error(error, known, renamed)) from error
 
     @classmethod
     def explain_unused(cls, kind: type[Variant], field: str) -> str | None:

@@ -20,12 +20,12 @@ class Region(NamedTuple):
     """Pixels of a source that may change.
 
     Attributes:
-        grown: uint8 HW of the source's size, 255 = may change.
-        alpha: uint8 HW of the source's size: how much of the edit is pasted; 0 wherever `grown`
+        editable: uint8 HW of the source's size, 255 = may change.
+        alpha: uint8 HW of the source's size: how much of the edit is pasted; 0 wherever `editable`
             is 0.
     """
 
-    grown: Pixels
+    editable: Pixels
     alpha: Pixels
 
 
@@ -84,17 +84,17 @@ def source_mask(row: Row, picture: Picture) -> Pixels | None:
     return binarise(decode_mask(data, picture.width_px, picture.height_px))
 
 
-def editable_region(mask: Pixels, frame: Frame, grow_px: int, feather_px: int) -> Region:
-    """Grows a mask to the region that may change, and feathers how the edit is pasted into it.
+def editable_region(mask: Pixels, frame: Frame, dilate_px: int, feather_px: int) -> Region:
+    """Dilates a mask to the region that may change, and feathers how the edit is pasted into it.
 
     Args:
         mask: uint8 HW, 0 and 255, of the source's size.
         frame: frame of the source; both widths are in pixels of its picture.
-        grow_px: width that is added all around.
-        feather_px: width of the ramp inside the grown mask's edge.
+        dilate_px: width that is added all around.
+        feather_px: width of the ramp inside the dilated mask's edge.
     """
-    grown = dilate(mask, round(grow_px * frame.scale))
-    return Region(grown, feather(grown, round(feather_px * frame.scale)))
+    editable = dilate(mask, round(dilate_px * frame.scale))
+    return Region(editable, feather(editable, round(feather_px * frame.scale)))
 
 
 def is_empty(mask: Pixels) -> bool:
