@@ -13,7 +13,7 @@ from overpaint.pipeline.runs.record import RunRecord
 from overpaint.pipeline.storage.store import read_uri
 from overpaint.pipeline.storage.uris import join
 
-ImageName = Literal["source_image", "edited_image", "mask_image"]
+ImageName = Literal["source_image", "edited_image", "mask_image", "editable_mask_image"]
 
 
 class RunImages:

@@ -94,7 +94,7 @@ class Score(
     def optional(self) -> tuple[Column, ...]:
         """The mask, and what may serve as the two prompts."""
         prompts = (c.SOURCE_PROMPT, c.CAPTION, c.TARGET_PROMPT, c.INSTRUCTION)
-        return (c.MASK_IMAGE, *(prompts if self.use_clip else ()))
+        return (c.MASK_IMAGE, c.EDITABLE_MASK_IMAGE, *(prompts if self.use_clip else ()))
 
     @property
     def outputs(self) -> tuple[Column, ...]:
@@ -126,7 +126,7 @@ class Score(
         if model is not None:
             squares = (clip.square(model, source.image()), clip.square(model, edited.image()))
         return _Measured(
-            _pixel_scores(source, edited, row.get("mask_image")),
+            _pixel_scores(source, edited, _mask_image(row)),
             squares,
             (_first(row, c.SOURCE_PROMPT, c.CAPTION), _first(row, c.TARGET_PROMPT, c.INSTRUCTION)),
         )
@@ -157,6 +157,12 @@ class Score(
         if embedded is None:
             return measured.scores
         return {**_similarities(embedded, measured.texts), **measured.scores}
+
+
+def _mask_image(row: Row) -> bytes | None:
+    """Returns the mask outside which all should be kept: the one that was really editable."""
+    editable: bytes | None = row.get("editable_mask_image")
+    return row.get("mask_image") if editable is None else editable
 
 
 def _pixel_scores(source: Picture, edited: Picture, mask_image: bytes | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Store: writes each edited image and its mask into the run folder, under the row's key."""
+"""`store`: writes each edited image and its masks into the run folder, under the row's key."""
 
 import re
 from collections.abc import Sequence
@@ -19,18 +19,26 @@ from overpaint.pipeline.operator import (
     Operator,
     row_error_as_answer,
 )
-from overpaint.pipeline.runs.folder import image_path, mask_path
+from overpaint.pipeline.runs.folder import editable_mask_path, image_path, mask_path
 from overpaint.pipeline.storage.store import Storage
 from pydantic import Field
 
-MASK_SHA256 = Column("mask_sha256", pa.string(), "of the stored mask")
+MASK_SHA256 = Column("mask_sha256", pa.string(), "SHA-256 of the stored mask")
+EDITABLE_MASK_SHA256 = Column(
+    "editable_mask_sha256", pa.string(), "SHA-256 of the stored mask that was really editable"
+)
 
+_OUTPUTS = (
+    *(c.EDITED_URI, c.EDITED_SHA256),
+    *(c.MASK_URI, MASK_SHA256),
+    *(c.EDITABLE_MASK_URI, EDITABLE_MASK_SHA256),
+)
 _KEY = re.compile(r"[0-9a-f]{32}")
 _NUM_THREADS = 16
 
 
 class Store(Operator[ThreadPoolExecutor]):
-    """Writes images/<2 hex>/<key>.<format> and masks/<2 hex>/<key>.png, each in one step."""
+    """Writes images, masks and editable masks, each in one step."""
 
     kind: ClassVar[Kind] = "store"
 
@@ -39,44 +47,44 @@ class Store(Operator[ThreadPoolExecutor]):
 
     @property
     def inputs(self) -> tuple[Column, ...]:
-        """The edited image, its key, and where the run lies."""
+        """The edited image, its key and format, and the run folder."""
         return (c.KEY, c.EDITED_IMAGE, c.RUN_URI, c.IMAGE_FORMAT)
 
     @property
     def optional(self) -> tuple[Column, ...]:
-        """The mask, where the plan makes one."""
-        return (c.MASK_IMAGE,)
+        """The mask, and the mask that was really editable."""
+        return (c.MASK_IMAGE, c.EDITABLE_MASK_IMAGE)
 
     @property
     def outputs(self) -> tuple[Column, ...]:
-        """Where the objects lie, relative to the run folder, and their hashes."""
-        return (c.EDITED_URI, c.EDITED_SHA256, c.MASK_URI, MASK_SHA256)
+        """The paths of the objects, relative to the run folder, and their hashes."""
+        return _OUTPUTS
 
     def load(self) -> ThreadPoolExecutor:
-        """Threads that write at the same time, started once: that takes longer than to write."""
+        """Starts threads that write at the same time, once: that takes longer than to write."""
         return ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="store")
 
     def run(self, rows: Sequence[Row], model: ThreadPoolExecutor) -> list[Answer]:
         """Writes each row's objects; writing a row again writes the same bytes."""
-        return list(model.map(partial(row_error_as_answer, _stored), rows))
+        return list(model.map(partial(row_error_as_answer, _store), rows))
 
 
-def _stored(row: Row) -> NewColumns:
-    key: str = row[c.KEY.name]
+def _store(row: Row) -> NewColumns:
+    key: str = row["key"]
     if not _KEY.fullmatch(key):
         raise RowError("bad_key", "a key is 32 hex digits: it names files")
-    edited: bytes = row[c.EDITED_IMAGE.name]
-    mask: bytes | None = row.get(c.MASK_IMAGE.name)
-    storage = Storage(row[c.RUN_URI.name])
-    edited_uri = image_path(key, row[c.IMAGE_FORMAT.name])
-    mask_uri = mask_path(key) if mask is not None else None
-    # The image last: where it lies, its mask lies too.
-    if mask_uri is not None and mask is not None:
-        storage.write(mask_uri, mask)
-    storage.write(edited_uri, edited)
-    return {
-        c.EDITED_URI.name: edited_uri,
-        c.EDITED_SHA256.name: sha256(edited),
-        c.MASK_URI.name: mask_uri,
-        MASK_SHA256.name: sha256(mask) if mask is not None else None,
-    }
+    storage = Storage(row["run_uri"])
+    # The image last: where it is, its masks are too.
+    mask = _write(storage, mask_path(key), row.get("mask_image"))
+    editable = _write(storage, editable_mask_path(key), row.get("editable_mask_image"))
+    edited = _write(storage, image_path(key, row["image_format"]), row["edited_image"])
+    values = (*edited, *mask, *editable)
+    return {column.name: value for column, value in zip(_OUTPUTS, values, strict=True)}
+
+
+def _write(storage: Storage, path: str, data: bytes | None) -> tuple[str | None, str | None]:
+    """Writes an object; returns its path and hash, or nothing where there is no object."""
+    if data is None:
+        return None, None
+    storage.write(path, data)
+    return path, sha256(data)

@@ -133,6 +133,9 @@ PARAMS_JSON = _text("params_json", "the editing stages' fields, as canonical JSO
 EDITED_URI = _text("edited_uri", "the stored edited image, relative to the run folder")
 EDITED_SHA256 = _text("edited_sha256", "SHA-256 of the stored edited image")
 MASK_URI = _text("mask_uri", "the stored mask, relative to the run folder")
+EDITABLE_MASK_URI = _text(
+    "editable_mask_uri", "the stored mask that was really editable, relative to the run folder"
+)
 
 # How the row ended.
 STATUS = _text("status", "accepted, rejected or failed")
@@ -150,7 +153,11 @@ RUNNER_COLUMNS = frozenset(
 )
 """Names of the columns that planning and the runner set in every row."""
 
-STORED_IMAGES = {EDITED_IMAGE.name: EDITED_URI.name, MASK_IMAGE.name: MASK_URI.name}
+STORED_IMAGES = {
+    EDITED_IMAGE.name: EDITED_URI.name,
+    MASK_IMAGE.name: MASK_URI.name,
+    EDITABLE_MASK_IMAGE.name: EDITABLE_MASK_URI.name,
+}
 """Images that `store` writes, with the column that holds the path of the stored object."""
 
 MANIFEST = (
@@ -172,6 +179,7 @@ MANIFEST = (
     EDITED_URI,
     EDITED_SHA256,
     MASK_URI,
+    EDITABLE_MASK_URI,
     MASK_SOURCE,
     WIDTH_PX,
     HEIGHT_PX,

@@ -20,9 +20,7 @@ from overpaint.pipeline.storage.store import Storage
 
 NEGATIVE = """
 [[stage]]
-operator = "overpaint.jobs.bench.overhead:Negative"
-name = "negative"
-batch_ms = 0
+operator = "negative"
 """
 WEB = """
 [[stage]]

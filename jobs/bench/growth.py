@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from overpaint.cluster.ray.session import Session, connected
 from overpaint.cluster.ray.stream import run_on_ray
-from overpaint.jobs.bench.overhead import Negative
 from overpaint.jobs.papercut.dataset import write_dataset
 from overpaint.jobs.runs.execute import SilentDisplay, execute
 from overpaint.jobs.runs.open import open_run
+from overpaint.operators.negative import Negative
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.runs.inputs import Input, InputRequest, read_input
@@ -73,7 +73,7 @@ def _table(rows: int) -> pa.Table:
 
 
 def _plan() -> Plan:
-    return Plan(name="growth", stages=(Stage(operator=Negative(batch_ms=0), group="all"),))
+    return Plan(name="growth", stages=(Stage(operator=Negative(), group="all"),))
 
 
 def measure_growth(counts: Sequence[int]) -> list[dict[str, Any]]:

@@ -3,25 +3,21 @@
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from overpaint.cluster.ray.session import Session, connected
 from overpaint.cluster.ray.stream import run_on_ray
 from overpaint.jobs.papercut.dataset import write_dataset
 from overpaint.jobs.runs.execute import SilentDisplay, execute
 from overpaint.jobs.runs.open import open_run
-from overpaint.pipeline import columns as c
-from overpaint.pipeline.columns import Column, Row
-from overpaint.pipeline.images import Picture, decode, encode
-from overpaint.pipeline.operator import Answer, Kind, Operator
+from overpaint.operators.negative import Negative
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.runs.inputs import InputRequest, read_input
 from overpaint.pipeline.stage import Stage
 from overpaint.pipeline.storage.store import Storage
-from pydantic import Field
 
 HOW = """\
 The model sleeps (a GPU at work uses no CPU) and inverts the colours; batches of 8 rows of 64 px.
@@ -31,41 +27,6 @@ Seconds a row are a slope between two row counts, both beyond the 600 rows that 
 that neither start-up nor the report's pictures count; medians of the repeats."""
 
 _BATCH = 8
-
-
-class Negative(Operator[None]):
-    """Stands in for an editor: takes a fixed time a batch and inverts the colours."""
-
-    kind: ClassVar[Kind] = "edit"
-
-    batch_size: int = _BATCH
-    """Rows in one call."""
-    batch_ms: float = Field(default=50.0, ge=0)
-    """How long a call takes, in milliseconds."""
-
-    @property
-    def inputs(self) -> tuple[Column, ...]:
-        """The source."""
-        return (c.SOURCE_IMAGE,)
-
-    @property
-    def outputs(self) -> tuple[Column, ...]:
-        """The negative."""
-        return (c.EDITED_IMAGE,)
-
-    def load(self) -> None:
-        """Loads nothing."""
-
-    def run(self, rows: Sequence[Row], model: None) -> list[Answer]:
-        """Sleeps, then inverts each row."""
-        edited = self.edit([row["source_image"] for row in rows])
-        return [{"edited_image": data} for data in edited]
-
-    def edit(self, images: Sequence[bytes]) -> list[bytes]:
-        """Returns the negatives of encoded images, as PNG."""
-        pictures = [decode(data) for data in images]
-        time.sleep(self.batch_ms / 1000)
-        return [encode(Picture(255 - picture.rgb)) for picture in pictures]
 
 
 def measure_overhead(batch_ms: float, rows: tuple[int, int], repeats: int) -> dict[str, Any]:
@@ -79,7 +40,7 @@ def measure_overhead(batch_ms: float, rows: tuple[int, int], repeats: int) -> di
     Returns:
         `batch_ms`, seconds a row of each, and `ratio`: bare loop over pipeline; 1 is no overhead.
     """
-    model = Negative(batch_ms=batch_ms)
+    model = Negative(batch_size=_BATCH, batch_ms=batch_ms)
     with tempfile.TemporaryDirectory() as folder, connected(Session(num_cpus=4)):
         source = Path(folder) / "input"
         write_dataset(source, rows=max(rows), seed=0)
@@ -114,9 +75,10 @@ def _bare_loop(model: Negative, source: Path, count: int, out: Path) -> None:
     sources: list[Any] = table["source_uri"].to_pylist()
     for start in range(0, count, _BATCH):
         batch = sources[start : start + _BATCH]
-        edited = model.edit([(source / name).read_bytes() for name in batch])
-        for name, data in zip(batch, edited, strict=True):
-            (out / Path(name).name).write_bytes(data)
+        images = [(source / name).read_bytes() for name in batch]
+        answers: Any = model.run([{"source_image": i, "image_format": "png"} for i in images], None)
+        for name, answer in zip(batch, answers, strict=True):
+            (out / Path(name).name).write_bytes(answer["edited_image"])
 
 
 def _pipeline(model: Negative, source: Path, count: int, out: Path) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
+from overpaint.operators.negative import Negative, negative_of
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
-from overpaint.pipeline.images import Picture, decode, encode, encode_mask
-from overpaint.pipeline.operator import NOT_IN_FINGERPRINT, Answer, Kind, NewColumns, Operator
+from overpaint.pipeline.images import encode_mask
+from overpaint.pipeline.operator import NOT_IN_FINGERPRINT, Answer, Kind, NewColumns
 from pydantic import Field
 
 Trouble = Literal["segfault", "os_exit", "sys_exit", "hang", "nan"]
@@ -34,11 +35,11 @@ class Call(NamedTuple):
     pid: int
 
 
-class Traced(Operator[None]):
-    """Inverts the colours, measures them, and makes trouble at the rows of some sources.
+class Traced(Negative):
+    """Inverts the colours, measures them, and makes trouble for some sources.
 
-    The trouble is not part of any key, so that a disturbed run and an undisturbed one can be
-    compared byte for byte.
+    Trouble changes no key, so that a disturbed run and its undisturbed twin can be compared byte
+    for byte.
     """
 
     kind: ClassVar[Kind] = "edit"
@@ -46,39 +47,36 @@ class Traced(Operator[None]):
     batch_size: int = Field(default=2, ge=1)
     """Rows in one call."""
     batch_ms: float = Field(default=100.0, ge=0, json_schema_extra=NOT_IN_FINGERPRINT)
-    """Duration of a call, in milliseconds."""
+    """Time that a call waits, in milliseconds."""
     log: str = Field(json_schema_extra=NOT_IN_FINGERPRINT)
-    """Local file that every row of every call is appended to."""
+    """Local file to which every row of every call is appended."""
     troubles: dict[str, Trouble] = Field(default={}, json_schema_extra=NOT_IN_FINGERPRINT)
     """Trouble to make at the rows of some sources, by `source_uri`."""
 
     @property
     def inputs(self) -> tuple[Column, ...]:
-        """The source, its URI and the row's key."""
-        return (c.SOURCE_IMAGE, c.SOURCE_URI, c.KEY)
+        """The source and its name, and the row's key."""
+        return (*super().inputs, c.SOURCE_URI, c.KEY)
 
     @property
     def outputs(self) -> tuple[Column, ...]:
         """The negative, its lightness, and a mask of its light pixels."""
-        return (c.EDITED_IMAGE, LIGHTNESS, c.MASK_IMAGE, c.MASK_SOURCE)
-
-    def load(self) -> None:
-        """Loads nothing."""
+        return (*super().outputs, LIGHTNESS, c.MASK_IMAGE, c.MASK_SOURCE)
 
     def run(self, rows: Sequence[Row], model: None) -> list[Answer]:
-        """Logs the rows, makes the trouble that is due, then edits each row."""
+        """Logs the rows, waits, makes the trouble that is due, and edits each row."""
         _log(Path(self.log), [row["key"] for row in rows])
-        time.sleep(self.batch_ms / 1000)
-        return [self._edited(row, self.troubles.get(row["source_uri"])) for row in rows]
+        return super().run(rows, model)
 
-    def _edited(self, row: Row, trouble: Trouble | None) -> NewColumns:
+    def edit(self, row: Row) -> NewColumns:
+        """Returns the new columns of one row, after the trouble that is due."""
+        trouble = self.troubles.get(row["source_uri"])
         _cause(trouble)
-        picture = Picture(255 - decode(row["source_image"]).rgb)
-        lightness = math.nan if trouble == "nan" else float(picture.rgb.mean()) / 255
-        light = np.where(picture.rgb[..., 0] > _LIGHT, np.uint8(255), np.uint8(0))
+        pixels = negative_of(row).rgb
+        light = np.where(pixels[..., 0] > _LIGHT, np.uint8(255), np.uint8(0))
         return {
-            "edited_image": encode(picture),
-            "lightness": lightness,
+            **super().edit(row),
+            LIGHTNESS.name: math.nan if trouble == "nan" else float(pixels.mean()) / 255,
             "mask_image": encode_mask(light),
             "mask_source": "light",
         }

@@ -4,7 +4,7 @@ OUTPUT/
 recipe.json                 the record of the run: resolved recipe, fingerprints, versions
 plan/part-00000.parquet     every planned row, complete and in a fixed order
 manifest/part-00000.parquet exactly the rows of that plan part, once all of them have ended
-images/3f/3f9c....png       masks/3f/3f9c....png
+images/3f/3f9c....png       masks/3f/3f9c....png       editable/3f/3f9c....png
 report.html  stats.json  _SUCCESS.json
 _work/results/part-00000/   rows that ended, task by task, until their part is complete
 _work/cached/part-00000.parquet  outputs that an update keeps for rows still to be finished
@@ -34,7 +34,7 @@ STATS = "stats.json"
 REPORT = "report.html"
 SUCCESS = "_SUCCESS.json"
 WORK = "_work"
-OBJECT_FOLDERS = ("images", "masks")
+OBJECT_FOLDERS = ("images", "masks", "editable")
 """Folders of the objects that rows store."""
 PLANNED = f"{WORK}/planned.json"
 CACHED = f"{WORK}/cached"
@@ -183,7 +183,11 @@ def part_path(folder: str, part: int) -> str:
 
 def object_paths(key: str, image_format: str) -> dict[str, str]:
     """Returns the paths of all objects that a row may store, by the column that names each."""
-    return {c.EDITED_URI.name: image_path(key, image_format), c.MASK_URI.name: mask_path(key)}
+    return {
+        c.EDITED_URI.name: image_path(key, image_format),
+        c.MASK_URI.name: mask_path(key),
+        c.EDITABLE_MASK_URI.name: editable_mask_path(key),
+    }
 
 
 def image_path(key: str, image_format: str) -> str:
@@ -194,6 +198,11 @@ def image_path(key: str, image_format: str) -> str:
 def mask_path(key: str) -> str:
     """Returns the path of a row's mask."""
     return f"masks/{key[:2]}/{key}.png"
+
+
+def editable_mask_path(key: str) -> str:
+    """Returns the path of the mask that was really editable in a row."""
+    return f"editable/{key[:2]}/{key}.png"
 
 
 def parquet_bytes(table: pa.Table) -> bytes:

@@ -11,9 +11,7 @@ from ray_head import ray_head
 
 pytestmark = pytest.mark.ray
 
-RECIPE = (
-    '[[stage]]\noperator = "overpaint.jobs.bench.overhead:Negative"\nname = "n"\nbatch_ms = 0\n'
-)
+RECIPE = '[[stage]]\noperator = "negative"\nname = "n"\n'
 
 
 def _own_address():

@@ -99,6 +99,7 @@ def test_group_hands_on_what_later_groups_read_and_no_live_object(started):
     assert set(table.column_names) == {
         *("key", "source_sha256", "width_px", "height_px", "caption"),  # for the manifest
         *("source_image", "instruction", "seed"),  # for the stages to come
+        *("mask_image", "editable_mask_image"),  # which `store` writes where a plan has them
         *("status", "stage", "error_code", "error_message"),
         *("part", "stats_json"),
     }

@@ -15,8 +15,7 @@ pytestmark = pytest.mark.ray
 
 RECIPE = """
 [[stage]]
-operator = "overpaint.jobs.bench.overhead:Negative"
-name = "negative"
+operator = "negative"
 batch_size = 2
 batch_ms = 1000
 [limits]

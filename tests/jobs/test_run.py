@@ -19,8 +19,7 @@ from overpaint.jobs.papercut.dataset import write_dataset
 RECIPE = """
 name = "negative"
 [[stage]]
-operator = "overpaint.jobs.bench.overhead:Negative"
-name = "negative"
+operator = "negative"
 batch_size = 4
 batch_ms = {batch_ms}
 [limits]

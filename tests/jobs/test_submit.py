@@ -10,9 +10,7 @@ from overpaint.jobs.papercut.dataset import write_dataset
 from ray_head import free_port, ray_head
 
 TOKEN = "0123456789abcdef0123456789abcdef"
-RECIPE = (
-    '[[stage]]\noperator = "overpaint.jobs.bench.overhead:Negative"\nname = "n"\nbatch_ms = 0\n'
-)
+RECIPE = '[[stage]]\noperator = "negative"\nname = "n"\n'
 
 pytestmark = pytest.mark.ray
 

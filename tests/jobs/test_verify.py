@@ -23,10 +23,8 @@ operator = "fetch"
 conditions = ["mask"]
 group = "all"
 [[stage]]
-operator = "overpaint.jobs.bench.overhead:Negative"
-name = "negative"
+operator = "negative"
 group = "all"
-batch_ms = 0
 [limits]
 task_rows = 4
 """

@@ -4,7 +4,7 @@ import pytest
 from overpaint.jobs.cli import main
 from overpaint.jobs.papercut.dataset import write_dataset
 
-NEGATIVE = '[[stage]]\noperator = "overpaint.jobs.bench.overhead:Negative"\nname = "negative"\n'
+NEGATIVE = '[[stage]]\noperator = "negative"\n'
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from overpaint.pipeline.stage import Stage
 from PIL import Image
 from pydantic import ValidationError
 from running import failure_code, outcomes
-from toy_operators import ToyFetch, ToyOperator
+from toy_operators import ToyOperator
 from toy_runs import finish, manifest_rows, planned_run, table_of
 
 SINGLE = sorted(name for name in PICTURES if name not in ("mask", "references"))
@@ -272,7 +272,7 @@ def test_plan_optional_condition_is_read_where_the_table_has_it(folder, tmp_path
     assert row["caption"] == row["sketch_sha256"][:8]
 
 
-@pytest.mark.parametrize("fetch", [Fetch(), Fetch(conditions=("mask",)), ToyFetch()])
+@pytest.mark.parametrize("fetch", [Fetch(), Fetch(conditions=("mask",))])
 def test_plan_whose_own_fetch_lacks_a_condition_is_refused(fetch):
     with pytest.raises(ValidationError, match='"sketch"'):
         plan_of([SKETCH], fetch=fetch)

@@ -173,6 +173,22 @@ def test_scores_of_a_row_do_not_depend_on_its_neighbours(clip):
     assert scores(operator, [one, other, other])[0] == scores(operator, [other, one, one])[2]
 
 
+def test_outside_is_measured_outside_the_mask_that_was_editable():
+    operator = Score(use_clip=False)
+    source = pixels(1)
+    edited = source.copy()
+    edited[:, :30] = pixels(2)[:, :30]
+    editable = np.zeros((40, 48), np.uint8)
+    editable[:, :30] = 255
+    asked = row(source, edited, half_mask())
+    dilated = {**asked, "editable_mask_image": encode_mask(editable)}
+    without = {**asked, "editable_mask_image": None}
+    first, second, third = scores(operator, [asked, dilated, without])
+    assert first["background_psnr_db"] < 40
+    assert second["background_psnr_db"] == 100
+    assert third == first
+
+
 def test_edited_image_of_another_size_fails_with_a_code():
     wrong = row(pixels(1), pixels(1, 24, 20))
     assert failure_code(Score(use_clip=False), wrong) == "edited_size"

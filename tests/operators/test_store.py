@@ -30,9 +30,11 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
-def test_store_image_and_mask_lie_under_the_key(tmp_path, noise):
+def test_store_image_and_masks_are_under_the_key(tmp_path, noise):
     image, mask = noise(1), encode_mask(np.zeros((2, 2), np.uint8))
-    given = row(tmp_path, 0xAB, image, mask_image=mask, image_format="webp")
+    editable = encode_mask(np.full((2, 2), 255, np.uint8))
+    masks = {"mask_image": mask, "editable_mask_image": editable}
+    given = row(tmp_path, 0xAB, image, image_format="webp", **masks)
     (answer,) = stored([given])
     key = given["key"]
     assert answer == {
@@ -40,14 +42,21 @@ def test_store_image_and_mask_lie_under_the_key(tmp_path, noise):
         "edited_sha256": hashlib.sha256(image).hexdigest(),
         "mask_uri": f"masks/00/{key}.png",
         "mask_sha256": hashlib.sha256(mask).hexdigest(),
+        "editable_mask_uri": f"editable/00/{key}.png",
+        "editable_mask_sha256": hashlib.sha256(editable).hexdigest(),
     }
-    assert files(tmp_path) == {f"images/00/{key}.webp": image, f"masks/00/{key}.png": mask}
+    assert files(tmp_path) == {
+        f"images/00/{key}.webp": image,
+        f"masks/00/{key}.png": mask,
+        f"editable/00/{key}.png": editable,
+    }
 
 
 def test_store_without_a_mask_writes_none(tmp_path, noise):
     answers = stored([row(tmp_path, 1, noise(1)), row(tmp_path, 2, noise(2), mask_image=None)])
     assert [answer["mask_uri"] for answer in answers] == [None, None]
     assert [answer["mask_sha256"] for answer in answers] == [None, None]
+    assert [answer["editable_mask_uri"] for answer in answers] == [None, None]
     assert len(files(tmp_path)) == 2
 
 

@@ -1,13 +1,15 @@
 """Network evaluations of a planned run: every answer once, by stage and kind."""
 
 import pytest
+from overpaint.operators.fetch import Fetch
+from overpaint.operators.store import Store
 from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.costs import CostCounter
 from overpaint.pipeline.runs.planning import plan_parts
 from overpaint.pipeline.stage import Stage
-from toy_operators import ToyCaption, ToyEdit, ToyFetch, ToyInvert, ToyStore
+from toy_operators import ToyCaption, ToyEdit, ToyInvert
 from toy_runs import table_of
 
 STEPS = 5
@@ -29,7 +31,7 @@ class CostlyEdit(ToyEdit):
 
 
 def plan(task_rows):
-    operators = [ToyFetch(), ToyCaption(), CostlyInvert(), CostlyEdit(), ToyStore()]
+    operators = [Fetch(), ToyCaption(), CostlyInvert(), CostlyEdit(), Store()]
     stages = [Stage(operator=operator, group="all") for operator in operators]
     return Plan(name="costly", stages=stages, task_rows=task_rows)
 
@@ -66,7 +68,7 @@ def test_stage_without_a_network_costs_nothing():
 
 def test_cost_finds_its_source_under_the_plans_name():
     stages = [
-        Stage(operator=ToyFetch(), group="all"),
+        Stage(operator=Fetch(), group="all"),
         Stage(operator=ToyCaption(), group="all"),
         Stage(operator=CostlyInvert(), group="all", prefix="first_"),
         Stage(operator=CostlyEdit(), group="all", reads={"inverted_path": "first_inverted_path"}),

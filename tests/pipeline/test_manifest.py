@@ -58,7 +58,14 @@ def test_manifest_columns_are_the_contract_then_scores_then_the_input():
     table, _ = next(plan_parts(plan, given))
     schema = manifest_schema(plan, table.schema)
     fixed = [column.name for column in c.MANIFEST]
-    own = ["brightness", "in_note", "in_mask_phrase", "in_mood"]
+    own = [
+        "mask_sha256",
+        "editable_mask_sha256",
+        "brightness",
+        "in_note",
+        "in_mask_phrase",
+        "in_mood",
+    ]
     assert schema.names == [*fixed, *own]
     manifest = assemble(plan, table, [ended(plan, table.to_pylist())])
     assert manifest.schema == schema

@@ -3,6 +3,8 @@ import random
 
 import pyarrow as pa
 import pytest
+from overpaint.operators.fetch import Fetch
+from overpaint.operators.store import Store
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.folder import RunFolder
@@ -10,7 +12,7 @@ from overpaint.pipeline.runs.inputs import Input
 from overpaint.pipeline.runs.planning import PART_ROWS, plan_parts, write_plan
 from overpaint.pipeline.stage import Stage
 from overpaint.pipeline.storage.store import Storage
-from toy_operators import ToyBoxes, ToyEdit, ToyFetch, ToyStore
+from toy_operators import ToyBoxes, ToyEdit
 from toy_runs import plan_rows, table_of, toy_plan
 
 
@@ -148,10 +150,10 @@ def test_plan_edits_of_a_wrong_form_are_refused(edits):
 
 def boxes_plan(**fields):
     stages = [
-        Stage(operator=ToyFetch(), name="fetch"),
+        Stage(operator=Fetch(), name="fetch"),
         Stage(operator=ToyBoxes(), name="box"),
         Stage(operator=ToyEdit(), name="edit"),
-        Stage(operator=ToyStore(), name="store"),
+        Stage(operator=Store(), name="store"),
     ]
     return Plan(name="boxes", stages=stages, **fields)
 

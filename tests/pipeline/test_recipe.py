@@ -1,4 +1,6 @@
 import pytest
+from overpaint.operators.fetch import Fetch
+from overpaint.operators.store import Store
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.operator import Placement
 from overpaint.pipeline.plan import Plan
@@ -9,7 +11,7 @@ from overpaint.pipeline.recipes.recipe import (
     recipe_of,
 )
 from overpaint.pipeline.stage import Stage
-from toy_operators import ToyEdit, ToyFetch, ToyScore, ToyStore
+from toy_operators import ToyEdit, ToyScore
 
 GOOD = """
 name = "recolor"
@@ -18,7 +20,7 @@ description = "paints"
 instruction = "make it blue"
 candidates = 2
 [[stage]]
-operator = "toy_operators:ToyFetch"
+operator = "fetch"
 name = "fetch"
 group = "cpu"
 [[stage]]
@@ -31,7 +33,7 @@ name = "edit"
 strength = 0.25
 group = "gpu"
 [[stage]]
-operator = "toy_operators:ToyStore"
+operator = "store"
 name = "store"
 group = "gpu"
 [[stage]]
@@ -70,10 +72,10 @@ def test_recipe_becomes_the_plan_that_python_makes():
     from toy_operators import ToyInvert
 
     stages = [
-        Stage(operator=ToyFetch(), name="fetch", group="cpu"),
+        Stage(operator=Fetch(), name="fetch", group="cpu"),
         Stage(operator=ToyInvert(), name="invert", group="gpu"),
         Stage(operator=ToyEdit(strength=0.25), name="edit", group="gpu"),
-        Stage(operator=ToyStore(), name="store", group="gpu"),
+        Stage(operator=Store(), name="store", group="gpu"),
         Stage(operator=ToyScore(), name="score"),
     ]
     assert planned(GOOD) == Plan(
@@ -146,7 +148,7 @@ WRONG = {
         ["'invert'", "'score'", "'brightness'", "both write"],
     ),
     "two stages fetch": (
-        ("toy_operators:ToyScore", "toy_operators:ToyFetch"),
+        ("toy_operators:ToyScore", "fetch"),
         ["'fetch'", "'score'", "both fetch"],
     ),
     "a group is split": (
@@ -261,10 +263,10 @@ def test_plan_column_that_nobody_writes_is_named_with_the_nearest():
 
 def test_plan_column_of_a_later_stage_does_not_serve_an_earlier_one():
     stages = [
-        Stage(operator=ToyFetch(), name="fetch"),
+        Stage(operator=Fetch(), name="fetch"),
         Stage(operator=ToyScore(), name="score"),
         Stage(operator=ToyEdit(), name="edit"),
-        Stage(operator=ToyStore(), name="store"),
+        Stage(operator=Store(), name="store"),
     ]
     plan = Plan(name="turned", stages=stages)
     with pytest.raises(UsageError, match="stage 'score' reads column 'edited_image'"):

@@ -2,6 +2,8 @@
 
 import pytest
 from overpaint.cluster.worker.in_process import run_local
+from overpaint.operators.fetch import Fetch
+from overpaint.operators.store import Store
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.recipes.recipe import plan_from_tables, read_toml, recipe_of
@@ -12,10 +14,8 @@ from toy_operators import (
     ToyBoxes,
     ToyCompare,
     ToyEdit,
-    ToyFetch,
     ToyInvert,
     ToyScore,
-    ToyStore,
 )
 from toy_runs import finish, manifest_rows, planned_run, table_of, write_sources
 
@@ -45,8 +45,8 @@ def test_columns_have_the_plans_names():
         (ToyScore(), {"writes": {"brightnes": "x"}}, ["'brightnes'", "'brightness'"]),
         (ToyScore(), {"prefix": "not a name"}, ["'not a name'"]),
         (ToyScore(), {"writes": {"brightness": "a b"}}, ["writes.brightness", "'a b'"]),
-        (ToyStore(), {"prefix": "my_"}, ["store"]),
-        (ToyFetch(), {"writes": {"source_image": "x"}}, ["fetch"]),
+        (Store(), {"prefix": "my_"}, ["store"]),
+        (Fetch(), {"writes": {"source_image": "x"}}, ["fetch"]),
     ],
 )
 def test_name_that_cannot_be_is_refused_with_the_nearest(operator, names, words):
@@ -57,7 +57,7 @@ def test_name_that_cannot_be_is_refused_with_the_nearest(operator, names, words)
 
 
 def plan_of(*stages: Stage, **fields) -> Plan:
-    first = Stage(operator=ToyFetch(), name="fetch", group="all")
+    first = Stage(operator=Fetch(), name="fetch", group="all")
     return Plan(name="chain", stages=(first, *stages), task_rows=4, **fields)
 
 
@@ -139,7 +139,7 @@ def test_chain_across_groups_gives_the_same_bytes(tmp_path):
 
 
 def test_key_covers_which_edit_is_stored_and_what_an_edit_reads():
-    first = plan_of(*FINAL_LAST, stage(ToyStore(), "store"))
+    first = plan_of(*FINAL_LAST, stage(Store(), "store"))
     last = plan_of(*FINAL_LAST)
     assert first.fingerprint() != last.fingerprint()
     other = stage(ToyEdit(), "edit", reads={"instruction": "more"})

@@ -1,7 +1,7 @@
 """Small real operators for tests: numpy only, importable in Ray's workers.
 
-Together they make an edit: `ToyFetch` reads the source, `ToyCaption` names its colour, `ToyInvert`
-makes a state that never leaves the actor, `ToyEdit` paints, `ToyStore` writes, `ToyScore` measures.
+Between the real `fetch` and `store` they make an edit: `ToyCaption` names the source's colour,
+`ToyInvert` makes a state that never leaves the actor, `ToyEdit` paints, `ToyScore` measures.
 An instruction can ask for trouble: `raise`, `exit`, `kill` (its process), `reject`, `lie` (other
 columns), `mistype` (another type), `unsized`.
 """
@@ -14,8 +14,6 @@ import numpy as np
 import pyarrow as pa
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
-from overpaint.pipeline.errors import RowError
-from overpaint.pipeline.identity import sha256
 from overpaint.pipeline.images import Picture, decode, encode
 from overpaint.pipeline.operator import (
     NOT_IN_FINGERPRINT,
@@ -26,8 +24,6 @@ from overpaint.pipeline.operator import (
     Rejected,
     row_error_as_answer,
 )
-from overpaint.pipeline.storage.store import Storage, read_uri
-from overpaint.pipeline.storage.uris import join
 from pydantic import Field
 
 BRIGHTNESS = c.score("brightness", "the mean of the edited pixels, 0 to 1")
@@ -48,31 +44,6 @@ class ToyOperator(Operator[Any]):
 
     def answer(self, row: Row) -> NewColumns | Rejected:
         raise NotImplementedError
-
-
-class ToyFetch(ToyOperator):
-    kind: ClassVar[Kind] = "fetch"
-
-    @property
-    def inputs(self) -> tuple[Column, ...]:
-        return (c.SOURCE_URI, c.BASE_URI)
-
-    @property
-    def outputs(self) -> tuple[Column, ...]:
-        return (c.SOURCE_IMAGE, c.SOURCE_SHA256, c.WIDTH_PX, c.HEIGHT_PX)
-
-    def answer(self, row: Row) -> NewColumns:
-        try:
-            data = read_uri(join(row["base_uri"], row["source_uri"]))
-        except FileNotFoundError as error:
-            raise RowError("source_missing", f"nothing lies at {row['source_uri']}") from error
-        picture = decode(data)
-        return {
-            "source_image": data,
-            "source_sha256": sha256(data),
-            "width_px": picture.width_px,
-            "height_px": picture.height_px,
-        }
 
 
 class ToyCaption(ToyOperator):
@@ -158,23 +129,6 @@ class ToyEdit(ToyOperator):
         noise = np.random.default_rng(row["seed"]).integers(0, 256, base.shape)
         told = len(row["instruction"] or "") + len(row.get("caption") or "")
         return ((base + self.strength * noise + told) % 256).astype(np.uint8)
-
-
-class ToyStore(ToyOperator):
-    kind: ClassVar[Kind] = "store"
-
-    @property
-    def inputs(self) -> tuple[Column, ...]:
-        return (c.KEY, c.EDITED_IMAGE, c.RUN_URI, c.IMAGE_FORMAT)
-
-    @property
-    def outputs(self) -> tuple[Column, ...]:
-        return (c.EDITED_URI, c.EDITED_SHA256)
-
-    def answer(self, row: Row) -> NewColumns:
-        path = f"images/{row['key'][:2]}/{row['key']}.{row['image_format']}"
-        Storage(row["run_uri"]).write(path, row["edited_image"])
-        return {"edited_uri": path, "edited_sha256": sha256(row["edited_image"])}
 
 
 class ToyScore(ToyOperator):

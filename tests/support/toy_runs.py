@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from overpaint.operators.fetch import Fetch
+from overpaint.operators.store import Store
 from overpaint.pipeline.images import Picture, encode
 from overpaint.pipeline.plan import Plan
-from overpaint.pipeline.runs.folder import RunFolder
+from overpaint.pipeline.runs.folder import OBJECT_FOLDERS, RunFolder
 from overpaint.pipeline.runs.inputs import Input
 from overpaint.pipeline.runs.manifest import finish_part
 from overpaint.pipeline.runs.planning import write_plan
 from overpaint.pipeline.runs.run import Run
 from overpaint.pipeline.stage import Stage
 from overpaint.pipeline.storage.store import Storage
-from toy_operators import ToyCaption, ToyEdit, ToyFetch, ToyInvert, ToyScore, ToyStore
+from toy_operators import ToyCaption, ToyEdit, ToyInvert, ToyScore
 
 ONE_GROUP = ("all", "all", "all", "all", "all", "all")
 TWO_GROUPS = ("read", "read", "edit", "edit", "edit", "edit")
@@ -23,7 +25,7 @@ TWO_GROUPS = ("read", "read", "edit", "edit", "edit", "edit")
 
 def toy_plan(layout: Sequence[str] = ONE_GROUP, **fields: Any) -> Plan:
     """Fetch, caption, invert, edit, store, score; `layout` names the group of each."""
-    operators = [ToyFetch(), ToyCaption(), ToyInvert(), ToyEdit(), ToyStore(), ToyScore()]
+    operators = [Fetch(), ToyCaption(), ToyInvert(), ToyEdit(), Store(), ToyScore()]
     names = ["fetch", "caption", "invert", "edit", "store", "score"]
     stages = [
         Stage(operator=operator, name=name, group=group)
@@ -69,7 +71,7 @@ def finish(run: Run) -> None:
 def outputs(run_uri: str) -> dict[str, bytes]:
     """Every byte that equal runs share, by path."""
     storage = Storage(run_uri)
-    paths = [path for name in ("images", "masks", "manifest") for path in storage.list(name)]
+    paths = [path for name in (*OBJECT_FOLDERS, "manifest") for path in storage.list(name)]
     return {path: storage.read(path) for path in paths}
 
 

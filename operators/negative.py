@@ -1,0 +1,75 @@
+"""`negative`: inverts the colours of each source, without a model.
+
+It is the smallest complete editor: an example of an operator, and a stand-in for a model in tests
+and benchmarks, where it can take as long as a model would.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import ClassVar
+
+from overpaint.pipeline import columns as c
+from overpaint.pipeline.columns import Column, Row
+from overpaint.pipeline.images import Picture, decode, encode
+from overpaint.pipeline.operator import (
+    NOT_IN_FINGERPRINT,
+    Answer,
+    Kind,
+    NewColumns,
+    Operator,
+    row_error_as_answer,
+)
+from pydantic import Field
+
+
+class Negative(Operator[None]):
+    """Inverts the colours of each source; transparency stays as it is.
+
+    Example:
+        >>> (answer,) = Negative().run([{"source_image": data, "image_format": "png"}], None)
+        >>> decode(answer["edited_image"]).rgb[0, 0]
+        array([  5, 140, 255], dtype=uint8)
+    """
+
+    kind: ClassVar[Kind] = "edit"
+
+    batch_size: int = Field(default=8, ge=1, le=4096, json_schema_extra=NOT_IN_FINGERPRINT)
+    """Rows in one call."""
+    batch_ms: float = Field(default=0.0, ge=0, json_schema_extra=NOT_IN_FINGERPRINT)
+    """Time that a call waits, as a model would take it, in milliseconds."""
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        """The source, and the format in which the run stores images."""
+        return (c.SOURCE_IMAGE, c.IMAGE_FORMAT)
+
+    @property
+    def outputs(self) -> tuple[Column, ...]:
+        """The negative."""
+        return (c.EDITED_IMAGE,)
+
+    def load(self) -> None:
+        """Loads nothing."""
+
+    def run(self, rows: Sequence[Row], model: None) -> list[Answer]:
+        """Waits, then inverts each row's source."""
+        time.sleep(self.batch_ms / 1000)
+        return [row_error_as_answer(self.edit, row) for row in rows]
+
+    def edit(self, row: Row) -> NewColumns:
+        """Returns the new columns of one row.
+
+        Raises:
+            RowError: the source cannot be decoded.
+        """
+        return {"edited_image": encode(negative_of(row), row["image_format"])}
+
+
+def negative_of(row: Row) -> Picture:
+    """Returns the negative of a row's source.
+
+    Raises:
+        RowError: the source cannot be decoded.
+    """
+    source = decode(row["source_image"])
+    return Picture(255 - source.rgb, source.alpha, source.icc_profile)
