@@ -47,7 +47,9 @@ LMM_STATUS = Column(
     "ok, or why there are no scores: parse_error, refused, timeout, unreachable or bad_request",
 )
 LMM_REPLY = Column("lmm_reply", pa.string(), "what the judge said")
-JUDGE_PROMPT_SHA256 = Column("judge_prompt_sha256", pa.string(), "of what the judge is asked")
+JUDGE_PROMPT_SHA256 = Column(
+    "judge_prompt_sha256", pa.string(), "SHA-256 of the question that the judge gets"
+)
 
 _INSTRUCTION = "{instruction}"
 _FACTORS = (LMM_ACCURACY, LMM_PRESERVATION, LMM_QUALITY, LMM_REALISM)
@@ -71,7 +73,7 @@ class Judge(
     image_px: int = Field(default=512, ge=16, le=4096)
     """Pictures whose longer side is longer are scaled down to it."""
     prompt: str | None = None
-    """What is asked, with {instruction} in it; null stands for EditEval's factors in words, and for
+    """Question, with {instruction} in it; null stands for EditEval's factors in words, and for
     the instruction alone where the checkpoint is papercut's, which was trained on that."""
     endpoint: str | None = None
     """The URL, up to `/v1`, of a hosted model; null runs `checkpoint` here."""
@@ -82,7 +84,7 @@ class Judge(
     timeout_s: float = Field(default=120.0, gt=0, json_schema_extra=NOT_IN_FINGERPRINT)
     """How long the endpoint may be silent, in seconds."""
     attempts: int = Field(default=4, ge=1, le=20, json_schema_extra=NOT_IN_FINGERPRINT)
-    """How often the endpoint is asked while it is late, busy or broken."""
+    """Attempts at one question while the endpoint is late, busy or broken."""
     max_concurrency: int = Field(default=8, ge=1, le=256, json_schema_extra=NOT_IN_FINGERPRINT)
     """Questions on their way to the endpoint at once; never more than batch_size."""
 
@@ -97,7 +99,7 @@ class Judge(
                     "prompts are padded"
                 )
         elif urlsplit(self.endpoint).scheme not in ("http", "https"):
-            raise ValueError(f"endpoint = {self.endpoint!r} is no http or https URL")
+            raise ValueError(f"endpoint = {self.endpoint!r} is not an http or https URL")
         elif "model" not in self.request:
             raise ValueError('request names no model: give request = { model = "..." }')
         return self

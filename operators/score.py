@@ -25,12 +25,12 @@ CLIP_SIM_SOURCE = c.score("clip_sim_source", "cosine of the source and its promp
 CLIP_SIM_TARGET = c.score("clip_sim_target", "cosine of the edited image and its prompt, by CLIP")
 CLIP_SIM_DIR = c.score("clip_sim_dir", "cosine of the change in pixels and in words, by CLIP")
 CLIP_SIM_IMAGE = c.score("clip_sim_image", "cosine of the source and the edited image, by CLIP")
-BACKGROUND_PSNR_DB = c.score("background_psnr_db", "PSNR outside the mask, at most 100 dB")
+BACKGROUND_PSNR_DB = c.score("background_psnr_db", "PSNR outside the editable mask, at most 100 dB")
 BACKGROUND_SSIM = c.score("background_ssim", "structural similarity outside the mask, up to 1")
 BACKGROUND_MSE = c.score("background_mse", "mean squared difference outside the mask, 0 to 1")
 CHANGE_MEAN = c.score("change_mean", "mean of |edited - source|, 0 to 1")
 CHANGE_FRAC = c.score("change_frac", "share of the pixels that differ by more than 8 of 255")
-EDIT_LOCALITY = c.score("edit_locality", "share of the change that lies inside the mask, 0 to 1")
+EDIT_LOCALITY = c.score("edit_locality", "share of the change inside the mask, 0 to 1")
 
 _CLIP_COLUMNS = (CLIP_SIM_SOURCE, CLIP_SIM_TARGET, CLIP_SIM_DIR, CLIP_SIM_IMAGE)
 _PIXEL_COLUMNS = (
@@ -44,7 +44,7 @@ _PIXEL_COLUMNS = (
 
 
 class _Measured(NamedTuple):
-    """What is kept of a row's images, so that a batch of large ones is never in memory at once.
+    """Measurements of a row's images, in place of the images: large ones would fill memory.
 
     Attributes:
         scores: pixel scores by column.

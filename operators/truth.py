@@ -21,7 +21,7 @@ from overpaint.pipeline.images import Pixels, decode, decode_mask
 from overpaint.pipeline.operator import Answer, Kind, NewColumns, Operator, row_error_as_answer
 from pydantic import Field
 
-TARGET_URI = Column("target_uri", pa.string(), "where the true edited image lies")
+TARGET_URI = Column("target_uri", pa.string(), "URI of the true edited image")
 GAIN = score("truth_gain", "1 - MSE(edited, target) / MSE(source, target); 1 is perfect")
 OUTSIDE_PSNR_DB = score("truth_outside_psnr_db", "PSNR to the source outside the true mask, dB")
 SUCCESS = Column("truth_success", pa.bool_(), "gain and outside PSNR reach their bounds")
@@ -98,7 +98,7 @@ class Truth(UsesCheckpoint[Any]):
         return gain >= self.min_gain and psnr_db >= self.min_outside_psnr_db
 
     def _outside(self, row: Row, source: Pixels) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        uri = row[c.INPUT_MASK_URI.name]
+        uri = row["in_mask_uri"]
         if not uri:
             raise RowError("mask_missing", "a row with target_uri needs mask_uri: what may change")
         data = read_source(row["base_uri"], uri, Access())

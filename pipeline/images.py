@@ -111,12 +111,12 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     Raises:
         RowError: `image_empty`, `image_unreadable`, `image_truncated` or `image_too_large`.
     """
-    found = _LATEST.get(data)
-    if found is None:
-        found = _decode(data, max_pixels)
-        _LATEST.put(data, found)
-    _check_size(found.width_px, found.height_px, max_pixels)
-    return found
+    picture = _LATEST.get(data)
+    if picture is None:
+        picture = _decode(data, max_pixels)
+        _LATEST.put(data, picture)
+    _check_size(picture.width_px, picture.height_px, max_pixels)
+    return picture
 
 
 def _decode(data: bytes, max_pixels: int) -> Picture:

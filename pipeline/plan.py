@@ -195,17 +195,17 @@ class Plan(BaseModel):
         Raises:
             UsageError: naming the stage, the column and the nearest one there is.
         """
-        known = c.RUNNER_COLUMNS | set(self.planned_column_names(list(names)).values())
-        plan_checks.check_condition_columns(self.stages, known)
+        columns = c.RUNNER_COLUMNS | set(self.planned_column_names(list(names)).values())
+        plan_checks.check_condition_columns(self.stages, columns)
         for stage in self.stages:
             for name in stage.input_names:
-                if name not in known:
-                    hint = near_miss(name, {other.removeprefix("in_") for other in known} - {name})
+                if name not in columns:
+                    others = {column.removeprefix("in_") for column in columns} - {name}
                     raise UsageError(
                         f"stage {stage.name!r} reads column {name!r}, which neither the input nor "
-                        f"an earlier stage gives: {hint}"
+                        f"an earlier stage gives: {near_miss(name, others)}"
                     )
-            known |= set(stage.output_names)
+            columns |= set(stage.output_names)
 
     def check_models(self) -> None:
         """Asks every operator whether what it will load is there.
@@ -287,7 +287,7 @@ def _with_implied(entries: Sequence[Any]) -> list[Stage]:
 
 
 def _store_after(edit: Stage) -> Stage:
-    """Returns a stage that stores what an edit made, under the names that it has there."""
+    """Returns a stage that stores the result of an edit, under the names that it has there."""
     store = OPERATORS.find("store")()
     names = {o.name: edit.read_as(o.name) for o in (*edit.operator.inputs, *edit.operator.optional)}
     names |= {o.name: edit.written_as(o.name) for o in edit.operator.outputs}

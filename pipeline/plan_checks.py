@@ -114,11 +114,11 @@ def check_columns(stages: Sequence[Stage]) -> None:
             if column.scope == "group":
                 local[column.name] = stage.group
         for column in (*stage.inputs, *stage.optional, *stage.outputs):
-            known = types.setdefault(column.name, column)
-            if known.type != column.type:
+            first = types.setdefault(column.name, column)
+            if first.type != column.type:
                 raise ValueError(
                     f"stage {stage.name!r} takes column {column.name!r} for {column.type}, and it "
-                    f"is {known.type}"
+                    f"is {first.type}"
                 )
 
 
@@ -148,12 +148,12 @@ def check_fetched(stages: Sequence[Stage]) -> None:
                 )
 
 
-def check_condition_columns(stages: Sequence[Stage], known: Set[str]) -> None:
+def check_condition_columns(stages: Sequence[Stage], columns: Set[str]) -> None:
     """Checks that the input has the pictures that stages need.
 
     Args:
         stages: stages of the plan.
-        known: columns that the input gives, under the plan's names.
+        columns: columns of the input, under the plan's names.
 
     Raises:
         UsageError: naming the stage and the column of the input.
@@ -162,8 +162,8 @@ def check_condition_columns(stages: Sequence[Stage], known: Set[str]) -> None:
     for stage in stages:
         for picture in PICTURES.values():
             is_needed = picture.column.name in stage.input_names and picture.input.name in fetched
-            if is_needed and picture.input.name not in known:
-                names = {name.removeprefix("in_") for name in known}
+            if is_needed and picture.input.name not in columns:
+                names = {name.removeprefix("in_") for name in columns}
                 raise UsageError(
                     f"stage {stage.name!r} reads {picture.column.name!r}: give the input a column "
                     f"{picture.table_name!r}, or the plan an earlier stage that writes it: "

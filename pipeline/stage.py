@@ -1,7 +1,7 @@
 """Stages: an operator at a place in a plan, and the plan's names of the columns that it uses.
 
 An operator names its columns itself. A stage can give them other names in its plan, so that two
-judges write beside each other and an edit can start from what an earlier one made:
+judges write beside each other and an edit can start from what an earlier one has drawn:
 
     [[stage]]
     operator = "edit"                           # draws first
@@ -83,12 +83,12 @@ class Stage(BaseModel):
             )
         return self
 
-    def _check_renamed(self, key: str, names: Mapping[str, str], known: Iterable[str]) -> None:
+    def _check_renamed(self, key: str, names: Mapping[str, str], columns: Iterable[str]) -> None:
         for name, renamed in names.items():
-            if name not in known:
+            if name not in columns:
                 raise ValueError(
                     f"stage {self.name!r}: its operator {key} no column {name!r}: "
-                    f"{near_miss(name, known)}"
+                    f"{near_miss(name, columns)}"
                 )
             _check_name(f"stage {self.name!r}: {key}.{name}", renamed)
 

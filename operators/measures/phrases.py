@@ -55,12 +55,13 @@ def changed_thing(instruction: str) -> str | None:
         instruction: an English sentence such as "replace the red circle with a star".
     """
     text = " ".join(instruction.lower().split()).rstrip(" .!")
-    found = next((match for pattern in _PATTERNS if (match := pattern.fullmatch(text))), None)
-    if found is None:
+    matches = (pattern.fullmatch(text) for pattern in _PATTERNS)
+    match = next((match for match in matches if match), None)
+    if match is None:
         return None
-    thing = found["thing"][_end_of_determiners(found["thing"]) :].strip(" ,")
+    thing = match["thing"][_end_of_determiners(match["thing"]) :].strip(" ,")
     if not thing:
-        return _BEARERS.get(found.groupdict().get("feature") or "")
+        return _BEARERS.get(match.groupdict().get("feature") or "")
     return None if _WHOLE.fullmatch(thing) else thing
 
 

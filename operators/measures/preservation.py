@@ -126,11 +126,11 @@ def _background_ssim(source: Pixels, edited: Pixels, mask: Pixels) -> float | No
         wide = slice(first, max(rows.stop + _MARGIN_PX, first + _WINDOW_PX))
         background = 1 - _unit(mask[rows])
         outside += float(background.sum())
-        found = _ssim_map(source[wide], edited[wide], mask[wide])
-        if found is None:
+        ssim = _ssim_map(source[wide], edited[wide], mask[wide])
+        if ssim is None:
             total += float(background.sum())
         else:
-            total += float((found[rows.start - first : rows.stop - first] * background).sum())
+            total += float((ssim[rows.start - first : rows.stop - first] * background).sum())
     return total / outside
 
 
@@ -142,8 +142,8 @@ def _ssim_map(source: Pixels, edited: Pixels, mask: Pixels) -> _Floats | None:
 
     weight, before = _unit(mask)[..., None], _unit(source)
     after = weight * before + (1 - weight) * _unit(edited)
-    found: Any = structural_similarity(before, after, data_range=1.0, channel_axis=2, full=True)
-    return found[1].mean(axis=2)
+    result: Any = structural_similarity(before, after, data_range=1.0, channel_axis=2, full=True)
+    return result[1].mean(axis=2)
 
 
 def _strips(height: int) -> Iterator[slice]:

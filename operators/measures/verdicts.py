@@ -68,8 +68,8 @@ def read_verdict(reply: str) -> Verdict | None:
     Returns:
         None where a factor is missing, not a number, or outside 0 to 10.
     """
-    for found in _json_objects(reply):
-        if verdict := _verdict({name: _from_json(found, name) for name in WEIGHTS}):
+    for values in _json_objects(reply):
+        if verdict := _verdict({name: _from_json(values, name) for name in WEIGHTS}):
             return verdict
     return _verdict({name: _from_words(reply, name) for name in WEIGHTS})
 
@@ -90,15 +90,15 @@ def _json_objects(reply: str) -> Iterator[dict[str, Any]]:
     starts = [match.start() for match in re.finditer(r"\{", reply)]
     for start in starts[: -_MOST_BRACES - 1 : -1]:
         try:
-            found, _ = decoder.raw_decode(reply, start)
+            value, _ = decoder.raw_decode(reply, start)
         except (ValueError, RecursionError):
             continue
-        if isinstance(found, dict):
-            yield found
+        if isinstance(value, dict):
+            yield value
 
 
-def _from_json(found: dict[str, Any], name: str) -> float | None:
-    for key, value in found.items():
+def _from_json(values: dict[str, Any], name: str) -> float | None:
+    for key, value in values.items():
         if not re.fullmatch(_NAMES[name], key.strip(), re.IGNORECASE):
             continue
         if isinstance(value, dict):

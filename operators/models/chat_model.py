@@ -12,7 +12,7 @@ from PIL import Image
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Pictures, RGB, in order, and what is asked about them."""
+    """Pictures, RGB, in order, and a question about them."""
 
     pictures: tuple[Image.Image, ...]
     text: str
@@ -99,8 +99,8 @@ def _content(question: Question, control: Sequence[str]) -> list[dict[str, Any]]
 def _control_tokens(processor: Any) -> list[str]:
     tokenizer = processor.tokenizer
     added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
-    known = {*tokenizer.all_special_tokens, *added, getattr(processor, "image_token", None)}
-    return sorted(str(token) for token in known if token and len(str(token)) > 1)
+    words = {*tokenizer.all_special_tokens, *added, getattr(processor, "image_token", None)}
+    return sorted(str(token) for token in words if token and len(str(token)) > 1)
 
 
 def _plain(text: str, control: Sequence[str]) -> str:

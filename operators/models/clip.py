@@ -37,8 +37,8 @@ def embed_images(clip: Pretrained, images: Sequence[Image.Image]) -> list[Embedd
         images=squares, do_resize=False, do_center_crop=False, return_tensors="pt"
     )["pixel_values"]
     with torch.inference_mode():
-        found = model.get_image_features(pixel_values=pixels.to(model.device, model.dtype))
-    return _directions(found.pooler_output)
+        output = model.get_image_features(pixel_values=pixels.to(model.device, model.dtype))
+    return _directions(output.pooler_output)
 
 
 def square(clip: Pretrained, image: Image.Image) -> Image.Image:
@@ -57,10 +57,10 @@ def embed_texts(clip: Pretrained, texts: Sequence[str]) -> list[Embedding]:
         list(texts), padding="max_length", truncation=True, return_tensors="pt"
     ).to(model.device)
     with torch.inference_mode():
-        found = model.get_text_features(
+        output = model.get_text_features(
             input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
         )
-    return _directions(found.pooler_output)
+    return _directions(output.pooler_output)
 
 
 def check_finite(embeddings: Iterable[Embedding]) -> None:
@@ -81,7 +81,7 @@ def similarity(one: Embedding, other: Embedding) -> float | None:
     return float(one @ other) / (lengths[0] * lengths[1])
 
 
-def _directions(found: Any) -> list[Embedding]:
-    vectors = found.float().cpu().numpy().astype(np.float64)
+def _directions(features: Any) -> list[Embedding]:
+    vectors = features.float().cpu().numpy().astype(np.float64)
     with np.errstate(invalid="ignore"):
         return list(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))

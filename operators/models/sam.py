@@ -62,9 +62,9 @@ def select(
     inputs = sam.processor(images=list(images), return_tensors="pt", **_prompts(selections))
     sizes = inputs.pop("original_sizes"), inputs.pop("reshaped_input_sizes")
     with torch.inference_mode():
-        found = model(**inputs.to(model.device, model.dtype), multimask_output=is_ambiguous)
-        best = found.iou_scores[:, 0].argmax(dim=-1)
-        logits = found.pred_masks[torch.arange(len(images)), 0, best][:, None, None].float().cpu()
+        output = model(**inputs.to(model.device, model.dtype), multimask_output=is_ambiguous)
+        best = output.iou_scores[:, 0].argmax(dim=-1)
+        logits = output.pred_masks[torch.arange(len(images)), 0, best][:, None, None].float().cpu()
     cut = math.log(threshold / (1 - threshold))
     masks = sam.processor.image_processor.post_process_masks(logits, *sizes, mask_threshold=cut)
     return [mask[0, 0].numpy() for mask in masks]

@@ -165,11 +165,11 @@ def _check_hub_id(field: str, checkpoint: str, revision: str | None) -> None:
 
 
 def _check_papercut(field: str, part: str) -> None:
-    known = [name for name in _folder_names(_papercut_folder()) if _is_whole(name)]
-    if part not in known:
+    parts = [name for name in _folder_names(_papercut_folder()) if _is_whole(name)]
+    if part not in parts:
         raise ValueError(
             f"{field} = {PAPERCUT!r}: this installation holds no papercut checkpoint {part!r}: "
-            f"{near_miss(part, known)}"
+            f"{near_miss(part, parts)}"
         )
 
 

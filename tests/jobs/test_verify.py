@@ -120,6 +120,8 @@ def add_orphans(output):
     (output / "images" / "zz").mkdir()
     (output / "images" / "zz" / "stray.png").write_bytes(b"")
     (output / "images" / "stray.png").write_bytes(b"")
+    (output / "editable").mkdir()
+    (output / "editable" / "stray.png").write_bytes(b"")
     image = first(output, "images")
     image.with_suffix(".jpg").write_bytes(image.read_bytes())
 
@@ -202,7 +204,7 @@ DAMAGE = {
     unlink_mask: {"missing_object": 1},
     spoil_image: {"wrong_hash": 1},
     spoil_mask: {"wrong_hash": 1},
-    add_orphans: {"orphan": 3},
+    add_orphans: {"orphan": 4},
     unlink_part: {"missing_part": 1, "wrong_success": 1},
     spoil_part: {"unreadable_part": 1, "wrong_success": 1},
     add_part: {"unplanned_part": 1},

@@ -291,7 +291,7 @@ def test_prompt_is_recorded_by_its_hash(serve, rows):
     [
         ({"batch_size": 2}, "needs max_prompt_tokens"),
         ({"prompt": "rate this"}, "has no {instruction}"),
-        ({"endpoint": "ftp://x/v1"}, "no http or https"),
+        ({"endpoint": "ftp://x/v1"}, "not an http or https"),
         ({"endpoint": "http://x/v1"}, "names no model"),
     ],
 )
