@@ -201,7 +201,7 @@ def test_edit_stays_when_its_source_is_out_of_reach_for_a_new_judge(place):
     images = {path.name for path in (place / "run" / "images").rglob("*.png")}
     recipe = place / "recipe.toml"
     text = recipe.read_text()
-    recipe.write_text(text.replace("[output]", f"{judge}[output]"))
+    recipe.write_text(text.replace("[limits]", f"{judge}[limits]"))
     data = _break_source(place, 3)
     assert _run(place, "--update") == 0
     assert [row["status"] for row in _rows(place)].count("failed") == 1
