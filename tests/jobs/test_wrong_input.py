@@ -70,7 +70,9 @@ def test_output_of_another_run_is_refused(drawn, tmp_path, capsys):
     recipe.write_text(NEGATIVE)
     given = ["--input", str(drawn), "--output", str(tmp_path / "run"), "--no-ray"]
     assert main(["run", str(recipe), *given, "--set", "negative.batch_ms=0"]) == 0
-    assert main(["run", str(recipe), *given, "--set", "negative.batch_ms=1"]) == 2
+    assert main(["run", str(recipe), *given, "--set", "negative.batch_ms=1"]) == 0
+    recipe.write_text(f'{NEGATIVE}[[stage]]\noperator = "score"\nuse_clip = false\n')
+    assert main(["run", str(recipe), *given]) == 2
     said = capsys.readouterr().err
     assert "another run" in said
     assert "stage" in said
