@@ -96,6 +96,38 @@ def test_new_scores_need_neither_a_new_edit_nor_its_model(place, change, monkeyp
     assert main(["verify", str(place / "run")]) == 0
 
 
+CHAIN = """
+[[stage]]
+operator = "toy_operators:ToyEdit"
+name = "draft"
+group = "edit"
+[[stage]]
+operator = "toy_operators:ToyEdit"
+name = "final"
+reads = {{ source_image = "edited_image" }}
+prefix = "final_"
+group = "edit"
+[[stage]]
+operator = "toy_operators:ToyScore"
+name = "score"
+reads = {{ edited_image = "final_edited_image" }}
+writes = {{ brightness = "{name}" }}
+"""
+
+
+def test_new_score_of_a_chain_starts_from_what_its_last_edit_stored(place, monkeypatch):
+    _write_table(place, [_asked(f"source-00{index}.png") for index in range(3)])
+    monkeypatch.setitem(globals(), "RECIPE", CHAIN)
+    assert _run(place, "run", name="brightness") == 0
+    before = _written(place)
+    with monkeypatch.context() as patch:
+        patch.setattr(ToyEdit, "load", _refuse_to_load)
+        assert _run(place, "run", "--update", name="final_brightness") == 0
+    assert _written(place) == before
+    assert _run(place, "fresh", name="final_brightness") == 0
+    assert outputs(str(place / "run")) == outputs(str(place / "fresh"))
+
+
 def test_another_edit_is_made_again_and_the_old_one_goes(place):
     assert _run(place, "run") == 0
     before = _written(place)
