@@ -5,42 +5,32 @@ image; so the batch is bucketed by shape and the size is passed to it.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-from overpaint.operators.diffusion.method import Framed, Method
+from overpaint.operators.diffusion.pipeline_method import PipelineMethod
 from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.framing.frame import Shapes, Size
-from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline import columns as c
-from overpaint.pipeline.cost import Cost
 from pydantic import Field
 
 if TYPE_CHECKING:
     from overpaint.operators.diffusion.pipeline_model import PipelineModel
+    from torch import Tensor
 
-_WIDE = (
-    Size(1568, 672),
-    Size(1504, 688),
-    Size(1456, 720),
-    Size(1392, 752),
-    Size(1328, 800),
-    Size(1248, 832),
-    Size(1184, 880),
-    Size(1104, 944),
+_SIDES = (
+    *((1568, 672), (1504, 688), (1456, 720), (1392, 752)),
+    *((1328, 800), (1248, 832), (1184, 880), (1104, 944)),
 )
-_TALL = tuple(Size(size.height_px, size.width_px) for size in _WIDE)
+_WIDE, _TALL = (tuple(Size(*pair[::step]) for pair in _SIDES) for step in (1, -1))
 
 
-class Kontext(Method, Framed):
+class Kontext(PipelineMethod):
     """FLUX.1 Kontext, which sees the source and follows an instruction."""
 
     papers = ("2506.15742",)
     family = "F11"
     edit_types = ("add", "remove", "replace", "background", "color", "texture", "style", "pose")
     checkpoints = ("FluxKontextPipeline",)
-    papercut = None
     prompt = c.INSTRUCTION
     # Kontext was trained on these; they are diffusers' PREFERRED_KONTEXT_RESOLUTIONS.
     shapes = Shapes(1024, (*_WIDE, Size(1024, 1024), *_TALL))
@@ -50,24 +40,7 @@ class Kontext(Method, Framed):
     guidance_scale: float = Field(default=2.5, ge=0, le=100)
     """Scale of the guidance that is distilled into the model; it costs no evaluations."""
 
-    def load(self, checkpoint: Checkpoint) -> "PipelineModel":
-        """Loads the pipeline on its device."""
-        from diffusers.pipelines.flux.pipeline_flux_kontext import FluxKontextPipeline
-        from overpaint.operators.diffusion.pipeline_model import load_pipeline
-
-        return load_pipeline(checkpoint, FluxKontextPipeline, resolution_px=self.shapes.base)
-
-    def free_memory(self, model: "PipelineModel", *, exact: bool) -> str | None:
-        """Offloads the pipeline's parts; where bytes may change, slices its VAE."""
-        return model.free_memory(exact=exact)
-
-    def cost(self, num_inference_steps: int) -> Cost:
-        """Counts one evaluation for each step: guidance is distilled."""
-        return Cost(forward=num_inference_steps, vae_encode=1, vae_decode=1, text=1)
-
-    def edit(
-        self, requests: Sequence[EditRequest], model: "PipelineModel"
-    ) -> list[NDArray[np.float32]]:
+    def call(self, requests: Sequence[EditRequest], model: "PipelineModel") -> "Tensor":
         """Denoises from noise, with the source's latents beside it."""
         import torch
         from overpaint.operators.diffusion import latents
@@ -75,7 +48,7 @@ class Kontext(Method, Framed):
         height_px, width_px = requests[0].picture.shape[:2]
         embeds = [model.embed(request.prompt) for request in requests]
         pictures = latents.to_tensor([request.picture for request in requests], model.device)
-        result: Any = model.pipeline(
+        return model.pipeline(
             image=pictures.add(1.0).div(2.0),
             prompt_embeds=torch.cat([tokens for tokens, _ in embeds]),
             pooled_prompt_embeds=torch.cat([pooled for _, pooled in embeds]),
@@ -87,5 +60,4 @@ class Kontext(Method, Framed):
             guidance_scale=self.guidance_scale,
             generator=latents.make_generators([request.seed for request in requests]),
             output_type="pt",
-        )
-        return latents.to_pictures(result.images * 2.0 - 1.0)
+        ).images
