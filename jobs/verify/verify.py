@@ -28,7 +28,8 @@ from overpaint.pipeline.runs.record import RunRecord
 _HASHES = {uri: uri.replace("_uri", "_sha256") for uri in c.STORED_IMAGES.values()}
 """Columns with the hash of an object, by the column that names the object."""
 _COLUMNS = ("key", "status", *_HASHES, *_HASHES.values())
-_FIXED = pa.schema([pa.field(column.name, column.type) for column in c.MANIFEST])
+_ADDED = {2: (c.EDITABLE_MASK_URI,)}
+"""Fixed columns of the manifest that came with a version of keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,9 @@ class Scan:
     ledger: Ledger = field(default_factory=Ledger)
 
     def __post_init__(self) -> None:
-        self._format = RunRecord.read(self.folder).image_format
+        record = RunRecord.read(self.folder)
+        self._format = record.image_format
+        self._fixed = _fixed_columns(record.keys_version)
         self._success: dict[str, Any] | None = self.folder.read_json(SUCCESS)
         self._planned = self.folder.parts("plan")
         self._manifest = self.folder.parts("manifest")
@@ -138,7 +141,7 @@ class Scan:
 
     def _fits(self, schema: pa.Schema) -> bool:
         """Tells whether a part has the manifest's columns, then those of the parts before it."""
-        if pa.schema(list(schema)[: len(_FIXED)]) != _FIXED:
+        if pa.schema(list(schema)[: len(self._fixed)]) != self._fixed:
             return False
         self._schema = self._schema or schema
         return schema.equals(self._schema)
@@ -176,6 +179,12 @@ class Scan:
                 for path, belongs_to_row in zip(paths, belong, strict=True):
                     if not belongs_to_row:
                         yield Problem("orphan", "", path)
+
+
+def _fixed_columns(keys_version: int) -> pa.Schema:
+    """Returns the first columns of the manifests that a version wrote."""
+    later = {o for version, columns in _ADDED.items() if version > keys_version for o in columns}
+    return pa.schema([pa.field(o.name, o.type) for o in c.MANIFEST if o not in later])
 
 
 def verify(folder: RunFolder) -> tuple[Ledger, Findings]:
