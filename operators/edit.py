@@ -59,8 +59,8 @@ class EditInput:
 
 
 class Edit(
-    VariantOperator[Editors],
     UsesPipeline[Editors],
+    VariantOperator[Editors],
     ModelOperator[Editors, EditInput, NDArray[np.float32]],
 ):
     """Edits each source by a method; fields beside those below are the method's.

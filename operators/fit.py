@@ -26,7 +26,7 @@ _NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
 
 
 class Fit(
-    VariantOperator[Any], UsesPipeline[Any], ModelOperator[Any, EditRequest, Mapping[str, Any]]
+    UsesPipeline[Any], VariantOperator[Any], ModelOperator[Any, EditRequest, Mapping[str, Any]]
 ):
     """Fits inputs of the model to each inverted source."""
 

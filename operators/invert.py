@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Invert(
-    VariantOperator[Any], UsesPipeline[Any], ModelOperator[Any, EditRequest, Mapping[str, Any]]
+    UsesPipeline[Any], VariantOperator[Any], ModelOperator[Any, EditRequest, Mapping[str, Any]]
 ):
     """Inverts each source under its prompt (`source_prompt`, else `caption`)."""
 

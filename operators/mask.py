@@ -21,7 +21,7 @@ from pydantic import Field
 MASK_AREA = c.score("mask_area", "share of the source that the mask covers, 0 to 1")
 
 
-class Mask(VariantOperator[Any], TorchOperator[Any], ModelOperator[Any, Any, Any]):
+class Mask(TorchOperator[Any], VariantOperator[Any], ModelOperator[Any, Any, Any]):
     """Finds the region of each source that an edit may change."""
 
     kind: ClassVar[Kind] = "mask"

@@ -8,6 +8,7 @@ from overpaint.jobs.options import Flag
 from overpaint.jobs.recipes import description, read_recipe, shipped
 from overpaint.pipeline.catalogue import OPERATORS
 from overpaint.pipeline.recipes.schema import recipe_schema
+from overpaint.pipeline.variant import VariantOperator
 from rich.table import Table
 
 
@@ -49,8 +50,15 @@ def operators(name: str | None = None) -> int:
             table.add_row(operator, kind.kind, (kind.__doc__ or "").split("\n", 1)[0])
         console.print(table)
         return 0
+    kind = OPERATORS.find(name)
     table = Table("field", "default", "meaning", box=None)
-    for field, info in OPERATORS.find(name).model_fields.items():
+    if issubclass(kind, VariantOperator):
+        names = ", ".join(kind.variants.names())
+        meaning = f"One of {names}: `overpaint methods NAME` shows its fields."
+        table.add_row("method", json.dumps(kind.default_method), meaning)
+    for field, info in kind.model_fields.items():
+        if field == "settings":
+            continue
         default = "required" if info.is_required() else json.dumps(info.default, default=str)
         table.add_row(field, default, " ".join((info.description or "").split()))
     console.print(table)

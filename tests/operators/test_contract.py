@@ -15,6 +15,7 @@ from overpaint.operators.caption import Caption
 from overpaint.operators.fetch import Fetch
 from overpaint.operators.judge import Judge
 from overpaint.operators.mask import Mask
+from overpaint.operators.models.uses_checkpoint import TorchOperator
 from overpaint.operators.score import Score
 from overpaint.pipeline.catalogue import OPERATORS
 from overpaint.pipeline.identity import operator_fingerprint
@@ -163,3 +164,9 @@ def test_fingerprint_follows_what_changes_bytes(small, name):
         known.add(operator_fingerprint(operator.model_copy(update=change)))
     assert len(known) == 4
     assert operator_fingerprint(operator) in known
+
+
+def test_operator_with_a_model_has_the_batches_that_all_have(kind):
+    if issubclass(kind, TorchOperator):
+        default = TorchOperator.model_fields["batch_size"].default
+        assert kind.model_fields["batch_size"].default == default
