@@ -11,9 +11,10 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from overpaint.operators.diffusion.edit_row import row_settings, row_values
+from overpaint.operators.diffusion.inverting import Inversion
 from overpaint.operators.diffusion.method import Editor, Method, needs_inversion
 from overpaint.operators.diffusion.request import EditRequest
-from overpaint.operators.framing.frame import Fit, Frame, paste, view, view_mask
+from overpaint.operators.framing.frame import Frame, paste, view, view_mask
 from overpaint.operators.framing.region import (
     Region,
     editable_region,
@@ -30,12 +31,12 @@ from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.conditions import MASK, Condition
 from overpaint.pipeline.cost import Cost
-from overpaint.pipeline.errors import RowError, near_miss
+from overpaint.pipeline.errors import RowError, first_error, near_miss
 from overpaint.pipeline.identity import canonical_json
 from overpaint.pipeline.images import Picture, Pixels, decode, encode, encode_mask
 from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns, Operator, Rejected
 from overpaint.pipeline.variant import Variant, VariantOperator
-from pydantic import Field, WithJsonSchema, model_validator
+from pydantic import Field, ValidationError, WithJsonSchema, model_validator
 
 Editors = Mapping[str, Editor]
 """Loaded models by the name of the choice that uses them; the stage's own has the name ''."""
@@ -90,22 +91,26 @@ class Edit(
         WithJsonSchema({"type": "object", "additionalProperties": {"type": "object"}}),
     ] = Field(default_factory=dict)
     """Settings that a row may choose by its column `method`, by name; a name of a method needs no
-    `method`. Fields of this stage hold for them too, where they do not say otherwise."""
+    `method`. The operator's fields at this stage hold for them, where they do not say otherwise."""
+    default_choice: str = ""
+    """Choice of rows that name none; empty stands for the first."""
 
     @model_validator(mode="before")
     @classmethod
     def _fill_choices(cls, data: Any) -> Any:
-        """Gives each choice the fields of the stage; a stage without a method takes the first."""
-        if not isinstance(data, Mapping) or not isinstance(data.get("choices"), Mapping):
+        """Gives each choice the operator's fields of the stage, whose method is then theirs."""
+        if not isinstance(data, Mapping) or not data.get("choices"):
             return data
-        shared = {name: data[name] for name in _SHARED if name in data}
-        choices = {
-            name: {**shared, "method": name, **choice} if isinstance(choice, Mapping) else choice
-            for name, choice in data["choices"].items()
-        }
-        first = next(iter(choices.values()), None)
-        own = first if isinstance(first, dict) and not {"method", "settings"} & set(data) else {}
-        return {**own, **data, "choices": choices}
+        choices = _choices(data["choices"], {k: data[k] for k in _SHARED if k in data})
+        for name in data:
+            is_variant = isinstance(data[name], Variant)
+            if name not in cls.model_fields or (name == "settings" and not is_variant):
+                raise ValueError(f"{name} belongs into the choices, such as choices.x.{name}")
+        default = data.get("default_choice") or next(iter(choices))
+        if default not in choices:
+            raise ValueError(f"default_choice = {default!r}: {near_miss(str(default), choices)}")
+        own = {"settings": choices[default].settings, "default_choice": default}
+        return {**data, **own, "choices": choices}
 
     @model_validator(mode="after")
     def _choices_fit(self) -> "Edit":
@@ -130,12 +135,14 @@ class Edit(
     @property
     def inputs(self) -> tuple[Column, ...]:
         """The source, and what the methods read."""
-        return tuple(dict.fromkeys(column for edit in self._all for column in edit._inputs))
+        return tuple(
+            dict.fromkeys(column for edit in self._edits.values() for column in edit._inputs)
+        )
 
     @property
     def optional(self) -> tuple[Column, ...]:
         """The mask, to which an edit is kept, and columns that rows may have of their own."""
-        columns = [column for edit in self._all for column in edit._optional]
+        columns = [column for edit in self._edits.values() for column in edit._optional]
         every = dict.fromkeys((*self.choice_columns, *columns))
         return tuple(column for column in every if column not in self.inputs)
 
@@ -146,21 +153,26 @@ class Edit(
         return (c.EDITED_IMAGE, c.EDITABLE_MASK_IMAGE, *made)
 
     @property
+    def has_settings(self) -> bool:
+        """True where rows do not choose their method."""
+        return not self.choices
+
+    @property
     def own(self) -> Method:
-        """The stage's own method."""
+        """The method; where rows choose, that of the rows that name none."""
         assert isinstance(self.settings, Method)
         return self.settings
 
     @property
-    def _all(self) -> Sequence["Edit"]:
-        """The edits that a row may choose among."""
-        return tuple(self.choices.values()) or (self,)
+    def _edits(self) -> Mapping[str, "Edit"]:
+        """The edits that a row may choose among, by name; where it may not, itself as ''."""
+        return self.choices or {"": self}
 
     @property
     def _inputs(self) -> tuple[Column, ...]:
         method = self.own
         needs = [_column(need) for need in method.needs]
-        mask = (c.MASK_IMAGE,) if getattr(method, "fit", "whole") == "crop" else ()
+        mask = (c.MASK_IMAGE,) if method.framed.fit == "crop" else ()
         seed = (c.SEED,) if method.reads_seed else ()
         source = (c.SOURCE_IMAGE, c.WIDTH_PX, c.HEIGHT_PX, method.prompt)
         return (*source, *seed, c.IMAGE_FORMAT, *needs, *mask)
@@ -183,15 +195,16 @@ class Edit(
         Raises:
             RowError: `method_unknown`: there is no such choice.
         """
-        name = self._choice(row)
-        return self.choices[name] if name else self.model_copy(update={"choices": {}})
+        return self.choices[self._choice(row)] if self.choices else self
 
     def _choice(self, row: Row) -> str:
-        name = row.get("in_method") if self.choices else None
-        if name is not None and name not in self.choices:
+        if not self.choices:
+            return ""
+        name = row.get("in_method") or self.default_choice
+        if name not in self.choices:
             hint = near_miss(name, self.choices)
             raise RowError("method_unknown", f"the stage has no choice {name!r}: {hint}")
-        return name or ""
+        return name
 
     def check(self) -> None:
         """Checks that the checkpoints are there and of kinds that their methods take.
@@ -199,7 +212,7 @@ class Edit(
         Raises:
             ValueError: one of them is not.
         """
-        for edit in (self, *self.choices.values()):
+        for edit in self._edits.values():
             if edit.own.papercut is None and edit.checkpoint == "papercut":
                 raise ValueError(
                     f"method {edit.method!r} takes a {' or '.join(edit.own.checkpoints)}, and "
@@ -209,8 +222,7 @@ class Edit(
 
     def revisions(self) -> dict[str, str]:
         """Returns the exact weights."""
-        choices = {name: edit.weights.identity() for name, edit in self.choices.items()}
-        return {"checkpoint": self.weights.identity(), **choices}
+        return {name or "checkpoint": edit.weights.identity() for name, edit in self._edits.items()}
 
     def cost(self, row: Row, sources: Mapping[str, Operator[Any]]) -> Cost:
         """Returns the network evaluations for one row, by its method."""
@@ -218,30 +230,28 @@ class Edit(
         settings = row_settings(edit.own, row)
         steps = getattr(settings, "num_inference_steps", None)
         if steps is None:
-            inversion: Any = next(sources[n.name] for n in settings.needs if n.name in sources)
-            steps = inversion.settings.num_inference_steps
+            steps = _inverted_steps(settings, sources)
         return settings.cost(steps)
 
     def bucket(self, row: Row) -> Hashable:
         """Returns the choice, the settings and the shape of the picture that the model sees."""
         edit = self.for_row(row)
         settings = row_settings(edit.own, row)
-        fit: Fit = getattr(settings, "fit", "whole")
         sizes = tuple(_size(row.get(_column(n).name)) for n in (*settings.needs, *settings.uses))
-        shape = None if needs_inversion(settings) else picture_bucket(row, settings.shapes, fit)
+        shape = (
+            None
+            if needs_inversion(settings)
+            else picture_bucket(row, settings.shapes, settings.framed.fit)
+        )
         return self._choice(row), settings, shape, sizes
 
     def load(self) -> Editors:
         """Loads the models; an `invert` with the same checkpoint shares them."""
-        return {
-            name: edit.own.load(edit.weights)
-            for name, edit in {"": self, **self.choices}.items()
-            if name or not self.choices
-        }
+        return {name: edit.own.load(edit.weights) for name, edit in self._edits.items()}
 
     def free_memory(self, model: Editors, *, exact: bool) -> str | None:
         """Frees memory as the methods' models can."""
-        edits = {"": self, **self.choices}
+        edits = self._edits
         words = (edits[name].own.free_memory(editor, exact=exact) for name, editor in model.items())
         return next((word for word in words if word is not None), None)
 
@@ -302,14 +312,13 @@ class Edit(
             "method": edit.method,
             "checkpoint": edit.checkpoint,
             "revision": editor.identity,
-            "params_json": edit._params(input.settings, editor),
+            "params_json": edit._params(input.settings, editor, self.batch_size),
         }
 
-    def _params(self, settings: Method, editor: Editor) -> str:
+    def _params(self, settings: Method, editor: Editor, batch_size: int) -> str:
         """Returns the fields with which a row was edited, as canonical JSON."""
-        own = self.model_copy(update={"settings": settings}).model_dump(
-            mode="json", exclude={"choices"}
-        )
+        in_force = self.model_copy(update={"settings": settings, "batch_size": batch_size})
+        own = in_force.model_dump(mode="json", exclude={"choices", "default_choice"})
         fallbacks = {"oom_fallbacks": list(editor.oom_fallbacks)} if editor.oom_fallbacks else {}
         return canonical_json({k: v for k, v in own.items() if v is not None} | fallbacks)
 
@@ -319,11 +328,35 @@ class Edit(
         return replace(super().weights, part=self.own.papercut or "")
 
 
-_SHARED = frozenset(Edit.model_fields) - {"settings", "choices"}
+_SHARED = frozenset(Edit.model_fields) - {"settings", "choices", "default_choice"}
+
+
+def _choices(entries: Any, shared: Mapping[str, Any]) -> dict[str, Edit]:
+    """Returns the edits that rows may choose, with the fields that they share."""
+    if not isinstance(entries, Mapping):
+        raise ValueError(f"choices = {entries!r}: a table of tables")
+    edits: dict[str, Edit] = {}
+    for name, entry in entries.items():
+        try:
+            fields = entry if isinstance(entry, Edit) else {**shared, "method": name, **entry}
+            edits[name] = Edit.model_validate(fields)
+        except (TypeError, ValidationError) as error:
+            known = {*Edit.model_fields} - {"settings"}
+            reason = first_error(error, known) if isinstance(error, ValidationError) else "a table"
+            raise ValueError(f"choices.{name}: {reason}") from error
+    return edits
 
 
 def _column(need: Column | Condition) -> Column:
     return need.column if isinstance(need, Condition) else need
+
+
+def _inverted_steps(method: Method, sources: Mapping[str, Operator[Any]]) -> int:
+    """Returns the steps of the inversion that a method needs."""
+    columns = [need.name for need in method.needs if isinstance(need, Column)]
+    operators = [sources[name] for name in columns if name in sources]
+    settings = (getattr(operator, "settings", None) for operator in operators)
+    return next(s.num_inference_steps for s in settings if isinstance(s, Inversion))
 
 
 def _size(value: Any) -> Hashable:
@@ -339,10 +372,11 @@ def _frame(row: Row, settings: Method, editor: Editor) -> Frame:
             n.name for n in settings.needs if isinstance(n, Column) and n.scope == "group"
         )
         return row[inverted].frame
-    resolution_px = getattr(settings, "resolution", 0) or editor.resolution_px
-    fit: Fit = getattr(settings, "fit", "whole")
-    margin = getattr(settings, "crop_margin", 0.25)
-    return frame_row(row, settings.shapes, fit, resolution_px, editor.multiple_px, margin)
+    framed = settings.framed
+    side_px = framed.resolution or editor.resolution_px
+    return frame_row(
+        row, settings.shapes, framed.fit, side_px, editor.multiple_px, framed.crop_margin
+    )
 
 
 def _paste(

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from overpaint.operators.diffusion.fitting import Fit as FitVariant
+from overpaint.operators.diffusion.fitting import FitMethod
 from overpaint.operators.diffusion.method import TEXT_TO_IMAGE
 from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.fits import FITS
@@ -36,9 +36,9 @@ class Fit(
     pipelines: ClassVar[tuple[str, ...]] = TEXT_TO_IMAGE
 
     @property
-    def fit(self) -> FitVariant:
+    def fit(self) -> FitMethod:
         """The fit with its fields."""
-        assert isinstance(self.settings, FitVariant)
+        assert isinstance(self.settings, FitMethod)
         return self.settings
 
     @property

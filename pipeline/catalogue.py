@@ -76,7 +76,7 @@ class Catalogue(Generic[T]):
     def _import(self, module_name: str, name: str) -> ModuleType:
         try:
             return importlib.import_module(module_name)
-        except (ImportError, TypeError, ValueError) as error:
+        except (ImportError, SyntaxError, TypeError, ValueError) as error:
             raise UsageError(
                 f"{self.word} {name!r}: cannot import {module_name!r}: {error}"
             ) from error

@@ -1,7 +1,8 @@
 """Choices of rows: a row can choose the operator of a stage, such as its editing method.
 
 A plan has one form for each combination of choices. The key and the fingerprint of a row are those
-of the form that it chooses, so that another choice beside it changes neither.
+of the form that it chooses, so that another choice beside it changes neither; but a picture that
+the plan fetches for one choice, such as a mask, is there for all of them.
 """
 
 from collections.abc import Callable

@@ -183,11 +183,13 @@ class Plan(BaseModel):
         taken |= {column.name for column in c.MANIFEST} - {column.name for column in c.INPUT}
         edits = [name for edit in self.row.get("edits", []) for name in edit]
         defaults = [name for name in self.row if name not in ROW_CONTROLS]
-        return {
+        planned = {
             name: name if name in used - taken else f"in_{name}"
             for name in dict.fromkeys([*names, *defaults, *edits])
             if name not in ("source_uri", "seed")
         }
+        plan_checks.check_planned_names(planned)
+        return planned
 
     def check_input(self, names: Iterable[str]) -> None:
         """Checks that every column that a stage needs is in the input or written before it.

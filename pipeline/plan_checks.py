@@ -108,6 +108,8 @@ def check_columns(stages: Sequence[Stage]) -> None:
                     f"stage {stage.name!r} reads {column.name!r}, which never leaves the actor "
                     f"that made it: put it into group {local[column.name]!r}"
                 )
+        _check_choice(stage, writers)
+        _check_one_source(stage, writers)
         for column in stage.outputs:
             _check_writer(stage, column, writers)
             writers[column.name] = stage
@@ -120,6 +122,52 @@ def check_columns(stages: Sequence[Stage]) -> None:
                     f"stage {stage.name!r} takes column {column.name!r} for {column.type}, and it "
                     f"is {first.type}"
                 )
+
+
+def _check_choice(stage: Stage, writers: Mapping[str, Stage]) -> None:
+    """Checks that a row's choice is known when it is planned: its key goes by it."""
+    for column in stage.operator.choice_columns:
+        name = stage.read_as(column.name)
+        if name in writers:
+            raise ValueError(
+                f"stage {stage.name!r} takes a row's choice from {name!r}, which stage "
+                f"{writers[name].name!r} writes: a choice is a column of the input"
+            )
+
+
+def _check_one_source(stage: Stage, writers: Mapping[str, Stage]) -> None:
+    """Checks that a stage and those before it in its actor work on one picture.
+
+    An edit on the inversion of another picture, or measured by another edit's mask, means nothing.
+    """
+    inverted = _inverted_source(stage, writers)
+    own = _source_of(stage)
+    if inverted is not None and own is not None and inverted != own:
+        raise ValueError(
+            f"stage {stage.name!r} edits {own!r} by an inversion of {inverted!r}: invert "
+            f"{own!r}, with reads = {{ source_image = {own!r} }}"
+        )
+    names = [stage.read_as(c.EDITED_IMAGE.name), stage.read_as(c.EDITABLE_MASK_IMAGE.name)]
+    edits = [writers[name].name for name in names if name in stage.read_names and name in writers]
+    if len(set(edits)) > 1:
+        raise ValueError(
+            f"stage {stage.name!r} reads the edited image of {edits[0]!r} and the editable mask of "
+            f"{edits[1]!r}: name the mask of {edits[0]!r} in its reads"
+        )
+
+
+def _source_of(stage: Stage) -> str | None:
+    columns = (*stage.operator.inputs, *stage.operator.optional)
+    return stage.read_as(c.SOURCE_IMAGE.name) if c.SOURCE_IMAGE in columns else None
+
+
+def _inverted_source(stage: Stage, writers: Mapping[str, Stage]) -> str | None:
+    """Returns the picture of the inversion that a stage reads; None where it reads none."""
+    for column in (*stage.inputs, *stage.optional):
+        if column.scope == "group" and column.name in writers:
+            writer = writers[column.name]
+            return _source_of(writer) or _inverted_source(writer, writers)
+    return None
 
 
 def _check_writer(stage: Stage, column: Column, writers: Mapping[str, Stage]) -> None:
@@ -180,8 +228,8 @@ def check_candidates(row: Mapping[str, Any], stages: Sequence[Stage]) -> None:
     candidates = row.get("candidates", 1)
     if candidates > 1 and not any(c.SEED.name in stage.read_names for stage in stages):
         raise ValueError(
-            f"row.candidates = {candidates}: no stage draws from the seed, as method 'ddim' draws "
-            "from none, so that all of them would be equal"
+            f"row.candidates = {candidates}: no stage draws from the seed, so that all of them "
+            "would be equal"
         )
 
 
@@ -198,3 +246,22 @@ def check_policy(policy: Policy, stages: Sequence[Stage]) -> None:
             raise ValueError(
                 f"policy: no stage writes the score {name!r}: {near_miss(name, scores)}"
             )
+
+
+def check_planned_names(planned: Mapping[str, str]) -> None:
+    """Checks that no two columns of the input have one name in the plan.
+
+    Args:
+        planned: names in the plan, by the names in the input.
+
+    Raises:
+        UsageError: naming the columns.
+    """
+    first: dict[str, str] = {}
+    for name, renamed in planned.items():
+        if renamed in first:
+            raise UsageError(
+                f"columns {first[renamed]!r} and {name!r} of the input are both {renamed!r} in the "
+                "plan: --map NAME=OTHER renames one"
+            )
+        first[renamed] = name

@@ -148,7 +148,11 @@ class Stage(BaseModel):
         if any(column.scope != "group" for column in self.operator.outputs):
             return True
         written = set(self.output_names)
-        return any(written & set(stage.for_row(row).read_names) for stage in later)
+        return any(
+            written & set(stage.for_row(row).read_names)
+            and stage.is_needed(later[place + 1 :], row)
+            for place, stage in enumerate(later)
+        )
 
     def read_as(self, name: str) -> str:
         """Returns the plan's name of a column that the operator reads."""

@@ -69,12 +69,19 @@ class VariantOperator(Operator[ModelT], Generic[ModelT]):
         """Name of the variant."""
         return self.variants.name_of(type(self.settings))
 
+    @property
+    def has_settings(self) -> bool:
+        """True where the variant is the operator's own, and a part of its recipe."""
+        return True
+
     @model_validator(mode="before")
     @classmethod
     def _take_settings(cls, data: Any) -> Any:
         """Sorts the flat fields of a recipe into the operator's and the variant's."""
-        if not isinstance(data, Mapping) or "settings" in data:
+        if not isinstance(data, Mapping) or isinstance(data.get("settings"), Variant):
             return data
+        if "settings" in data:
+            raise ValueError("unknown field 'settings': write the method's fields beside it")
         name = data.get("method", cls.default_method)
         if not isinstance(name, str):
             raise ValueError(f"method = {name!r}: write a name")
@@ -116,7 +123,7 @@ class VariantOperator(Operator[ModelT], Generic[ModelT]):
     def _flatten(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = serialize(self)
         settings: dict[str, Any] = fields.pop("settings")
-        return {"method": self.method, **fields, **settings}
+        return {"method": self.method, **fields, **settings} if self.has_settings else fields
 
 
 def _has(kind: type[Variant], field: str) -> bool:

@@ -63,9 +63,8 @@ def replay(output: Uri, key: str, *, to: Uri | None = None) -> int:
         to: A folder to write the row's images into.
     """
     replayed = replaying.replay(RunFolder(Storage(output)), key)
-    for name, value in replayed.row.items():
-        if not isinstance(value, bytes) and value is not None:
-            console.print(f"{name} = {value}")
+    for name, value in replayed.values.items():
+        console.print(f"{name} = {value}")
     if to is not None:
         names = replaying.write_images(replayed, to)
         console.print(f"wrote {', '.join(names)} to {to}")

@@ -1,5 +1,6 @@
 """Replay of one row of a run in this process, and comparison of the bytes."""
 
+import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from overpaint.pipeline.identity import sha256
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.runs.record import existing_run
 from overpaint.pipeline.storage.store import Storage
+from PIL import Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,23 @@ class ReplayedRow:
     row: dict[str, Any]
     sha256: str | None
     recorded_sha256: str | None
+
+    @property
+    def images(self) -> dict[str, bytes]:
+        """Every image of the row, by a file name for it."""
+        images: dict[str, bytes] = {}
+        for name, value in self.row.items():
+            if isinstance(value, bytes):
+                images[f"{name}.{_ending(value)}"] = value
+            elif isinstance(value, list):
+                for place, part in enumerate(v for v in value if isinstance(v, bytes)):
+                    images[f"{name}-{place}.{_ending(part)}"] = part
+        return images
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Every value of the row that is text or numbers: no images, no state of a model."""
+        return {name: value for name, value in self.row.items() if _is_plain(value)}
 
     @property
     def is_equal(self) -> bool:
@@ -79,8 +98,23 @@ def _recorded(folder: RunFolder, part: int, key: str) -> str | None:
 
 def write_images(replayed: ReplayedRow, destination: str) -> list[str]:
     """Writes the images of a row into a folder; returns their names."""
-    images = {name: value for name, value in replayed.row.items() if isinstance(value, bytes)}
     storage = Storage(destination)
-    for name, data in images.items():
-        storage.write(f"{name}.png", data)
-    return sorted(f"{name}.png" for name in images)
+    for name, data in replayed.images.items():
+        storage.write(name, data)
+    return sorted(replayed.images)
+
+
+def _ending(data: bytes) -> str:
+    """Returns the ending of a file name for an encoded image; `bin` where it is none."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return (image.format or "bin").lower().replace("jpeg", "jpg")
+    except (OSError, Image.DecompressionBombError):
+        return "bin"
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple | dict):
+        parts = value.values() if isinstance(value, dict) else value
+        return all(part is None or _is_plain(part) for part in parts)
+    return isinstance(value, str | int | float)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from overpaint.operators.diffusion.batch import Batch
 
 
-class Fit(Variant, ABC):
+class FitMethod(Variant, ABC):
     """A way of fitting a model's inputs to an inverted source."""
 
     family: ClassVar[str]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.diffusion.schedule import ALL_STEPS, Window, steps_in, walked_steps
-from overpaint.operators.framing.frame import UNET_SHAPES, Fit, Shapes
+from overpaint.operators.framing.frame import UNET_SHAPES, FitMode, Shapes
 from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column
@@ -81,6 +81,11 @@ class Method(Variant, ABC):
     shapes: ClassVar[Shapes] = UNET_SHAPES
     """Shapes of the picture that its model sees."""
 
+    @property
+    def framed(self) -> "Framed":
+        """The fields that choose what the model sees; the usual ones where it has none."""
+        return self if isinstance(self, Framed) else Framed()
+
     @classmethod
     def facts(cls) -> dict[str, str]:
         """Returns needs, costs, papers and checkpoints of the method."""
@@ -128,7 +133,7 @@ class Framed(Variant):
 
     num_inference_steps: int = Field(default=30, ge=1, le=1000)
     """Denoising steps from noise to picture."""
-    fit: Fit = "whole"
+    fit: FitMode = "whole"
     """`whole` shows the model the whole image, `crop` a square around the mask."""
     crop_margin: float = Field(default=0.25, ge=0.125, le=8)
     """Context around the mask on each side, as a share of the masked box's longer side."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from overpaint.operators.diffusion.fitting import Fit
+from overpaint.operators.diffusion.fitting import FitMethod
 from overpaint.pipeline.catalogue import Catalogue
 
-FITS: Catalogue[Any] = Catalogue(__name__, Fit, "fit")
+FITS: Catalogue[Any] = Catalogue(__name__, FitMethod, "fit")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from overpaint.operators.controls.row_adam import RowAdam
 from overpaint.operators.diffusion.batch import Batch
-from overpaint.operators.diffusion.fitting import Fit
+from overpaint.operators.diffusion.fitting import FitMethod
 from overpaint.operators.diffusion.inversion import FittedEmbeds
 from overpaint.operators.diffusion.schedule import Step
 from overpaint.pipeline import columns as c
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class NullText(Fit):
+class NullTextFit(FitMethod):
     """Fits the empty prompt, so that guidance by the source prompt gives the source."""
 
     papers = ("2211.09794",)

@@ -15,7 +15,7 @@ from overpaint.operators.framing.masks import Box, bounding_box
 from overpaint.pipeline.images import Pixels
 from PIL import Image
 
-Fit = Literal["whole", "crop"]
+FitMode = Literal["whole", "crop"]
 """`whole`: the model sees the whole image; `crop`: a square around the mask, at full resolution."""
 
 Weights = np.ndarray[Any, np.dtype[np.float32]]

@@ -4,7 +4,7 @@ from collections.abc import Hashable
 from typing import NamedTuple
 
 from overpaint.operators.framing.frame import (
-    Fit,
+    FitMode,
     Frame,
     Shapes,
     Size,
@@ -29,7 +29,7 @@ class Region(NamedTuple):
     alpha: Pixels
 
 
-def picture_bucket(row: Row, shapes: Shapes, fit: Fit) -> Hashable:
+def picture_bucket(row: Row, shapes: Shapes, fit: FitMode) -> Hashable:
     """Returns the shape of the picture that a model sees of a row; None where all are one shape.
 
     Args:
@@ -41,7 +41,7 @@ def picture_bucket(row: Row, shapes: Shapes, fit: Fit) -> Hashable:
 
 
 def frame_row(
-    row: Row, shapes: Shapes, fit: Fit, resolution_px: int, multiple_px: int, crop_margin: float
+    row: Row, shapes: Shapes, fit: FitMode, resolution_px: int, multiple_px: int, crop_margin: float
 ) -> Frame:
     """Frames what the model sees of a row's source.
 

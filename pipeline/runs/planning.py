@@ -160,6 +160,14 @@ def _part_bounds(sources: Any, rows_per_input_row: int) -> Iterator[tuple[int, i
         start = stop
 
 
+class _Form:
+    """The form of a plan that rows choose: keys, and whether candidates of a row differ."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.identity = RowIdentity(plan.fingerprint(), plan.key_columns())
+        self.draws = any(c.SEED.name in stage.read_names for stage in plan.stages)
+
+
 class _Expander:
     """Expansion of input rows to planned rows: defaults, edits, candidates, keys, seeds."""
 
@@ -167,9 +175,7 @@ class _Expander:
         self._candidates: int = plan.row.get("candidates", 1)
         self._edits: list[dict[str, Any]] = plan.row.get("edits", [{}])
         self._defaults = {k: v for k, v in plan.row.items() if k not in ROW_CONTROLS}
-        self._identities = PerChoice(
-            plan, lambda form: RowIdentity(form.fingerprint(), form.key_columns())
-        )
+        self._forms = PerChoice(plan, _Form)
         self._names = plan.planned_column_names(names)
         # 64 bits of each key: enough to tell the rows of one run apart, and 60 bytes a row.
         self._seen: set[int] = set()
@@ -187,7 +193,10 @@ class _Expander:
         for input_row in table.to_pylist():
             for edit, candidate in product(self._edits, range(self._candidates)):
                 row = self._renamed({**self._defaults, **edit, **_present(input_row)})
-                key = self._identity(row).key(row, candidate)
+                form = self._form(row)
+                if candidate and not form.draws:
+                    continue
+                key = form.identity.key(row, candidate)
                 if (short := int(key[:16], 16)) in self._seen:
                     num_duplicates += 1
                     continue
@@ -195,9 +204,9 @@ class _Expander:
                 self._append(planned, row, key, candidate)
         return planned, num_duplicates
 
-    def _identity(self, row: dict[str, Any]) -> RowIdentity:
+    def _form(self, row: dict[str, Any]) -> "_Form":
         try:
-            return self._identities.of(row)
+            return self._forms.of(row)
         except RowError as error:
             raise UsageError(f"{row['source_uri']}: {error}") from error
 

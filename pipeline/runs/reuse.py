@@ -195,14 +195,17 @@ class ReuseAnalysis:
         self._editing = PerChoice(
             plan, lambda form: {stage.name for stage in form.editing_stages()}
         )
+        written = {stage.output_names for stage in previous.plan.stages}
+        self._same_names = {s.name for s in plan.stages if s.output_names in written}
 
     def valid_stages(self, row: Row, old: Row) -> list[str]:
         """Names the stages whose previous outputs hold for a row, in order.
 
-        A row that has the key that it had has the editing stages that it had.
+        A row that has the key that it had has the editing stages that it had, though they may have
+        given their columns other names.
         """
         changed = self._changed | {name for name in row if row[name] != old.get(name)}
-        unchanged = self._unchanged | self._editing.of(row)
+        unchanged = self._unchanged | (self._editing.of(row) & self._same_names)
         valid: list[str] = []
         for stage in self._plan.stages:
             if stage.name in unchanged and not changed & set(stage.read_names):

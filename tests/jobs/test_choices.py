@@ -1,12 +1,14 @@
 """Rows that choose their editing method, two judges, and edits in a chain."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from overpaint.jobs.cli import main
 from overpaint.jobs.papercut.dataset import write_dataset
+from overpaint.pipeline.recipes.recipe import plan_from_tables
 
 STAGE = {
     "invert": """
@@ -152,3 +154,130 @@ def test_plan_counts_an_inversion_only_for_rows_whose_method_needs_it(drawn, cap
     lines = capfd.readouterr().out.splitlines()
     (inverted,) = [line for line in lines if line.split()[:1] == ["invert"] and "forward" in line]
     assert " 4 forward" in inverted, "4 steps of one source"
+
+
+def test_row_without_a_method_takes_the_default_choice(drawn):
+    folder, rows = drawn
+    mixed = [{**rows[0], "method": "strong"}, dict(rows[1])]
+    for default, method in (("", "sdedit"), ("ddim", "ddim")):
+        line = f'default_choice = "{default}"\n[stage.choices.sdedit]'
+        stages = STAGE["choices"].replace("[stage.choices.sdedit]", line)
+        ended = run(folder, f"default_{default}", STAGE["invert"] + stages, mixed)
+        assert [row["method"] for row in ended] == ["sdedit", method]
+        assert [row["error_code"] for row in ended] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        ("strength = 0.2\n[stage.choices.sdedit]", "choices.x.strength"),
+        ('method = "sdedit"\n[stage.choices.sdedit]', "choices.x.method"),
+        ('default_choice = "sdedi"\n[stage.choices.sdedit]', "did you mean 'sdedit'"),
+        ("[stage.choices.sdedit]\nstrenth = 1.0", "did you mean 'strength'"),
+        ("[stage.choices.sdedit]\nbatch_size = 4", "choices.sdedit.batch_size"),
+        ("settings = {}\n[stage.choices.sdedit]", "settings"),
+    ],
+)
+def test_wrong_choices_are_refused_in_one_sentence(change, wanted, drawn, capfd):
+    folder, _ = drawn
+    stages = STAGE["choices"].replace("[stage.choices.sdedit]", change)
+    (folder / "wrong.toml").write_text('name = "x"\n' + STAGE["invert"] + stages)
+    assert main(["plan", str(folder / "wrong.toml"), "--input", str(folder / "drawn")]) == 2
+    error = capfd.readouterr().err
+    assert wanted in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_candidates_are_made_only_for_rows_whose_method_draws_noise(drawn):
+    folder, rows = drawn
+    mixed = [{**rows[0], "method": "sdedit"}, {**rows[1], "method": "ddim"}]
+    stages = "[row]\ncandidates = 3\n" + STAGE["invert"] + STAGE["choices"]
+    ended = run(folder, "candidates", stages, mixed)
+    assert [row["method"] for row in ended] == ["sdedit"] * 3 + ["ddim"]
+    assert len({row["edited_sha256"] for row in ended}) == 4
+
+
+CHAIN = """
+[[stage]]
+operator = "edit"
+name = "draft"
+method = "sdedit"
+checkpoint = "papercut"
+num_inference_steps = 2
+batch_size = 2
+prefix = "{prefix}"
+group = "all"
+[[stage]]
+operator = "edit"
+name = "refine"
+method = "{method}"
+checkpoint = "papercut"
+batch_size = 2
+reads = {{ source_image = "{prefix}edited_image" }}
+group = "all"
+"""
+
+
+def test_renamed_columns_of_a_chain_have_values_after_an_update(drawn):
+    folder, rows = drawn
+    run(folder, "chain", CHAIN.format(prefix="a_", method="sdedit"), rows[:2])
+    stages = CHAIN.format(prefix="b_", method="sdedit")
+    ended = run(folder, "chain", stages, rows[:2], "--update")
+    assert [row["b_method"] for row in ended] == ["sdedit", "sdedit"]
+    assert all(row["b_params_json"] for row in ended)
+
+
+LAST = """
+[[stage]]
+operator = "negative"
+writes = { edited_image = "last_image" }
+group = "all"
+[[stage]]
+operator = "store"
+reads = { edited_image = "last_image" }
+group = "all"
+"""
+CAPTION = '[[stage]]\noperator = "caption"\ncheckpoint = "papercut"\n'
+BY_CAPTION = 'reads = { in_method = "caption" }\n[stage.choices.sdedit]'
+
+
+@pytest.mark.parametrize(
+    ("stages", "wanted"),
+    [
+        (STAGE["invert"] + CHAIN.format(prefix="d_", method="ddim"), "by an inversion of"),
+        (STAGE["sdedit"] + LAST, "editable mask of"),
+        (
+            CAPTION
+            + STAGE["invert"]
+            + STAGE["choices"].replace("[stage.choices.sdedit]", BY_CAPTION),
+            "a choice is a column of the input",
+        ),
+    ],
+)
+def test_stages_that_do_not_belong_together_are_refused(stages, wanted, drawn, capfd):
+    folder, _ = drawn
+    (folder / "wrong.toml").write_text(f'name = "x"\n{stages}')
+    assert main(["plan", str(folder / "wrong.toml"), "--input", str(folder / "drawn")]) == 2
+    assert wanted in capfd.readouterr().err
+
+
+def test_two_columns_of_one_name_are_refused(drawn, capfd):
+    folder, rows = drawn
+    table = folder / "drawn/rows.jsonl"
+    table.write_text(json.dumps({**rows[0], "method": "sdedit", "in_method": "ddim"}) + "\n")
+    (folder / "two.toml").write_text('name = "x"\n' + STAGE["invert"] + STAGE["choices"])
+    assert main(["plan", str(folder / "two.toml"), "--input", str(folder / "drawn")]) == 2
+    assert "'in_method'" in capfd.readouterr().err
+
+
+def test_a_row_is_inverted_only_where_its_method_needs_what_comes_of_it():
+    """A fit that no row needs does not need an inversion."""
+    fit = '[[stage]]\noperator = "fit"\ncheckpoint = "papercut"\ngroup = "all"\n'
+    edit = STAGE["choices"].replace("[stage.choices.ddim]", "[stage.choices.null_text]")
+    plan = plan_from_tables(tomllib.loads(STAGE["invert"] + fit + edit), "x")
+    stages = {stage.name: place for place, stage in enumerate(plan.stages)}
+    for method, needed in (("sdedit", False), ("null_text", True)):
+        for name in ("invert", "fit"):
+            later = plan.stages[stages[name] + 1 :]
+            stage = plan.stages[stages[name]]
+            assert stage.is_needed(later, {"in_method": method}) == needed
