@@ -145,6 +145,7 @@ def _run(folder, output, *options):
     }
 
 
+@pytest.mark.slow
 def test_bad_images_fail_with_a_code_and_disturb_nothing(tmp_path):
     _write_images(tmp_path)
     rows = _run(tmp_path, "all", "--num-cpus", "2")

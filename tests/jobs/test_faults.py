@@ -11,7 +11,7 @@ from overpaint.jobs.faults.faults import FAULTS, SkippedError
 from overpaint.jobs.faults.matrix import measure, open_store, run_baseline
 from overpaint.jobs.papercut.dataset import write_dataset
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 RECIPE = """
 [[stage]]

@@ -282,6 +282,7 @@ def _manifest_of_100_000(tmp_path):
     return run, odd
 
 
+@pytest.mark.slow
 def test_report_of_100_000_rows_is_a_sample_that_says_so(tmp_path):
     run, odd = _manifest_of_100_000(tmp_path)
     write_report(run)

@@ -170,6 +170,7 @@ def test_killed_driver_goes_on_by_the_same_command(drawn, tmp_path):
     assert _outputs(output) == _outputs(undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_ctrl_c_stops_in_ten_seconds_and_says_how_to_go_on(drawn, tmp_path):
     recipe, output = _recipe(tmp_path, 1500), tmp_path / "run"

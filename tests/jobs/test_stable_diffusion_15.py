@@ -11,6 +11,8 @@ import pytest
 from overpaint.jobs.cli import main
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 [row]
 source_prompt = "a rocket"

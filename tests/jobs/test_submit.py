@@ -12,7 +12,7 @@ from ray_head import free_port, ray_head
 TOKEN = "0123456789abcdef0123456789abcdef"
 RECIPE = '[[stage]]\noperator = "negative"\nname = "n"\n'
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ from overpaint.jobs.training.evaluate import MEASURES
 from overpaint.jobs.training.history import read_history
 from overpaint.operators.models.weights import Checkpoint
 
+pytestmark = pytest.mark.slow
+
 FLOORS: dict[str, tuple[int, dict[str, float]]] = {
     "vae": (64, {"psnr_db_mean": 30.5, "psnr_db_p5": 23.0}),
     "text_to_image": (16, {"attributes_right": 0.7, "check_accuracy": 0.9}),

@@ -59,6 +59,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "checkpoints"
 
 
+@pytest.mark.slow
 def test_train_every_checkpoint_is_fp16_on_disk_and_loads_in_float32(trained: Path) -> None:
     assert AutoencoderKL.from_pretrained(trained / "vae").dtype == torch.float32
     assert CLIPModel.from_pretrained(trained / "clip").dtype == torch.float32
