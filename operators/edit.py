@@ -103,17 +103,18 @@ class Edit(
             return data
         choices = _choices(data["choices"], {k: data[k] for k in _SHARED if k in data})
         for name in data:
-            is_variant = isinstance(data[name], Variant)
-            if name not in cls.model_fields or (name == "settings" and not is_variant):
-                raise ValueError(f"{name} belongs into the choices, such as choices.x.{name}")
-        default = data.get("default_choice") or next(iter(choices))
-        if default not in choices:
+            if name not in _SHARED | {"choices", "default_choice"}:
+                raise ValueError(_unknown_beside_choices(name, choices))
+        default: Any = data.get("default_choice") or next(iter(choices))
+        if not isinstance(default, str) or default not in choices:
             raise ValueError(f"default_choice = {default!r}: {near_miss(str(default), choices)}")
         own = {"settings": choices[default].settings, "default_choice": default}
         return {**data, **own, "choices": choices}
 
     @model_validator(mode="after")
     def _choices_fit(self) -> "Edit":
+        if self.default_choice and not self.choices:
+            raise ValueError(f"default_choice = {self.default_choice!r}: there are no choices")
         for name, choice in self.choices.items():
             if choice.choices:
                 raise ValueError(f"choices.{name} has choices of its own")
@@ -329,6 +330,16 @@ class Edit(
 
 
 _SHARED = frozenset(Edit.model_fields) - {"settings", "choices", "default_choice"}
+
+
+def _unknown_beside_choices(name: str, choices: Mapping[str, Edit]) -> str:
+    """Returns what is wrong with a key that is not one of the operator's, beside choices."""
+    fields = {field for edit in choices.values() for field in type(edit.settings).model_fields}
+    if name in {"method", "settings", *fields}:
+        return f"{name} belongs into the choices, such as choices.x.{name}"
+    if name in Edit.renamed:
+        return f"field {name!r} is called {Edit.renamed[name]!r} now"
+    return f"unknown field {name!r}: {near_miss(name, _SHARED)}"
 
 
 def _choices(entries: Any, shared: Mapping[str, Any]) -> dict[str, Edit]:

@@ -140,19 +140,20 @@ def _check_one_source(stage: Stage, writers: Mapping[str, Stage]) -> None:
 
     An edit on the inversion of another picture, or measured by another edit's mask, means nothing.
     """
-    inverted = _inverted_source(stage, writers)
     own = _source_of(stage)
-    if inverted is not None and own is not None and inverted != own:
-        raise ValueError(
-            f"stage {stage.name!r} edits {own!r} by an inversion of {inverted!r}: invert "
-            f"{own!r}, with reads = {{ source_image = {own!r} }}"
-        )
+    for inverted in sorted(_inverted_sources(stage, writers)):
+        if own is not None and inverted != own:
+            raise ValueError(
+                f"stage {stage.name!r} edits {own!r} by an inversion of {inverted!r}: invert "
+                f"{own!r}, with reads = {{ source_image = {own!r} }}"
+            )
     names = [stage.read_as(c.EDITED_IMAGE.name), stage.read_as(c.EDITABLE_MASK_IMAGE.name)]
     edits = [writers[name].name for name in names if name in stage.read_names and name in writers]
     if len(set(edits)) > 1:
         raise ValueError(
             f"stage {stage.name!r} reads the edited image of {edits[0]!r} and the editable mask of "
-            f"{edits[1]!r}: name the mask of {edits[0]!r} in its reads"
+            f"{edits[1]!r}: give {edits[1]!r} a prefix, so that its mask is not taken for the "
+            f"other's, or name in {stage.name!r}'s reads what belongs together"
         )
 
 
@@ -161,13 +162,15 @@ def _source_of(stage: Stage) -> str | None:
     return stage.read_as(c.SOURCE_IMAGE.name) if c.SOURCE_IMAGE in columns else None
 
 
-def _inverted_source(stage: Stage, writers: Mapping[str, Stage]) -> str | None:
-    """Returns the picture of the inversion that a stage reads; None where it reads none."""
+def _inverted_sources(stage: Stage, writers: Mapping[str, Stage]) -> set[str]:
+    """Returns the pictures of the inversions and fits that a stage reads."""
+    sources: set[str] = set()
     for column in (*stage.inputs, *stage.optional):
         if column.scope == "group" and column.name in writers:
             writer = writers[column.name]
-            return _source_of(writer) or _inverted_source(writer, writers)
-    return None
+            own = _source_of(writer)
+            sources |= {own} if own is not None else _inverted_sources(writer, writers)
+    return sources
 
 
 def _check_writer(stage: Stage, column: Column, writers: Mapping[str, Stage]) -> None:

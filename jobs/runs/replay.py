@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow.compute as pc
 from overpaint.cluster.worker.batch import run_stages
 from overpaint.cluster.worker.memory import LoadedOperator
+from overpaint.pipeline import columns as c
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.identity import sha256
 from overpaint.pipeline.runs.folder import RunFolder
@@ -67,10 +68,11 @@ def replay(folder: RunFolder, key: str) -> ReplayedRow:
     stages = [stage for stage in run.plan.stages if stage.operator.kind != "store"]
     loaded = {stage.name: LoadedOperator.load(stage.operator) for stage in stages}
     (row,), _ = run_stages(stages, loaded, [{**planned, **run.constants}])
-    outputs = [column for stage in stages for column in stage.operator.outputs]
+    outputs = [column for stage in stages for column in stage.outputs]
     live = {column.name for column in outputs if column.scope == "group"}
     values = {name: value for name, value in row.items() if name not in live}
-    edited = row.get("edited_image")
+    stored = {uri: image for image, uri in run.plan.stored_images().items()}
+    edited = row.get(stored.get(c.EDITED_URI.name, c.EDITED_IMAGE.name))
     return ReplayedRow(
         values, sha256(edited) if edited else None, _recorded(folder, part, planned["key"])
     )

@@ -192,20 +192,19 @@ class ReuseAnalysis:
         self._new_names = {name: names.get(fingerprint) for name, fingerprint in then.items()}
         removed = [s for s in previous.plan.stages if then.get(s.name) not in names]
         self._changed = moved | {name for stage in removed for name in stage.output_names}
-        self._editing = PerChoice(
-            plan, lambda form: {stage.name for stage in form.editing_stages()}
-        )
-        written = {stage.output_names for stage in previous.plan.stages}
-        self._same_names = {s.name for s in plan.stages if s.output_names in written}
+        self._editing = PerChoice(plan, Plan.editing_stages)
+        self._old_editing = PerChoice(previous.plan, Plan.editing_stages)
 
     def valid_stages(self, row: Row, old: Row) -> list[str]:
         """Names the stages whose previous outputs hold for a row, in order.
 
-        A row that has the key that it had has the editing stages that it had, though they may have
-        given their columns other names.
+        A row that has the key that it had has the editing stages that it had, one for one, though
+        they may have given their columns other names.
         """
         changed = self._changed | {name for name in row if row[name] != old.get(name)}
-        unchanged = self._unchanged | (self._editing.of(row) & self._same_names)
+        editing = zip(self._editing.of(row), self._old_editing.of(old), strict=False)
+        same = {new.name for new, then in editing if new.output_names == then.output_names}
+        unchanged = self._unchanged | same
         valid: list[str] = []
         for stage in self._plan.stages:
             if stage.name in unchanged and not changed & set(stage.read_names):
@@ -230,7 +229,7 @@ class ReuseAnalysis:
 
     def has_pixels(self, valid: Sequence[str], row: Row) -> bool:
         """Tells whether every stage that decides a row's pixels is valid."""
-        return self._editing.of(row) <= set(valid)
+        return {stage.name for stage in self._editing.of(row)} <= set(valid)
 
     def has_ended(self, valid: Sequence[str], old: Row) -> bool:
         """Tells whether every stage that brought a row to its end is valid."""

@@ -176,6 +176,10 @@ def test_row_without_a_method_takes_the_default_choice(drawn):
         ("[stage.choices.sdedit]\nstrenth = 1.0", "did you mean 'strength'"),
         ("[stage.choices.sdedit]\nbatch_size = 4", "choices.sdedit.batch_size"),
         ("settings = {}\n[stage.choices.sdedit]", "settings"),
+        ("mask_dilat_px = 3\n[stage.choices.sdedit]", "did you mean 'mask_dilate_px'"),
+        ("mask_grow_px = 3\n[stage.choices.sdedit]", "'mask_dilate_px'"),
+        ('default_choice = ["ddim"]\n[stage.choices.sdedit]', "default_choice"),
+        ('[stage.choices.sdedit]\ndefault_choice = "x"', "there are no choices"),
     ],
 )
 def test_wrong_choices_are_refused_in_one_sentence(change, wanted, drawn, capfd):
@@ -281,3 +285,49 @@ def test_a_row_is_inverted_only_where_its_method_needs_what_comes_of_it():
             later = plan.stages[stages[name] + 1 :]
             stage = plan.stages[stages[name]]
             assert stage.is_needed(later, {"in_method": method}) == needed
+
+
+TWO = """
+[[stage]]
+operator = "negative"
+name = "first"
+prefix = "{first}"
+group = "all"
+[[stage]]
+operator = "edit"
+name = "draft"
+method = "sdedit"
+checkpoint = "papercut"
+num_inference_steps = 2
+strength = 0.5
+batch_size = 2
+prefix = "{draft}"
+reads = {{ source_image = "{first}edited_image" }}
+group = "all"
+[[stage]]
+operator = "edit"
+name = "last"
+method = "sdedit"
+checkpoint = "papercut"
+num_inference_steps = 2
+batch_size = 2
+prefix = "{last}"
+reads = {{ source_image = "{draft}edited_image" }}
+group = "all"
+"""
+
+
+def test_names_that_two_edits_swap_are_not_taken_for_each_other_in_an_update(drawn):
+    folder, rows = drawn
+    run(folder, "swapped", TWO.format(first="n_", draft="a_", last="b_"), rows[:2])
+    stages = TWO.format(first="n_", draft="b_", last="a_")
+    ended = run(folder, "swapped", stages, rows[:2], "--update")
+    assert [json.loads(row["b_params_json"])["strength"] for row in ended] == [0.5, 0.5]
+    assert [json.loads(row["a_params_json"])["strength"] for row in ended] == [0.7, 0.7]
+
+
+def test_row_whose_edited_image_has_another_name_is_replayed(drawn):
+    folder, rows = drawn
+    stages = TWO.format(first="n_", draft="a_", last="b_")
+    (row,) = run(folder, "renamed", stages, rows[:1])
+    assert main(["replay", str(folder / "renamed"), row["key"]]) == 0
