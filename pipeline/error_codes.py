@@ -51,7 +51,7 @@ ROW_ERRORS: dict[str, str] = {
     # An edit.
     "prompt_missing": "The row lacks the prompt or instruction that the editing method reads.",
     "value_missing": "The row lacks a value that the editing method needs.",
-    "method_unknown": "The row names a method that the edit stage lacks; planning refuses such a table.",
+    "method_unknown": "The row names a method that its stage lacks; planning refuses such a table.",
     "edit_params_invalid": "The row's own settings are not JSON, or not fields of its method.",
     "inversion_mismatch": "The inversion was made with other weights than the edit's.",
     "nan_in_result": "A stage computed values that are not finite numbers.",
