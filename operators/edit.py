@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from overpaint.operators.diffusion.edit_choices import with_choices
 from overpaint.operators.diffusion.edit_row import row_settings, row_values
 from overpaint.operators.diffusion.inverting import Inversion
 from overpaint.operators.diffusion.method import Editor, Method, needs_inversion
@@ -31,12 +32,12 @@ from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.conditions import MASK, Condition
 from overpaint.pipeline.cost import Cost
-from overpaint.pipeline.errors import RowError, first_error, near_miss
+from overpaint.pipeline.errors import RowError, near_miss
 from overpaint.pipeline.identity import canonical_json
 from overpaint.pipeline.images import Picture, Pixels, decode, encode, encode_mask
 from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns, Operator, Rejected
 from overpaint.pipeline.variant import Variant, VariantOperator
-from pydantic import Field, ValidationError, WithJsonSchema, model_validator
+from pydantic import Field, WithJsonSchema, model_validator
 
 Editors = Mapping[str, Editor]
 """Loaded models by the name of the choice that uses them; the stage's own has the name ''."""
@@ -99,17 +100,8 @@ class Edit(
     @classmethod
     def _fill_choices(cls, data: Any) -> Any:
         """Gives each choice the operator's fields of the stage, whose method is then theirs."""
-        if not isinstance(data, Mapping) or not data.get("choices"):
-            return data
-        choices = _choices(data["choices"], {k: data[k] for k in _SHARED if k in data})
-        for name in data:
-            if name not in _SHARED | {"choices", "default_choice"}:
-                raise ValueError(_unknown_beside_choices(name, choices))
-        default: Any = data.get("default_choice") or next(iter(choices))
-        if not isinstance(default, str) or default not in choices:
-            raise ValueError(f"default_choice = {default!r}: {near_miss(str(default), choices)}")
-        own = {"settings": choices[default].settings, "default_choice": default}
-        return {**data, **own, "choices": choices}
+        has_choices = isinstance(data, Mapping) and data.get("choices")
+        return with_choices(cls, data) if has_choices else data
 
     @model_validator(mode="after")
     def _choices_fit(self) -> "Edit":
@@ -327,35 +319,6 @@ class Edit(
     def weights(self) -> Checkpoint:
         """The checkpoint with its revision, variant and number type."""
         return replace(super().weights, part=self.own.papercut or "")
-
-
-_SHARED = frozenset(Edit.model_fields) - {"settings", "choices", "default_choice"}
-
-
-def _unknown_beside_choices(name: str, choices: Mapping[str, Edit]) -> str:
-    """Returns what is wrong with a key that is not one of the operator's, beside choices."""
-    fields = {field for edit in choices.values() for field in type(edit.settings).model_fields}
-    if name in {"method", "settings", *fields}:
-        return f"{name} belongs into the choices, such as choices.x.{name}"
-    if name in Edit.renamed:
-        return f"field {name!r} is called {Edit.renamed[name]!r} now"
-    return f"unknown field {name!r}: {near_miss(name, _SHARED)}"
-
-
-def _choices(entries: Any, shared: Mapping[str, Any]) -> dict[str, Edit]:
-    """Returns the edits that rows may choose, with the fields that they share."""
-    if not isinstance(entries, Mapping):
-        raise ValueError(f"choices = {entries!r}: a table of tables")
-    edits: dict[str, Edit] = {}
-    for name, entry in entries.items():
-        try:
-            fields = entry if isinstance(entry, Edit) else {**shared, "method": name, **entry}
-            edits[name] = Edit.model_validate(fields)
-        except (TypeError, ValidationError) as error:
-            known = {*Edit.model_fields} - {"settings"}
-            reason = first_error(error, known) if isinstance(error, ValidationError) else "a table"
-            raise ValueError(f"choices.{name}: {reason}") from error
-    return edits
 
 
 def _column(need: Column | Condition) -> Column:
