@@ -60,3 +60,14 @@ def test_operator_in_the_readme_runs(tmp_path, monkeypatch):
     bright, dark = operator.run([{"edited_image": white}, {"edited_image": black}], None)
     assert bright == {"brightness": 1.0}
     assert dark.code == "too_dark"
+
+
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_files_that_a_document_names_are_there(name):
+    text = (ROOT / name).read_text()
+    tops = "pipeline|operators|cluster|jobs|tests"
+    named = set(re.findall(rf"(?<![\w/.])(?:{tops})/[\w/]+\.(?:py|json|png|toml)", text))
+    assert not {path for path in named if not (ROOT / path).is_file()}
