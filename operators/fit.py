@@ -5,19 +5,17 @@ reads it. It takes many network evaluations, forward and backward.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from overpaint.operators.diffusion.fitting import FitMethod
-from overpaint.operators.diffusion.method import TEXT_TO_IMAGE
+from overpaint.operators.diffusion.inversion_operator import InversionOperator
 from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.fits import FITS
-from overpaint.operators.models.uses_checkpoint import UsesPipeline
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.errors import RowError
-from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns, Operator
-from overpaint.pipeline.variant import VariantOperator
+from overpaint.pipeline.operator import Operator
 
 if TYPE_CHECKING:
     from overpaint.operators.diffusion.latent_model import LatentModel
@@ -25,15 +23,11 @@ if TYPE_CHECKING:
 _NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
 
 
-class Fit(
-    UsesPipeline[Any], VariantOperator[Any], ModelOperator[Any, EditRequest, Mapping[str, Any]]
-):
+class Fit(InversionOperator):
     """Fits inputs of the model to each inverted source."""
 
-    kind: ClassVar[Kind] = "invert"
     variants = FITS
     default_method = "null_text"
-    pipelines: ClassVar[tuple[str, ...]] = TEXT_TO_IMAGE
 
     @property
     def fit(self) -> FitMethod:
@@ -62,18 +56,6 @@ class Fit(
         inverted = row[self.inputs[0].name]
         return inverted.frame.size, inverted.num_inference_steps
 
-    def load(self) -> "LatentModel":
-        """Loads the model; `invert` and `edit` with the same checkpoint share it."""
-        from overpaint.operators.diffusion.latent_model import load_latent_model
-
-        return load_latent_model(self.weights)
-
-    def free_memory(self, model: "LatentModel", *, exact: bool) -> str | None:
-        """Offloads the model's parts."""
-        from overpaint.operators.diffusion.latent_model import free_memory
-
-        return free_memory(model, exact=exact)
-
     def prepare(self, row: Row, model: "LatentModel", /) -> EditRequest:
         """Returns the inverted source.
 
@@ -91,16 +73,3 @@ class Fit(
     ) -> list[Mapping[str, Any]]:
         """Fits a batch of inverted sources of one shape."""
         return self.fit.run(inputs, model)
-
-    def answer(
-        self, row: Row, input: EditRequest, output: Mapping[str, Any], model: "LatentModel", /
-    ) -> NewColumns:
-        """Hands on what was fitted.
-
-        Raises:
-            RowError: `nan_in_result`.
-        """
-        del row, input, model
-        if not all(value.is_finite() for value in output.values()):
-            raise RowError("nan_in_result", "the fit holds values that are not finite")
-        return output

@@ -5,36 +5,29 @@ actor, where an `edit` of the same group reads it.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
+from overpaint.operators.diffusion.inversion_operator import InversionOperator
 from overpaint.operators.diffusion.inverting import Inversion
-from overpaint.operators.diffusion.method import TEXT_TO_IMAGE
 from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.framing.frame import UNET_SHAPES, view
 from overpaint.operators.framing.region import frame_row, picture_bucket
 from overpaint.operators.inversions import INVERSIONS
-from overpaint.operators.models.uses_checkpoint import UsesPipeline
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.cost import Cost
-from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import decode
-from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns, Operator
-from overpaint.pipeline.variant import VariantOperator
+from overpaint.pipeline.operator import Operator
 
 if TYPE_CHECKING:
     from overpaint.operators.diffusion.latent_model import LatentModel
 
 
-class Invert(
-    UsesPipeline[Any], VariantOperator[Any], ModelOperator[Any, EditRequest, Mapping[str, Any]]
-):
+class Invert(InversionOperator):
     """Inverts each source under its prompt (`source_prompt`, else `caption`)."""
 
-    kind: ClassVar[Kind] = "invert"
     variants = INVERSIONS
     default_method = "ddim"
-    pipelines: ClassVar[tuple[str, ...]] = TEXT_TO_IMAGE
 
     @property
     def inversion(self) -> Inversion:
@@ -67,18 +60,6 @@ class Invert(
         """Returns the shape of the picture that the model sees."""
         return picture_bucket(row, UNET_SHAPES, self.inversion.fit)
 
-    def load(self) -> "LatentModel":
-        """Loads the model; an `edit` with the same checkpoint shares it."""
-        from overpaint.operators.diffusion.latent_model import load_latent_model
-
-        return load_latent_model(self.weights)
-
-    def free_memory(self, model: "LatentModel", *, exact: bool) -> str | None:
-        """Offloads the model's parts, or slices its VAE."""
-        from overpaint.operators.diffusion.latent_model import free_memory
-
-        return free_memory(model, exact=exact)
-
     def prepare(self, row: Row, model: "LatentModel", /) -> EditRequest:
         """Frames a row's source.
 
@@ -99,16 +80,3 @@ class Invert(
     ) -> list[Mapping[str, Any]]:
         """Inverts a batch of sources of one shape."""
         return self.inversion.run(inputs, model)
-
-    def answer(
-        self, row: Row, input: EditRequest, output: Mapping[str, Any], model: "LatentModel", /
-    ) -> NewColumns:
-        """Hands on the inverted source.
-
-        Raises:
-            RowError: `nan_in_result`.
-        """
-        del row, input, model
-        if not all(value.is_finite() for value in output.values()):
-            raise RowError("nan_in_result", "the inversion holds values that are not finite")
-        return output
