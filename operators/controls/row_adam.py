@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, slots=True)
 class RowAdam:
-    """Adam (arXiv 1412.6980) whose rows can stop: those keep value and moments.
+    """Adam (arXiv 1412.6980) whose rows can stop, for good: those keep their value.
 
     Attributes:
         learning_rate: step size.
@@ -36,16 +36,15 @@ class RowAdam:
         Args:
             value_b: values, a row each.
             gradient_b: gradient of each row's own loss.
-            active_b: bool, the rows that are not done.
+            active_b: bool, the rows that are not done; one that is done stays so.
         """
         if self.first is None or self.second is None:
             self.first, self.second = gradient_b * 0.0, gradient_b * 0.0
         self.steps += 1
         beta1, beta2 = self.betas
-        first = self.first.lerp(gradient_b, 1.0 - beta1)
-        second = self.second.lerp(gradient_b.square(), 1.0 - beta2)
-        active = active_b.view(-1, *[1] * (value_b.dim() - 1))
-        self.first, self.second = first.where(active, self.first), second.where(active, self.second)
+        self.first = self.first.lerp(gradient_b, 1.0 - beta1)
+        self.second = self.second.lerp(gradient_b.square(), 1.0 - beta2)
         mean = self.first / (1.0 - beta1**self.steps)
         spread = (self.second / (1.0 - beta2**self.steps)).sqrt() + self.eps
+        active = active_b.view(-1, *[1] * (value_b.dim() - 1))
         return (value_b - self.learning_rate * mean / spread).where(active, value_b)
