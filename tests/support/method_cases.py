@@ -111,7 +111,10 @@ def check_outside_is_the_source(operator, row):
     for before, answer in zip(rows, answers, strict=True):
         source = decode(before["source_image"]).rgb
         changed = np.any(pixels(answer) != source, axis=-1)
-        editable = decode(answer["editable_mask_image"]).rgb[..., 0] > 0
+        stored = decode(answer["editable_mask_image"]).rgb[..., 0]
+        # Feathering is of the picture alone: the stored mask is as sharp as the one given.
+        assert set(np.unique(stored)) == {0, 255}
+        editable = stored > 0
         # The mask is 10:20 x 8:16; one pixel of the picture is at most 1.3 of the source.
         assert changed[10:20, 8:16].any()
         assert editable[10:20, 8:16].all()
