@@ -5,6 +5,7 @@ same permissions and limits; see `pipeline.conditions`.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import ClassVar
 
 from overpaint.operators.framing.masks import binarise
@@ -19,6 +20,7 @@ from overpaint.pipeline.images import MAX_PIXELS, Picture, decode, decode_mask, 
 from overpaint.pipeline.operator import (
     NOT_IN_FINGERPRINT,
     Answer,
+    Calls,
     Kind,
     NewColumns,
     Operator,
@@ -117,9 +119,13 @@ class Fetch(Operator[Reader]):
 
     def run(self, rows: Sequence[Row], model: Reader) -> list[Answer]:
         """Reads and decodes each source and its conditions."""
+        return self.run_by(rows, model, Calls())
+
+    def run_by(self, rows: Sequence[Row], model: Reader, calls: Calls) -> list[Answer]:
+        """Reads and decodes beside the models."""
         uris = [uri for row in rows for uri in (row["source_uri"], *self._condition_uris(row))]
         files = model.read(rows[0]["base_uri"] or "", uris)
-        return [row_error_as_answer(self._fetched, row, files) for row in rows]
+        return calls.beside(partial(row_error_as_answer, self._fetched, files=files), rows)
 
     @property
     def _pictures(self) -> tuple[Condition, ...]:

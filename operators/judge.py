@@ -28,6 +28,7 @@ from overpaint.pipeline.images import decode
 from overpaint.pipeline.operator import (
     NOT_IN_FINGERPRINT,
     Answer,
+    Calls,
     Kind,
     ModelOperator,
     NewColumns,
@@ -149,10 +150,12 @@ class Judge(
         key = _api_key(self.api_key_env) if self.api_key_env is not None else None
         return Endpoint(self.endpoint, key, self.request, self.timeout_s, self.attempts)
 
-    def run(self, rows: Sequence[Row], model: Pretrained | Endpoint) -> list[Answer]:
+    def run_by(
+        self, rows: Sequence[Row], model: Pretrained | Endpoint, calls: Calls
+    ) -> list[Answer]:
         """Asks about each edit: the model in batches of one shape, an endpoint row by row."""
         if not isinstance(model, Endpoint):
-            return super().run(rows, model)
+            return super().run_by(rows, model, calls)
         ask = partial(row_error_as_answer, self._ask_endpoint)
         with ThreadPoolExecutor(min(self.max_concurrency, len(rows))) as pool:
             return list(pool.map(ask, rows, repeat(model)))

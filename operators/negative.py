@@ -6,23 +6,17 @@ and benchmarks, where it can take as long as a model would.
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.images import Picture, decode, encode
-from overpaint.pipeline.operator import (
-    NOT_IN_FINGERPRINT,
-    Answer,
-    Kind,
-    NewColumns,
-    Operator,
-    row_error_as_answer,
-)
+from overpaint.pipeline.operator import NOT_IN_FINGERPRINT, Kind, ModelOperator, NewColumns
 from pydantic import Field
 
 
-class Negative(Operator[None]):
+class Negative(ModelOperator[None, Picture, Picture]):
     """Inverts the colours of each source; transparency stays as it is.
 
     Example:
@@ -51,25 +45,22 @@ class Negative(Operator[None]):
     def load(self) -> None:
         """Loads nothing."""
 
-    def run(self, rows: Sequence[Row], model: None) -> list[Answer]:
-        """Waits, then inverts each row's source."""
-        time.sleep(self.batch_ms / 1000)
-        return [row_error_as_answer(self.edit, row) for row in rows]
-
-    def edit(self, row: Row) -> NewColumns:
-        """Returns the new columns of one row.
+    def prepare(self, row: Row, model: None) -> Picture:
+        """Decodes a row's source.
 
         Raises:
-            RowError: the source cannot be decoded.
+            RowError: it cannot be decoded.
         """
-        return {"edited_image": encode(negative_of(row), row["image_format"])}
+        del model
+        return decode(row["source_image"])
 
+    def infer(self, inputs: Sequence[Picture], model: None) -> list[Picture]:
+        """Waits, and inverts the colours."""
+        del model
+        time.sleep(self.batch_ms / 1000)
+        return [replace(picture, rgb=255 - picture.rgb) for picture in inputs]
 
-def negative_of(row: Row) -> Picture:
-    """Returns the negative of a row's source.
-
-    Raises:
-        RowError: the source cannot be decoded.
-    """
-    source = decode(row["source_image"])
-    return Picture(255 - source.rgb, source.alpha, source.icc_profile)
+    def answer(self, row: Row, source: Picture, negative: Picture, model: None) -> NewColumns:
+        """Encodes the negative in the run's format."""
+        del source, model
+        return {"edited_image": encode(negative, row["image_format"])}

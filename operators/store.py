@@ -14,6 +14,7 @@ from overpaint.pipeline.identity import sha256
 from overpaint.pipeline.operator import (
     NOT_IN_FINGERPRINT,
     Answer,
+    Calls,
     Kind,
     NewColumns,
     Operator,
@@ -67,6 +68,11 @@ class Store(Operator[ThreadPoolExecutor]):
     def run(self, rows: Sequence[Row], model: ThreadPoolExecutor) -> list[Answer]:
         """Writes each row's objects; writing a row again writes the same bytes."""
         return list(model.map(partial(row_error_as_answer, _store), rows))
+
+    def run_by(self, rows: Sequence[Row], model: ThreadPoolExecutor, calls: Calls) -> list[Answer]:
+        """Writes beside the models."""
+        del calls
+        return self.run(rows, model)
 
 
 def _store(row: Row) -> NewColumns:

@@ -10,9 +10,9 @@ each row anew reads `seed`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Generic, Literal, ParamSpec, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, final
 
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.cost import Cost
@@ -53,6 +53,22 @@ class Rejected:
 
 Answer = NewColumns | Rejected | RowError
 """What an operator returns for one row: its new columns, or why there are none."""
+
+
+class Calls:
+    """Ways to call the steps of an operator: here one after the other, in the caller's thread.
+
+    An actor calls them otherwise: models in one thread, and what is done beside them, such as
+    decoding and encoding, in several others, while a model is at work on another batch.
+    """
+
+    def model(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Calls a step that uses a model: never two at the same time."""
+        return step(*args, **kwargs)
+
+    def beside(self, step: Callable[[InputT], OutputT], items: Iterable[InputT]) -> list[OutputT]:
+        """Calls a step that uses no model for each item, and returns the results in order."""
+        return [step(item) for item in items]
 
 
 class Placement(BaseModel):
@@ -205,6 +221,19 @@ class Operator(BaseModel, ABC, Generic[ModelT]):
             until the row that causes it is alone.
         """
 
+    def run_by(self, rows: Sequence[Row], model: ModelT, calls: Calls) -> list[Answer]:
+        """Answers each row as `run` does, and leaves it to `calls` in which thread that is done.
+
+        The whole of `run` counts as a step that uses a model; an operator that uses none, or not
+        all the time, says so here, and then does not keep models from their work.
+
+        Args:
+            rows: as for `run`.
+            model: what `load` returned.
+            calls: calls the operator's steps.
+        """
+        return calls.model(self.run, rows, model)
+
 
 class ModelOperator(Operator[ModelT], Generic[ModelT, InputT, OutputT]):
     """An operator whose model sees a batch of one shape.
@@ -253,29 +282,45 @@ class ModelOperator(Operator[ModelT], Generic[ModelT, InputT, OutputT]):
             RowError: the output is not usable, such as `nan_in_result`.
         """
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuses a class whose `run` would not be called."""
+        super().__init_subclass__(**kwargs)
+        if "run" in vars(cls):
+            raise TypeError(f"{cls.__name__}: a ModelOperator has infer, or run_by, and no run")
+
+    @final
     def run(self, rows: Sequence[Row], model: ModelT) -> list[Answer]:
         """Prepares each row, runs the model once, and answers each row."""
-        prepared = [row_error_as_answer(self.prepare, row, model) for row in rows]
+        return self.run_by(rows, model, Calls())
+
+    def run_by(self, rows: Sequence[Row], model: ModelT, calls: Calls) -> list[Answer]:
+        """Answers each row; only `infer` is a step that uses the model.
+
+        So `prepare` and `answer` may be called in several threads at once, for other rows.
+        """
+
+        def prepare(row: Row) -> InputT | Rejected | RowError:
+            return row_error_as_answer(self.prepare, row, model)
+
+        def answer(done: tuple[Row, InputT, OutputT]) -> Answer:
+            return row_error_as_answer(self.answer, *done, model)
+
+        prepared = calls.beside(prepare, rows)
         ready = [
             (row, model_input)
             for row, model_input in zip(rows, prepared, strict=True)
             if not isinstance(model_input, RowError | Rejected)
         ]
-        outputs = self._infer_padded([model_input for _, model_input in ready], model)
-        answers = iter(
-            [
-                row_error_as_answer(self.answer, row, model_input, output, model)
-                for (row, model_input), output in zip(ready, outputs, strict=True)
-            ]
-        )
+        inputs = [model_input for _, model_input in ready]
+        outputs = calls.model(self._infer_padded, inputs, model) if inputs else []
+        done = [(*pair, output) for pair, output in zip(ready, outputs, strict=True)]
+        answers = iter(calls.beside(answer, done))
         return [
             ending if isinstance(ending, RowError | Rejected) else next(answers)
             for ending in prepared
         ]
 
     def _infer_padded(self, inputs: list[InputT], model: ModelT) -> Sequence[OutputT]:
-        if not inputs:
-            return []
         padding = [inputs[-1]] * (self.batch_size - len(inputs))
         return self.infer([*inputs, *padding], model)[: len(inputs)]
 

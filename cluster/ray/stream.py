@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 from overpaint.cluster.worker.group import GroupWorker
+from overpaint.cluster.worker.threads import TASKS_AT_ONCE
 from overpaint.pipeline.errors import StoppedError
 from overpaint.pipeline.operator import Placement
 from overpaint.pipeline.plan import Plan
@@ -69,6 +70,8 @@ def _context(patience_s: float) -> Generator[None]:
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = patience_s
     context.raise_original_map_exception = True
+    # A share of the calls that a pool's actors could take: above it, the pool grows by two thirds.
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 0.6
     # One flaky start (a slow disk, a lost node) must not end the run; Ray's default is none.
     context.max_consecutive_actor_init_deaths = 3
     # Errors are raised as well.
@@ -103,7 +106,14 @@ def _pool(placement: Placement, num_tasks: int) -> ActorPoolStrategy:
     fewest, most = placement.actors
     # An actor without a task would load its models for nothing.
     most = min(most, num_tasks)
-    return ActorPoolStrategy(min_size=min(fewest, most), max_size=most)
+    return ActorPoolStrategy(
+        min_size=min(fewest, most),
+        max_size=most,
+        max_concurrent_calls_per_actor=TASKS_AT_ONCE,
+        # No third task waits at an actor: at the end another actor would have none.
+        max_tasks_in_flight_per_actor=TASKS_AT_ONCE,
+        enable_true_multi_threading=True,
+    )
 
 
 def _task_table(tasks: Sequence[Task]) -> pa.Table:

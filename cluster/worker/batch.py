@@ -7,7 +7,6 @@ row, or with why it cannot do it; a batch that raises is split until the row tha
 
 import math
 import re
-import time
 from collections.abc import Hashable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,7 +14,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from overpaint.cluster.worker.attempts import end_process
 from overpaint.cluster.worker.memory import LoadedOperator, is_out_of_memory
-from overpaint.pipeline.columns import Column, Row
+from overpaint.cluster.worker.threads import Lane
+from overpaint.pipeline.columns import HEIGHT_PX, WIDTH_PX, Column, Row
 from overpaint.pipeline.errors import RowError, StoppedError
 from overpaint.pipeline.operator import Answer, NewColumns, Rejected
 from overpaint.pipeline.runs.manifest import FAILED, REJECTED
@@ -53,7 +53,7 @@ class StagesRun(NamedTuple):
 
     Attributes:
         rows: the rows, in order, with the columns that the stages added.
-        seconds: seconds that each stage took, by its name.
+        seconds: seconds of work in each stage, by its name, without waiting for models.
     """
 
     rows: list[dict[str, Any]]
@@ -65,6 +65,7 @@ def run_stages(
     loaded: Mapping[str, LoadedOperator],
     rows: Sequence[Row],
     cached: Mapping[str, CachedOutputs] | None = None,
+    lane: Lane | None = None,
 ) -> StagesRun:
     """Runs rows through stages.
 
@@ -73,16 +74,23 @@ def run_stages(
         loaded: each stage's operator with its model, by stage name.
         rows: rows with the columns that the stages read; one whose `status` is set has ended.
         cached: outputs of stages that need not run, by the key of their row.
+        lane: calls the operators; None does so one after the other, in this thread.
     """
     done = [dict(row) for row in rows]
     seconds: dict[str, float] = {}
     for place, stage in enumerate(stages):
-        start = time.perf_counter()
         later = stages[place + 1 :]
-        for index, outcome in _outcomes_of(stage, later, loaded, done, cached or {}).items():
+        through = (lane or Lane()).for_stage(max(map(_pixels, done), default=0))
+        outcomes = _outcomes_of(stage, later, loaded, done, cached or {}, through)
+        for index, outcome in outcomes.items():
             done[index].update(_new_columns(stage, outcome))
-        seconds[stage.name] = time.perf_counter() - start
+        seconds[stage.name] = through.turn.seconds
     return StagesRun(done, seconds)
+
+
+def _pixels(row: Row) -> int:
+    """Returns the number of a source's pixels; 0 before it is read."""
+    return (row.get(WIDTH_PX.name) or 0) * (row.get(HEIGHT_PX.name) or 0)
 
 
 def _outcomes_of(
@@ -91,6 +99,7 @@ def _outcomes_of(
     loaded: Mapping[str, LoadedOperator],
     rows: Sequence[Row],
     cached: Mapping[str, CachedOutputs],
+    lane: Lane,
 ) -> dict[int, Outcome]:
     """Returns the outcome of one stage for each row that has not ended, by the row's place."""
     outcomes: dict[int, Outcome] = {}
@@ -107,7 +116,7 @@ def _outcomes_of(
             outcomes[index] = outputs
     if pending:
         read = [stage.to_operator(rows[index]) for index in pending]
-        answers = _run_once_for_equal_rows(loaded[stage.name], read)
+        answers = _run_once_for_equal_rows(loaded[stage.name], read, lane)
         outcomes.update(zip(pending, (_renamed(stage, one) for one in answers), strict=True))
     return outcomes
 
@@ -128,17 +137,21 @@ def _new_columns(stage: Stage, outcome: Outcome) -> NewColumns:
     return outcome
 
 
-def _run_once_for_equal_rows(loaded: LoadedOperator, rows: Sequence[Row]) -> list[Outcome]:
+def _run_once_for_equal_rows(
+    loaded: LoadedOperator, rows: Sequence[Row], lane: Lane
+) -> list[Outcome]:
     """Returns one outcome a row, and runs the operator once for rows that are equal.
 
     Args:
         loaded: the operator and its model.
         rows: with the columns that the operator reads, under its own names, and no others.
+        lane: calls the operator.
     """
     values = [tuple(_hashable(value) for value in row.values()) for row in rows]
     first = {key: index for index, key in reversed(list(enumerate(values)))}
     unique = sorted(first.values())
-    outcomes = dict(zip(unique, _run_buckets(loaded, [rows[i] for i in unique]), strict=True))
+    ended = _run_buckets(loaded, [rows[i] for i in unique], lane)
+    outcomes = dict(zip(unique, ended, strict=True))
     return [outcomes[first[key]] for key in values]
 
 
@@ -154,7 +167,7 @@ def _hashable(value: Any) -> Hashable:
     return value
 
 
-def _run_buckets(loaded: LoadedOperator, rows: Sequence[Row]) -> list[Outcome]:
+def _run_buckets(loaded: LoadedOperator, rows: Sequence[Row], lane: Lane) -> list[Outcome]:
     """Runs rows in batches of one bucket each, buckets in order of first appearance."""
     operator = loaded.operator
     buckets: dict[Hashable, list[int]] = {}
@@ -164,25 +177,37 @@ def _run_buckets(loaded: LoadedOperator, rows: Sequence[Row]) -> list[Outcome]:
             buckets.setdefault(operator.bucket(row), []).append(index)
         except Exception as error:  # noqa: BLE001  a row too broken to be sized fails alone
             outcomes[index] = _failed(error)
-    for members in buckets.values():
-        for start in range(0, len(members), operator.batch_size):
-            batch = members[start : start + operator.batch_size]
-            answers = run_batch(loaded, [rows[index] for index in batch])
-            outcomes.update(zip(batch, answers, strict=True))
+    batches = [
+        members[start : start + operator.batch_size]
+        for members in buckets.values()
+        for start in range(0, len(members), operator.batch_size)
+    ]
+
+    def run(batch: Sequence[int]) -> list[Outcome]:
+        with lane.turn.working():
+            return run_batch(loaded, [rows[index] for index in batch], lane)
+
+    for batch, answers in zip(batches, lane.batches(run, batches), strict=True):
+        outcomes.update(zip(batch, answers, strict=True))
     return [outcomes[index] for index in range(len(rows))]
 
 
-def run_batch(loaded: LoadedOperator, rows: Sequence[Row]) -> list[Outcome]:
+def run_batch(
+    loaded: LoadedOperator, rows: Sequence[Row], lane: Lane | None = None
+) -> list[Outcome]:
     """Returns one outcome for each row of a batch, whatever the operator raises.
 
     Args:
         loaded: the operator and its model.
         rows: at least one, of one bucket, and no more than the operator's `batch_size`.
+        lane: calls the operator; None does so in this thread.
     """
+    lane = lane or Lane()
     if len(rows) > loaded.operator.batch_size:  # which a lack of memory has halved
-        return _halves(loaded, rows)
+        return _halves(loaded, rows, lane)
+    num_fallbacks = len(loaded.oom_fallbacks)
     try:
-        return _outcomes(loaded.operator.outputs, loaded.run(rows), len(rows))
+        return _outcomes(loaded.operator.outputs, loaded.run(rows, lane), len(rows))
     except StoppedError:
         raise  # the store takes nothing more: that is no row's fault
     except (Exception, SystemExit) as error:  # noqa: BLE001  the boundary between a row and a run
@@ -190,14 +215,17 @@ def run_batch(loaded: LoadedOperator, rows: Sequence[Row]) -> list[Outcome]:
             end_process(f"the device is lost to this process: {error}")
         cause, is_lack_of_memory = _failed(error), is_out_of_memory(error)
     # Only here are the tensors of the failed call free: the error's frames held them.
-    if is_lack_of_memory and loaded.free_memory():
-        return run_batch(loaded, rows)
-    return [cause] if len(rows) == 1 else _halves(loaded, rows)
+    if is_lack_of_memory and loaded.free_memory(num_fallbacks, lane):
+        return run_batch(loaded, rows, lane)
+    return [cause] if len(rows) == 1 else _halves(loaded, rows, lane)
 
 
-def _halves(loaded: LoadedOperator, rows: Sequence[Row]) -> list[Outcome]:
+def _halves(loaded: LoadedOperator, rows: Sequence[Row], lane: Lane) -> list[Outcome]:
     middle = len(rows) // 2
-    return [*run_batch(loaded, rows[:middle]), *run_batch(loaded, rows[middle:])]
+    return [
+        *run_batch(loaded, rows[:middle], lane),
+        *run_batch(loaded, rows[middle:], lane),
+    ]
 
 
 def _outcomes(outputs: Sequence[Column], answers: Any, num_rows: int) -> list[Outcome]:

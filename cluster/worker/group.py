@@ -1,19 +1,31 @@
-"""One actor's work: load a group's models once, then take tasks through its stages.
+"""One actor's work: load a group's models once, then take tasks through its stages, two at a time.
 
 The first group reads a task's rows from the plan; the last one commits how they ended. Between two
 groups rows travel as an Arrow table: encoded images and values, never live objects.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import count as numbers
 from typing import Any
 
 import pyarrow as pa
 from overpaint.cluster.worker.attempts import Attempts
 from overpaint.cluster.worker.batch import StagesRun, run_stages
 from overpaint.cluster.worker.memory import LoadedOperator
+from overpaint.cluster.worker.threads import (
+    TASKS_AT_ONCE,
+    ActorLane,
+    Helpers,
+    Lane,
+    ModelThread,
+    Share,
+    Turn,
+)
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Row
 from overpaint.pipeline.errors import StoppedError
@@ -77,43 +89,58 @@ class StageStats:
 class _LoadedStages(dict[str, LoadedOperator]):
     """The loaded operators of a group, by stage; an idle stage is loaded when it is needed."""
 
-    def __init__(self, run: Run, group: str) -> None:
+    def __init__(self, run: Run, group: str, models: ModelThread) -> None:
         super().__init__()
         self._stages = {stage.name: stage for stage in run.plan.stages_of(group)}
         self._allow_inexact = run.plan.limits.allow_inexact
+        self._models = models
         for name in self._stages.keys() - run.idle_stages:
-            self[name] = self._load(name)
+            self._models.call(Turn(), self._load, name)
 
     def __missing__(self, name: str) -> LoadedOperator:
-        self[name] = self._load(name)
+        self._models.call(Turn(), self._load, name)
         return self[name]
 
-    def _load(self, name: str) -> LoadedOperator:
+    def _load(self, name: str) -> None:
+        if name in self:
+            return
         operator = self._stages[name].operator
         try:
-            return LoadedOperator.load(operator, allow_inexact=self._allow_inexact)
+            self[name] = LoadedOperator.load(operator, allow_inexact=self._allow_inexact)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".split("\n", 1)[0]
             raise StoppedError(f"stage {name!r}: its model cannot be loaded: {reason}") from error
 
 
 class GroupWorker:
-    """The stages of one group with their models.
+    """The stages of one group with their models; takes `TASKS_AT_ONCE` tasks, from as many threads.
 
     Args:
         run: run whose rows it takes.
         group: name of the group.
+        models: thread of the models, where several groups share it; None makes one.
     """
 
-    def __init__(self, run: Run, group: str) -> None:
+    def __init__(self, run: Run, group: str, models: ModelThread | None = None) -> None:
         self._run = run
         self._group = group
         self._stages = run.plan.stages_of(group)
-        self._loaded = _LoadedStages(run, group)
+        self._models = models or ModelThread()
+        self._helpers = Helpers()
+        self._seats = Share(TASKS_AT_ONCE)
+        self._numbers = numbers()
+        self._num_rows = 0
+        self._lock = threading.Lock()
+        self._loaded = _LoadedStages(run, group, self._models)
         self._part: tuple[int, pa.Table] | None = None
         self._cached: tuple[int, dict[str, CachedOutputs]] | None = None
         timeout_s = run.plan.limits.row_timeout_s
         self._attempts = Attempts(run.folder.storage, group, timeout_s)
+
+    def close(self) -> None:
+        """Ends the threads of the worker, after what they have under way; its models' stay."""
+        self._helpers.close()
+        self._attempts.close()
 
     def start(self, task: Task) -> pa.Table:
         """Runs a task of the plan; for the first group.
@@ -132,22 +159,24 @@ class GroupWorker:
         return self._run_rows(rows, part, stats)
 
     def _planned(self, part: int) -> pa.Table:
-        if self._part is None or self._part[0] != part:
-            self._part = (part, self._run.folder.read_part("plan", part))
-        return self._part[1]
+        known = self._part
+        if known is None or known[0] != part:
+            self._part = known = (part, self._run.folder.read_part("plan", part))
+        return known[1]
 
     def _cached_outputs(self, part: int, rows: Sequence[Row]) -> dict[str, CachedOutputs]:
         """Returns what a previous version of the run has stored for rows of a part, by key."""
         if part not in self._run.cached_parts:
             return {}
-        if self._cached is None or self._cached[0] != part:
+        known = self._cached
+        if known is None or known[0] != part:
             table = self._run.folder.read_part(CACHED, part)
-            self._cached = (part, cached_outputs_by_key(self._run.plan, table))
+            self._cached = known = (part, cached_outputs_by_key(self._run.plan, table))
         written = {name for stage in self._stages for name in stage.output_names}
         images = self._run.plan.stored_images().items()
         stored = {image: uri for image, uri in images if image in written}
         storage = self._run.folder.storage
-        by_key = {row["key"]: self._cached[1].get(row["key"]) for row in rows}
+        by_key = {row["key"]: known[1].get(row["key"]) for row in rows}
         restored = {
             key: outputs.restored(storage, stored) for key, outputs in by_key.items() if outputs
         }
@@ -156,32 +185,57 @@ class GroupWorker:
     def _run_rows(self, rows: list[dict[str, Any]], part: int, before: StageStats) -> pa.Table:
         full_rows = [{**row, **self._run.constants} for row in rows]
         cached = self._cached_outputs(part, rows)
-        with self._attempts.of_task([row["key"] for row in rows]) as num_crashes:
-            run = self._run_one_by_one if num_crashes else self._run_together
-            done, seconds = run(full_rows, cached)
+        keys = [row["key"] for row in rows]
+        num_crashes = self._attempts.crashes_of_task(keys)
+        run = self._run_together if num_crashes < 2 else self._run_one_by_one
+        with self._seat(keys, is_alone=num_crashes > 0) as lane:
+            done, seconds = run(full_rows, cached, lane)
         kept = [_with_stored(row, cached.get(row["key"])) for row in done]
         stats = before.merge(StageStats(seconds, self._oom_fallbacks()))
         if self._group == self._run.plan.group_names[-1]:
             return self._commit(kept, part, stats)
         return self._hand_on(kept, part, stats)
 
+    @contextmanager
+    def _seat(self, keys: Sequence[str], *, is_alone: bool) -> Generator[Lane]:
+        """Waits until a task may begin, and notes its attempt.
+
+        Args:
+            keys: keys of the rows.
+            is_alone: whether no other task may be beside it, which it could take along.
+        """
+        with self._seats.taken(TASKS_AT_ONCE if is_alone else 1):
+            with self._lock:
+                self._num_rows += len(keys)
+                num_rows, number = self._num_rows, next(self._numbers)
+            try:
+                with self._attempts.of_task(keys, num_rows):
+                    yield ActorLane(Turn(number), self._models, self._helpers)
+            finally:
+                with self._lock:
+                    self._num_rows -= len(keys)
+
     def _oom_fallbacks(self) -> dict[str, list[str]]:
         loaded = self._loaded.items()
         return {name: one.oom_fallbacks for name, one in loaded if one.oom_fallbacks}
 
-    def _run_together(self, rows: Sequence[Row], cached: Mapping[str, CachedOutputs]) -> StagesRun:
-        return run_stages(self._stages, self._loaded, rows, cached)
+    def _run_together(
+        self, rows: Sequence[Row], cached: Mapping[str, CachedOutputs], lane: Lane
+    ) -> StagesRun:
+        return run_stages(self._stages, self._loaded, rows, cached, lane)
 
     def _run_one_by_one(
-        self, rows: Sequence[Row], cached: Mapping[str, CachedOutputs]
+        self, rows: Sequence[Row], cached: Mapping[str, CachedOutputs], lane: Lane
     ) -> StagesRun:
         """Runs rows alone; one that has crashed its worker too often fails.
 
         Suspected poison rows come first, so that the others are not done again with them.
         """
-        poison = self._attempts.suspected_poison([row["key"] for row in rows])
-        order = sorted(range(len(rows)), key=lambda index: rows[index]["key"] not in poison)
-        by_index = {index: self._run_alone(rows[index], cached) for index in order}
+        crashes = [self._attempts.crashes_of_row(row["key"]) for row in rows]
+        order = sorted(range(len(rows)), key=lambda index: crashes[index] == 0)
+        by_index = {
+            index: self._run_alone(rows[index], cached, lane, crashes[index]) for index in order
+        }
         runs = [by_index[index] for index in range(len(rows))]
         seconds = {
             stage.name: sum(run.seconds.get(stage.name, 0.0) for run in runs)
@@ -189,11 +243,12 @@ class GroupWorker:
         }
         return StagesRun([row for run in runs for row in run.rows], seconds)
 
-    def _run_alone(self, row: Row, cached: Mapping[str, CachedOutputs]) -> StagesRun:
-        num_crashes = self._attempts.crash_count(row["key"])
+    def _run_alone(
+        self, row: Row, cached: Mapping[str, CachedOutputs], lane: Lane, num_crashes: int
+    ) -> StagesRun:
         if num_crashes < self._run.plan.limits.max_attempts:
             with self._attempts.of_row(row["key"]):
-                return self._run_together([row], cached)
+                return self._run_together([row], cached, lane)
         if row.get("edited_uri") is None:  # or an earlier group has stored the image, and named it
             self._run.folder.remove_objects(row["key"], self._run.plan.image_format)
         message = f"its worker died {num_crashes} times while the row was alone in it"

@@ -11,12 +11,17 @@ import gc
 import logging
 import re
 import sys
-from collections.abc import Generator, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from overpaint.pipeline.columns import Row
-from overpaint.pipeline.operator import Answer, Operator
+from overpaint.pipeline.operator import Answer, Calls, Operator
+
+P = ParamSpec("P")
+T = TypeVar("T")
+ItemT = TypeVar("ItemT")
 
 _OUT_OF_MEMORY = re.compile(r"OutOfMemoryError|out of memory|CUBLAS_STATUS_ALLOC_FAILED", re.I)
 _log = logging.getLogger(__name__)
@@ -37,7 +42,7 @@ class LoadedOperator:
 
     Example:
         >>> loaded = LoadedOperator.load(Caption(batch_size=1))
-        >>> loaded.run([{"source_image": data}])
+        >>> loaded.run([{"source_image": data}], Calls())
         [{'caption': 'a small red star'}]
     """
 
@@ -48,6 +53,7 @@ class LoadedOperator:
         self.oom_fallbacks: list[str] = []
         """The fallbacks in force, in order."""
         self._allow_inexact = allow_inexact
+        self._lock = threading.Lock()
 
     @classmethod
     def load(cls, operator: Operator[Any], *, allow_inexact: bool = False) -> "LoadedOperator":
@@ -60,20 +66,32 @@ class LoadedOperator:
         with _torch_threads(operator):
             return cls(operator, operator.load(), allow_inexact=allow_inexact)
 
-    def run(self, rows: Sequence[Row]) -> list[Answer]:
-        """Runs the operator on one batch of rows, with its number of PyTorch threads."""
-        with _torch_threads(self.operator):
-            return self.operator.run(rows, self.model)
+    def run(self, rows: Sequence[Row], calls: Calls) -> list[Answer]:
+        """Runs the operator on one batch of rows, its model with its number of PyTorch threads."""
+        operator = self.operator
+        return operator.run_by(rows, self.model, _CallsOf(operator, calls))
 
-    def free_memory(self) -> bool:
-        """Puts the next fallback into force; returns False where none is left."""
+    def free_memory(self, num_before: int, calls: Calls) -> bool:
+        """Puts the next fallback into force; returns False where none is left.
+
+        Args:
+            num_before: number of fallbacks that were in force when memory ran out: where another
+                batch has met the same lack, and there are more by now, those are tried first.
+            calls: calls what uses the model.
+        """
+        with self._lock:
+            if len(self.oom_fallbacks) > num_before:
+                return True
+            fallback = calls.model(self._free)
+            if fallback is None:
+                return False
+            _log.warning("%s ran out of memory: %s", type(self.operator).__name__, fallback)
+            self.oom_fallbacks.append(fallback)
+            return True
+
+    def _free(self) -> str | None:
         _empty_cache()
-        fallback = self._next_fallback()
-        if fallback is None:
-            return False
-        _log.warning("%s ran out of memory: %s", type(self.operator).__name__, fallback)
-        self.oom_fallbacks.append(fallback)
-        return True
+        return self._next_fallback()
 
     def _next_fallback(self) -> str | None:
         if not self.oom_fallbacks:
@@ -89,6 +107,26 @@ class LoadedOperator:
             return None
         self.operator = self.operator.model_copy(update={"batch_size": size})
         return f"batch_size={size}"
+
+
+class _CallsOf(Calls):
+    """Calls of an operator's steps; those that use its model, with its number of threads."""
+
+    def __init__(self, operator: Operator[Any], calls: Calls) -> None:
+        self._operator, self._calls = operator, calls
+
+    def model(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Calls a step that uses the model."""
+
+        def step_in_threads() -> T:
+            with _torch_threads(self._operator):
+                return step(*args, **kwargs)
+
+        return self._calls.model(step_in_threads)
+
+    def beside(self, step: Callable[[ItemT], T], items: Iterable[ItemT]) -> list[T]:
+        """Calls a step that uses no model."""
+        return self._calls.beside(step, items)
 
 
 def _empty_cache() -> None:

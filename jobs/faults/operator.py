@@ -6,15 +6,15 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
-from overpaint.operators.negative import Negative, negative_of
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
-from overpaint.pipeline.images import encode_mask
-from overpaint.pipeline.operator import NOT_IN_FINGERPRINT, Answer, Kind, NewColumns
+from overpaint.pipeline.images import Picture, decode, encode, encode_mask
+from overpaint.pipeline.operator import NOT_IN_FINGERPRINT, Kind, ModelOperator, NewColumns
 from pydantic import Field
 
 Trouble = Literal["segfault", "os_exit", "sys_exit", "hang", "nan"]
@@ -35,7 +35,21 @@ class Call(NamedTuple):
     pid: int
 
 
-class Traced(Negative):
+class TracedInput(NamedTuple):
+    """A row that is ready for the call.
+
+    Attributes:
+        key: key of the row.
+        source_uri: source of the row.
+        picture: its source, decoded.
+    """
+
+    key: str
+    source_uri: str
+    picture: Picture
+
+
+class Traced(ModelOperator[None, TracedInput, Picture]):
     """Inverts the colours, measures them, and makes trouble for some sources.
 
     Trouble changes no key, so that a disturbed run and its undisturbed twin can be compared byte
@@ -55,28 +69,40 @@ class Traced(Negative):
 
     @property
     def inputs(self) -> tuple[Column, ...]:
-        """The source and its name, and the row's key."""
-        return (*super().inputs, c.SOURCE_URI, c.KEY)
+        """The source and its name, the format of the edit, and the row's key."""
+        return (c.SOURCE_IMAGE, c.IMAGE_FORMAT, c.SOURCE_URI, c.KEY)
 
     @property
     def outputs(self) -> tuple[Column, ...]:
         """The negative, its lightness, and a mask of its light pixels."""
-        return (*super().outputs, LIGHTNESS, c.MASK_IMAGE, c.MASK_SOURCE)
+        return (c.EDITED_IMAGE, LIGHTNESS, c.MASK_IMAGE, c.MASK_SOURCE)
 
-    def run(self, rows: Sequence[Row], model: None) -> list[Answer]:
-        """Logs the rows, waits, makes the trouble that is due, and edits each row."""
-        _log(Path(self.log), [row["key"] for row in rows])
-        return super().run(rows, model)
+    def load(self) -> None:
+        """Loads nothing."""
 
-    def edit(self, row: Row) -> NewColumns:
-        """Returns the new columns of one row, after the trouble that is due."""
-        trouble = self.troubles.get(row["source_uri"])
-        _cause(trouble)
-        pixels = negative_of(row).rgb
-        light = np.where(pixels[..., 0] > _LIGHT, np.uint8(255), np.uint8(0))
+    def prepare(self, row: Row, model: None) -> TracedInput:
+        """Decodes a row's source."""
+        del model
+        return TracedInput(row["key"], row["source_uri"], decode(row["source_image"]))
+
+    def infer(self, inputs: Sequence[TracedInput], model: None) -> list[Picture]:
+        """Logs the rows, waits, makes the trouble that is due, and inverts the colours."""
+        del model
+        _log(Path(self.log), list(dict.fromkeys(item.key for item in inputs)))
+        time.sleep(self.batch_ms / 1000)
+        for source_uri in dict.fromkeys(item.source_uri for item in inputs):
+            _cause(self.troubles.get(source_uri))
+        return [replace(item.picture, rgb=255 - item.picture.rgb) for item in inputs]
+
+    def answer(self, row: Row, item: TracedInput, negative: Picture, model: None) -> NewColumns:
+        """Encodes the negative, and measures it."""
+        del model
+        trouble = self.troubles.get(item.source_uri)
+        light = np.where(negative.rgb[..., 0] > _LIGHT, np.uint8(255), np.uint8(0))
+        lightness = math.nan if trouble == "nan" else float(negative.rgb.mean()) / 255
         return {
-            **super().edit(row),
-            LIGHTNESS.name: math.nan if trouble == "nan" else float(pixels.mean()) / 255,
+            "edited_image": encode(negative, row["image_format"]),
+            LIGHTNESS.name: lightness,
             "mask_image": encode_mask(light),
             "mask_source": "light",
         }

@@ -8,7 +8,7 @@ from overpaint.jobs.runs.open import refuse_other_versions
 from overpaint.jobs.runs.prepare import named_errors
 from overpaint.jobs.runs.run import RunResult
 from overpaint.pipeline.errors import UsageError
-from overpaint.pipeline.runs.folder import PLANNED, SUCCESS, RunFolder, part_path
+from overpaint.pipeline.runs.folder import ATTEMPTS, PLANNED, SUCCESS, RunFolder, part_path
 from overpaint.pipeline.runs.lease import acquire_lease
 from overpaint.pipeline.runs.manifest import FAILED, result_schema
 from overpaint.pipeline.runs.record import RunRecord, existing_run
@@ -77,6 +77,8 @@ def reopen_failed_rows(run: Run, error_code: str | None = None) -> int:
     if error_code is not None:
         where["error_code"] = error_code
     failed = [(part, table["key"]) for part, table in run.folder.tables(["key"], where)]
+    # A row that was given up gets all of its attempts again.
+    run.folder.storage.remove_tree(ATTEMPTS)
     for part, keys in failed:
         if len(keys):
             table = run.folder.read_part("manifest", part)

@@ -34,6 +34,7 @@ STATS = "stats.json"
 REPORT = "report.html"
 SUCCESS = "_SUCCESS.json"
 WORK = "_work"
+ATTEMPTS = f"{WORK}/attempts"
 OBJECT_FOLDERS = ("images", "masks", "editable")
 """Folders of the objects that rows store."""
 PLANNED = f"{WORK}/planned.json"

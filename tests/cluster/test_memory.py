@@ -118,7 +118,7 @@ def test_row_that_no_fallback_helps_fails_alone():
 @pytest.mark.parametrize("error", [MemoryError("x"), ValueError("a memory of summer")])
 def test_other_errors_have_no_fallback(error):
     class Failing(Hungry):
-        def run(self, rows, model):
+        def infer(self, sizes, model):
             raise error
 
     found, loaded = answered(Failing(), 1)
