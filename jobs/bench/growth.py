@@ -1,21 +1,18 @@
 """The growth of planning, running and resuming with the number of rows."""
 
 import math
-import os
 import statistics
 import tempfile
-import threading
 import time
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from overpaint.cluster.ray.session import Session, connected
 from overpaint.cluster.ray.stream import run_on_ray
+from overpaint.jobs.bench.memory import sampled_memory
 from overpaint.jobs.papercut.dataset import write_dataset
 from overpaint.jobs.runs.execute import SilentDisplay, execute
 from overpaint.jobs.runs.open import open_run
@@ -42,7 +39,6 @@ HOW_RESUME = """\
 A plan of as many rows whose manifest lacks only its last part, on a local folder: how long it takes
 to count the manifest and to derive what remains; in this process, whose peak memory is given."""
 
-_SAMPLE_S = 0.5
 _NUM_IMAGES = 256
 
 
@@ -52,7 +48,7 @@ def measure_planning(rows: int) -> dict[str, Any]:
     Returns:
         `rows`, `seconds`, `cpu_seconds`, `peak_mib`.
     """
-    with tempfile.TemporaryDirectory() as folder, _sampled() as memory:
+    with tempfile.TemporaryDirectory() as folder, sampled_memory() as memory:
         table = Path(folder) / "rows.parquet"
         pq.write_table(_table(rows), table)
         start, cpu = time.perf_counter(), time.process_time()
@@ -100,7 +96,10 @@ def _run(rows: int) -> dict[str, Any]:
         input_folder = Path(folder) / "input"
         write_dataset(input_folder, rows=_NUM_IMAGES, seed=0)
         table = _linked(input_folder, rows)
-        with connected(Session(num_cpus=4, object_store_bytes=256 * 2**20)), _sampled() as memory:
+        with (
+            connected(Session(num_cpus=4, object_store_bytes=256 * 2**20)),
+            sampled_memory() as memory,
+        ):
             start = time.perf_counter()
             request = InputRequest(str(table))
             run = open_run(_plan(), request, RunFolder(Storage(f"{folder}/run")), request.read)
@@ -130,7 +129,7 @@ def measure_resume(rows: int) -> dict[str, Any]:
         parts = folder.parts("plan")
         for part in parts[:-1]:
             _finish(plan, folder, part)
-        with _sampled() as memory:
+        with sampled_memory() as memory:
             start = time.perf_counter()
             manifest_ledger(folder, folder.parts("manifest"))
             counted = time.perf_counter()
@@ -163,32 +162,3 @@ def _linked(input_folder: Path, rows: int) -> Path:
     table = input_folder / "rows.parquet"
     pq.write_table(pa.table({"source_uri": sources}), table)
     return table
-
-
-@contextmanager
-def _sampled() -> Generator[list[float]]:
-    """Samples the private memory of the process tree inside the context, in MiB."""
-    samples, done = [_private_mib()], threading.Event()
-
-    def sample() -> None:
-        while not done.wait(_SAMPLE_S):
-            samples.append(_private_mib())
-
-    thread = threading.Thread(target=sample, daemon=True)
-    thread.start()
-    try:
-        yield samples
-    finally:
-        done.set()
-        thread.join()
-
-
-def _private_mib() -> float:
-    me = psutil.Process(os.getpid())
-    total = 0
-    for process in (me, *me.children(recursive=True)):
-        try:
-            total += process.memory_full_info().uss
-        except psutil.Error:
-            continue
-    return total / 2**20

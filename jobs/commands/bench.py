@@ -4,6 +4,7 @@ Each benchmark imports what it measures when it is called: Ray and torch take se
 """
 
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,7 +34,7 @@ def overhead(
     repeats: int = 3,
     json_file: Json = None,
 ) -> int:
-    """Compares the pipeline with a bare loop: read, decode, model, PNG, write.
+    """Compares the pipeline with a bare loop that waits too: read, decode, model, PNG, write.
 
     Args:
         batch_ms: Milliseconds of the model for a batch of 8 rows; 50 and 200 where none are given.
@@ -45,6 +46,57 @@ def overhead(
 
     console.print(HOW)
     figures = [measure_overhead(ms, rows, repeats) for ms in batch_ms or [50.0, 200.0]]
+    print_figures(figures, json_file)
+    return 0
+
+
+@bench.command
+def busy(
+    *,
+    batch_ms: Annotated[list[float] | None, Parameter(negative="")] = None,
+    side_px: Annotated[list[int] | None, Parameter(negative="")] = None,
+    actors: Annotated[list[int] | None, Parameter(negative="")] = None,
+    png: Annotated[list[Literal["same", "default"]] | None, Parameter(negative="")] = None,
+    work: Annotated[list[Literal["sleep", "torch"]] | None, Parameter(negative="")] = None,
+    system: Annotated[
+        list[Literal["overpaint", "ray_data", "loop"]] | None, Parameter(negative="")
+    ] = None,
+    images: int = 96,
+    turns: int = 3,
+    memory: bool = False,
+    json_file: Json = None,
+) -> int:
+    """Measures how long the model is at work, beside Ray Data by itself and a loop.
+
+    Args:
+        batch_ms: Milliseconds of the model for a batch of 4; 500, 1000 and 2000 where none are
+            given.
+        side_px: Side of the photographs; 512 and 1024 where none is given.
+        actors: Models at work at the same time; 1 and 2 where none is given.
+        png: Whether all write PNGs of one level, or each by its defaults; same where none is given.
+        work: How the model spends its time: sleep, or torch on one thread; sleep where none is
+            given.
+        system: A system to measure; all three where none is given.
+        images: Photographs for each actor.
+        turns: Runs of each; medians are used.
+        memory: Make one more run of each, and sample its memory.
+        json_file: A file for the figures.
+    """
+    from overpaint.jobs.bench.busy import HOW, Case, measure_busy
+
+    console.print(HOW)
+    cases = [
+        Case(*case)
+        for case in product(
+            *(batch_ms or [500.0, 1000.0, 2000.0], side_px or [512, 1024], actors or [1, 2]),
+            *(png or ["same"], work or ["sleep"]),
+        )
+    ]
+    figures: list[dict[str, Any]] = []
+    systems = system or ["overpaint", "ray_data", "loop"]
+    for row in measure_busy(cases, systems, images, turns, memory=memory):
+        console.print(" ".join(f"{name}={value}" for name, value in row.items()))
+        figures.append(row)
     print_figures(figures, json_file)
     return 0
 
