@@ -5,7 +5,6 @@ same permissions and limits; see `pipeline.conditions`.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import ClassVar
 
 from overpaint.operators.framing.masks import binarise
@@ -125,7 +124,11 @@ class Fetch(Operator[Reader]):
         """Reads and decodes beside the models."""
         uris = [uri for row in rows for uri in (row["source_uri"], *self._condition_uris(row))]
         files = model.read(rows[0]["base_uri"] or "", uris)
-        return calls.beside(partial(row_error_as_answer, self._fetched, files=files), rows)
+
+        def fetched(row: Row) -> Answer:
+            return row_error_as_answer(self._fetched, row, files)
+
+        return calls.beside(fetched, rows)
 
     @property
     def _pictures(self) -> tuple[Condition, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 from overpaint.cluster.worker.group import GroupWorker
-from overpaint.cluster.worker.threads import TASKS_AT_ONCE
+from overpaint.cluster.worker.helpers import TASKS_AT_ONCE
 from overpaint.pipeline.errors import StoppedError
 from overpaint.pipeline.operator import Placement
 from overpaint.pipeline.plan import Plan

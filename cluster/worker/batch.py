@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 from overpaint.cluster.worker.attempts import end_process
+from overpaint.cluster.worker.lane import Lane
 from overpaint.cluster.worker.memory import LoadedOperator, is_out_of_memory
-from overpaint.cluster.worker.threads import Lane
 from overpaint.pipeline.columns import HEIGHT_PX, WIDTH_PX, Column, Row
 from overpaint.pipeline.errors import RowError, StoppedError
 from overpaint.pipeline.operator import Answer, NewColumns, Rejected

@@ -16,16 +16,10 @@ from typing import Any
 import pyarrow as pa
 from overpaint.cluster.worker.attempts import Attempts
 from overpaint.cluster.worker.batch import StagesRun, run_stages
+from overpaint.cluster.worker.helpers import TASKS_AT_ONCE, Helpers, Share
+from overpaint.cluster.worker.lane import ActorLane, Lane
 from overpaint.cluster.worker.memory import LoadedOperator
-from overpaint.cluster.worker.threads import (
-    TASKS_AT_ONCE,
-    ActorLane,
-    Helpers,
-    Lane,
-    ModelThread,
-    Share,
-    Turn,
-)
+from overpaint.cluster.worker.model_thread import ModelThread, Turn
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Row
 from overpaint.pipeline.errors import StoppedError

@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 from overpaint.cluster.worker.group import GroupWorker
-from overpaint.cluster.worker.threads import TASKS_AT_ONCE, ModelThread, map_ahead
+from overpaint.cluster.worker.helpers import TASKS_AT_ONCE, map_ahead
+from overpaint.cluster.worker.model_thread import ModelThread
 from overpaint.pipeline.runs.run import Run
 from overpaint.pipeline.runs.tasks import Task
 

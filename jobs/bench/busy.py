@@ -34,7 +34,7 @@ _KEYS = ("images_per_s", "busy_share", "written_mib")
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is measured.
+    """Circumstances of a measurement.
 
     Attributes:
         batch_ms: time of the model for a batch, in milliseconds.
@@ -57,7 +57,7 @@ def measure_busy(
     """Measures each system in each case.
 
     Args:
-        cases: what is measured.
+        cases: circumstances, one after the other.
         systems: names in `SYSTEMS`.
         images: pictures for each actor.
         turns: runs of each system, of which the median is taken.

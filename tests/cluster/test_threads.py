@@ -7,15 +7,10 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pytest
 from overpaint.cluster.worker.batch import run_stages
+from overpaint.cluster.worker.helpers import Helpers, Share, map_ahead
+from overpaint.cluster.worker.lane import ActorLane
 from overpaint.cluster.worker.memory import LoadedOperator
-from overpaint.cluster.worker.threads import (
-    ActorLane,
-    Helpers,
-    ModelThread,
-    Share,
-    Turn,
-    map_ahead,
-)
+from overpaint.cluster.worker.model_thread import ModelThread, Turn
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column
 from overpaint.pipeline.errors import StoppedError
@@ -293,7 +288,4 @@ def test_map_ahead_keeps_the_order_and_no_more_under_way_than_it_may():
 
 def test_model_operator_with_a_run_of_its_own_is_refused():
     with pytest.raises(TypeError, match="Odd: a ModelOperator has infer"):
-
-        class Odd(Doubler):
-            def run(self, rows, model):
-                return []
+        type("Odd", (Doubler,), {"run": lambda self, rows, model: []})
