@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from overpaint.operators.models.tokenizing import one_call_at_a_time
 from overpaint.operators.models.weights import Checkpoint, DtypeName
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def _load_processor(checkpoint: Checkpoint) -> Any:
         processor.image_processor = AutoImageProcessor.from_pretrained(
             checkpoint.path, backend="pil", **options
         )
+    if getattr(processor, "tokenizer", None) is not None:
+        one_call_at_a_time(processor.tokenizer)
     return processor
 
 
