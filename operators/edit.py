@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from overpaint.operators.diffusion.edit_choices import with_choices
 from overpaint.operators.diffusion.edit_row import row_settings, row_values
 from overpaint.operators.diffusion.inverting import Inversion
-from overpaint.operators.diffusion.method import Editor, Method, needs_inversion
+from overpaint.operators.diffusion.method import (
+    Editor,
+    Method,
+    inverted_source,
+    needs_inversion,
+)
+from overpaint.operators.diffusion.prompt_length import LimitsPrompts
 from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.framing.frame import Frame, paste, view, view_mask
 from overpaint.operators.framing.region import (
@@ -29,11 +35,11 @@ from overpaint.operators.methods import METHODS
 from overpaint.operators.models.uses_checkpoint import UsesPipeline
 from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline import columns as c
-from overpaint.pipeline.columns import Column, Row
+from overpaint.pipeline.columns import Column, Row, first_text
 from overpaint.pipeline.conditions import MASK, Condition
 from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.errors import RowError, near_miss
-from overpaint.pipeline.identity import canonical_json
+from overpaint.pipeline.identity import canonical_json, identity_fields
 from overpaint.pipeline.images import Picture, Pixels, decode, encode, encode_mask
 from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns, Operator, Rejected
 from overpaint.pipeline.variant import Variant, VariantOperator
@@ -52,15 +58,18 @@ class EditInput:
         settings: method with the row's own values.
         request: the row as the method sees it.
         region: pixels that may change; None for all.
+        tokens_cut: tokens of its prompts that the text encoder does not see; None where unknown.
     """
 
     choice: str
     settings: Method
     request: EditRequest
     region: Region | None
+    tokens_cut: int | None
 
 
 class Edit(
+    LimitsPrompts,
     UsesPipeline[Editors],
     VariantOperator[Editors],
     ModelOperator[Editors, EditInput, NDArray[np.float32]],
@@ -142,7 +151,7 @@ class Edit(
     @property
     def outputs(self) -> tuple[Column, ...]:
         """The edited image, the mask that was editable, and how the image was made."""
-        made = (c.METHOD, c.CHECKPOINT, c.REVISION, c.PARAMS_JSON)
+        made = (c.METHOD, c.CHECKPOINT, c.REVISION, c.PARAMS_JSON, c.PROMPT_TOKENS_CUT)
         return (c.EDITED_IMAGE, c.EDITABLE_MASK_IMAGE, *made)
 
     @property
@@ -252,16 +261,19 @@ class Edit(
         """Frames a row's source, mask and conditions; an empty mask is rejected as `mask_empty`.
 
         Raises:
-            RowError: `prompt_missing`, `mask_missing`, `inversion_mismatch`, or an image that
-                cannot be decoded.
+            RowError: `prompt_missing`, `prompt_too_long`, `mask_missing`, `inversion_mismatch`, or
+                an image that cannot be decoded.
         """
         choice = self._choice(row)
         edit = self.for_row(row)
         settings, editor = row_settings(edit.own, row), model[choice]
-        prompt = row.get(settings.prompt.name)
+        prompt = first_text(row, settings.prompt)
         if prompt is None:
             message = f"method {edit.method!r} reads {settings.prompt.name}"
             raise RowError("prompt_missing", message)
+        prompts = settings.prompts(row)
+        lengths = {name: settings.text_length(text, editor) for name, text in prompts.items()}
+        tokens_cut = edit.tokens_cut(lengths)
         source = decode(row["source_image"])
         frame = _frame(row, settings, editor)
         mask = source_mask(row, source)
@@ -280,7 +292,9 @@ class Edit(
             seed=row.get("seed", 0),
             values=row_values(settings, row, frame, editor),
         )
-        return EditInput(choice=choice, settings=settings, request=request, region=region)
+        return EditInput(
+            choice=choice, settings=settings, request=request, region=region, tokens_cut=tokens_cut
+        )
 
     def infer(self, inputs: Sequence[EditInput], model: Editors, /) -> list[NDArray[np.float32]]:
         """Edits a batch of one shape and of one method."""
@@ -306,14 +320,16 @@ class Edit(
             "checkpoint": edit.checkpoint,
             "revision": editor.identity,
             "params_json": edit._params(input.settings, editor, self.batch_size),
+            "prompt_tokens_cut": input.tokens_cut,
         }
 
     def _params(self, settings: Method, editor: Editor, batch_size: int) -> str:
-        """Returns the fields with which a row was edited, as canonical JSON."""
+        """Returns the fields that decided a row's pixels, as canonical JSON."""
         in_force = self.model_copy(update={"settings": settings, "batch_size": batch_size})
-        own = in_force.model_dump(mode="json", exclude={"choices", "default_choice"})
+        fields = identity_fields(in_force).items()
+        own = {k: v for k, v in fields if v is not None and k not in ("choices", "default_choice")}
         fallbacks = {"oom_fallbacks": list(editor.oom_fallbacks)} if editor.oom_fallbacks else {}
-        return canonical_json({k: v for k, v in own.items() if v is not None} | fallbacks)
+        return canonical_json(own | fallbacks)
 
     @property
     def weights(self) -> Checkpoint:
@@ -341,11 +357,8 @@ def _size(value: Any) -> Hashable:
 
 
 def _frame(row: Row, settings: Method, editor: Editor) -> Frame:
-    if needs_inversion(settings):
-        inverted = next(
-            n.name for n in settings.needs if isinstance(n, Column) and n.scope == "group"
-        )
-        return row[inverted].frame
+    if (inverted := inverted_source(settings, row)) is not None:
+        return inverted.frame
     framed = settings.framed
     side_px = framed.resolution or editor.resolution_px
     return frame_row(

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from overpaint.operators.diffusion.inversion_operator import InversionOperator
 from overpaint.operators.diffusion.inverting import Inversion
+from overpaint.operators.diffusion.prompt_length import LimitsPrompts
 from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.framing.frame import UNET_SHAPES, view
 from overpaint.operators.framing.region import frame_row, picture_bucket
 from overpaint.operators.inversions import INVERSIONS
 from overpaint.pipeline import columns as c
-from overpaint.pipeline.columns import Column, Row
+from overpaint.pipeline.columns import Column, Row, first_text
 from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.images import decode
 from overpaint.pipeline.operator import Operator
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from overpaint.operators.diffusion.latent_model import LatentModel
 
 
-class Invert(InversionOperator):
+class Invert(LimitsPrompts, InversionOperator):
     """Inverts each source under its prompt (`source_prompt`, else `caption`)."""
 
     variants = INVERSIONS
@@ -64,14 +65,15 @@ class Invert(InversionOperator):
         """Frames a row's source.
 
         Raises:
-            RowError: the source or the mask cannot be decoded.
+            RowError: `prompt_too_long`, or the source or the mask cannot be decoded.
         """
         fields = self.inversion
         resolution_px = fields.resolution or model.resolution_px
         frame = frame_row(
             row, UNET_SHAPES, fields.fit, resolution_px, model.multiple_px, fields.crop_margin
         )
-        prompt = row.get("source_prompt") or row.get("caption") or ""
+        prompt = first_text(row, c.SOURCE_PROMPT, c.CAPTION) or ""
+        self.tokens_cut({c.SOURCE_PROMPT.name: model.text_length(prompt)})
         picture = view(frame, decode(row["source_image"]).rgb)
         return EditRequest(frame=frame, picture=picture, prompt=prompt, values={})
 

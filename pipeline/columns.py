@@ -59,6 +59,41 @@ def score(name: str, doc: str) -> Column:
     return Column(name, pa.float64(), doc)
 
 
+_TOKENS_CUT = "tokens_cut"
+
+
+def tokens_cut(name: str, doc: str) -> Column:
+    """Returns a column for the tokens of a text that a text encoder does not see.
+
+    0 stands for a text that is seen whole; the report tells of the others.
+
+    Args:
+        name: kind of the text.
+        doc: one sentence for users.
+
+    Example:
+        >>> tokens_cut("prompt", "tokens that nobody sees").name
+        'prompt_tokens_cut'
+    """
+    return Column(f"{name}_{_TOKENS_CUT}", pa.int32(), doc)
+
+
+def tells_tokens_cut(column: Column) -> bool:
+    """Tells whether a column is one that `tokens_cut` has made."""
+    return column.name.endswith(f"_{_TOKENS_CUT}") and column.type == pa.int32()
+
+
+def is_missing(value: Any) -> bool:
+    """Tells whether a value is none: null, or a text of nothing but white space."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def first_text(row: Row, *columns: Column) -> str | None:
+    """Returns the first text that a row has in some columns; None where all are missing."""
+    texts = (row.get(column.name) for column in columns)
+    return next((text for text in texts if not is_missing(text)), None)
+
+
 # Set by the runner in every row.
 BASE_URI = Column("base_uri", pa.string(), "folder or prefix of the input's relative URIs", "run")
 RUN_URI = Column("run_uri", pa.string(), "the run folder", "run")
@@ -129,6 +164,9 @@ EDITED_IMAGE = _image("edited_image", "the edited image, encoded, of the source'
 METHOD = _text("method", "the editing method")
 CHECKPOINT = _text("checkpoint", "the weights that edited")
 REVISION = _text("revision", "revision or digest of those weights")
+PROMPT_TOKENS_CUT = tokens_cut(
+    "prompt", "tokens of the row's prompts beyond what the text encoder sees; the most of any"
+)
 PARAMS_JSON = _text("params_json", "the editing stages' fields, as canonical JSON")
 EDITED_URI = _text("edited_uri", "the stored edited image, relative to the run folder")
 EDITED_SHA256 = _text("edited_sha256", "SHA-256 of the stored edited image")

@@ -50,6 +50,7 @@ ROW_ERRORS: dict[str, str] = {
     **_condition_errors(),
     # An edit.
     "prompt_missing": "The row lacks the prompt or instruction that the editing method reads.",
+    "prompt_too_long": "A prompt is longer than the text encoder sees; `long_prompt` is `fail`.",
     "value_missing": "The row lacks a value that the editing method needs.",
     "method_unknown": "The row names a method that its stage lacks; planning refuses such a table.",
     "edit_params_invalid": "The row's own settings are not JSON, or not fields of its method.",

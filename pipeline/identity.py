@@ -61,7 +61,15 @@ def identity_fields(operator: Operator[Any]) -> dict[str, Any]:
     if isinstance(operator, VariantOperator):
         excluded |= _excluded(operator.settings)
     fields = operator.model_dump(mode="json")
+    for name, value in operator:
+        if isinstance(value, Mapping) and name in fields:
+            fields[name] |= _operators(value)
     return {name: value for name, value in fields.items() if name not in excluded}
+
+
+def _operators(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the identity of the operators that a field holds, such as an edit's choices."""
+    return {k: identity_fields(v) for k, v in values.items() if isinstance(v, Operator)}
 
 
 def operator_fingerprint(operator: Operator[Any]) -> str:

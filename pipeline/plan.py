@@ -226,7 +226,9 @@ def _stage_fingerprint(stage: Stage) -> str:
     fingerprint = operator_fingerprint(stage.operator)
     columns = (*stage.operator.inputs, *stage.operator.optional)
     read = {o.name: stage.read_as(o.name) for o in columns}
-    written = {o.name: stage.written_as(o.name) for o in stage.operator.outputs}
+    # A prefix shows in the other columns; a count of cut tokens has a name of its own by `writes`.
+    names = [o.name for o in stage.operator.outputs if not c.tells_tokens_cut(o)]
+    written = {name: stage.written_as(name) for name in (*names, *stage.writes)}
     renamed = [{a: b for a, b in names.items() if a != b} for names in (read, written)]
     return digest([fingerprint, *renamed]) if any(renamed) else fingerprint
 

@@ -10,6 +10,7 @@ import torch
 from overpaint.operators.diffusion.attention import AttentionControl
 from overpaint.operators.diffusion.attention_processor import install_attention_control
 from overpaint.operators.models.pretrained import device, quietly, torch_dtype
+from overpaint.operators.models.tokenizing import TextLength, one_call_at_a_time, text_length
 from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline.cost import Cost
 
@@ -60,6 +61,11 @@ class LatentModel:
         """Takes the UNet off the device before the VAE computes, where parts take turns on it."""
         if self.unet_hook is not None:
             self.unet_hook.offload()
+
+    def text_length(self, text: str) -> TextLength:
+        """Returns the length of a text for the text encoder that cuts most of it."""
+        lengths = [text_length(tokenizer, text) for tokenizer, _ in self.text]
+        return max(lengths, key=lambda length: length.num_cut)
 
     @property
     def scaling_factor(self) -> float:
@@ -178,7 +184,7 @@ def _read_pipeline(checkpoint: Checkpoint) -> Any:
 
 
 def _text_parts(parts: Mapping[str, Any]) -> tuple[tuple[Any, Any], ...]:
-    pairs = [(parts["tokenizer"], parts["text_encoder"].eval())]
+    pairs = [(parts["tokenizer"], parts["text_encoder"])]
     if parts.get("text_encoder_2") is not None:
-        pairs.append((parts["tokenizer_2"], parts["text_encoder_2"].eval()))
-    return tuple(pairs)
+        pairs.append((parts["tokenizer_2"], parts["text_encoder_2"]))
+    return tuple((one_call_at_a_time(tokenizer), encoder.eval()) for tokenizer, encoder in pairs)

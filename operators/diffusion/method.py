@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.diffusion.schedule import ALL_STEPS, Window, steps_in, walked_steps
 from overpaint.operators.framing.frame import UNET_SHAPES, FitMode, Shapes
+from overpaint.operators.models.tokenizing import TextLength
 from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline import columns as c
-from overpaint.pipeline.columns import Column
+from overpaint.pipeline.columns import Column, Row, first_text
 from overpaint.pipeline.conditions import Condition
 from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.variant import Variant
@@ -23,6 +24,7 @@ from pydantic import Field
 
 if TYPE_CHECKING:
     from overpaint.operators.diffusion.batch import Batch, Sampling
+    from overpaint.operators.diffusion.inversion import Inverted
 
 TEXT_TO_IMAGE = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 """Pipelines whose checkpoints draw what a prompt says."""
@@ -107,6 +109,17 @@ class Method(Variant, ABC):
     def free_memory(self, model: Any, *, exact: bool) -> str | None:
         """Makes a loaded model need less memory, see `Operator.free_memory`."""
 
+    def prompts(self, row: Row) -> dict[str, str]:
+        """Returns the texts that the text encoder reads for a row, by their column or field."""
+        inverted, own = inverted_source(self, row), first_text(row, self.prompt)
+        source = {} if inverted is None else {c.SOURCE_PROMPT.name: inverted.prompt}
+        return source if own is None else {**source, self.prompt.name: own}
+
+    def text_length(self, text: str, model: Any) -> TextLength | None:
+        """Returns the length of a text for the model's text encoder; None where it is not known."""
+        del text, model
+        return None
+
     @abstractmethod
     def cost(self, num_inference_steps: int) -> Cost:
         """Returns the network evaluations for one row.
@@ -176,6 +189,17 @@ class LatentMethod(Method):
 
         return free_memory(model, exact=exact)
 
+    def prompts(self, row: Row) -> dict[str, str]:
+        """Returns the row's prompts, and the negative prompt where there is guidance by it."""
+        negative: str = (
+            getattr(self, "negative_prompt", "") if "negative" in self.branches() else ""
+        )
+        return {**super().prompts(row), **({"negative_prompt": negative} if negative else {})}
+
+    def text_length(self, text: str, model: Any) -> TextLength | None:
+        """Returns the length of a text for the text encoder that cuts most of it."""
+        return model.text_length(text)
+
     def cost(self, num_inference_steps: int) -> Cost:
         """Counts the steps of all branches, the prompts, and the VAE's part."""
         walked = self.walked(num_inference_steps)
@@ -210,3 +234,9 @@ def _default_cost(kind: type[Method]) -> str:
 def needs_inversion(method: Method | type[Method]) -> bool:
     """Tells whether a method reads a column that an inversion leaves in its actor."""
     return any(isinstance(need, Column) and need.scope == "group" for need in method.needs)
+
+
+def inverted_source(method: Method, row: Row) -> "Inverted | None":
+    """Returns what an inversion has left of a row; None for a method that reads no such column."""
+    columns = [need for need in method.needs if isinstance(need, Column)]
+    return next((row[column.name] for column in columns if column.scope == "group"), None)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from overpaint.operators.diffusion.method import Framed, Method
 from overpaint.operators.diffusion.request import EditRequest
+from overpaint.operators.models.tokenizing import TextLength
 from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline.cost import Cost
 
@@ -41,6 +42,10 @@ class PipelineMethod(Method, Framed):
     def free_memory(self, model: "PipelineModel", *, exact: bool) -> str | None:
         """Offloads the pipeline's parts; where bytes may change, slices its VAE."""
         return model.free_memory(exact=exact)
+
+    def text_length(self, text: str, model: "PipelineModel") -> TextLength | None:
+        """Returns the length of a text for the text encoder that carries it."""
+        return model.text_length(text)
 
     def cost(self, num_inference_steps: int) -> Cost:
         """Counts one evaluation for each step: guidance is distilled into these models."""

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from inspect import signature
 from typing import Any
 
 import torch
 from overpaint.operators.models.pretrained import device, torch_dtype
+from overpaint.operators.models.tokenizing import TextLength, one_call_at_a_time, text_length
 from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline.cost import Cost
 
@@ -57,6 +59,21 @@ class PipelineModel:
         self.prompts[prompt] = embeds
         return embeds
 
+    def text_length(self, text: str) -> TextLength | None:
+        """Returns the length of a text for the text encoder that carries it; None without one.
+
+        A pipeline whose prompts have a `max_sequence_length` reads them by its last text encoder;
+        those before it see the same text only to sum it up.
+        """
+        tokenizers = _tokenizers(self.pipeline)
+        if not tokenizers:
+            return None
+        limit = signature(self.pipeline.encode_prompt).parameters.get("max_sequence_length")
+        if limit is not None:
+            return text_length(tokenizers[-1], text, limit.default)
+        lengths = [text_length(tokenizer, text) for tokenizer in tokenizers]
+        return max(lengths, key=lambda length: length.num_cut)
+
     def free_memory(self, *, exact: bool) -> str | None:
         """Offloads the pipeline's parts; where bytes may change, slices its VAE."""
         if exact and self.device.type != "cpu" and not self.is_offloaded:
@@ -86,6 +103,8 @@ def load_pipeline(checkpoint: Checkpoint, kind: Any, *, resolution_px: int) -> P
         **checkpoint.weight_options(),
     ).to(device())
     pipeline.set_progress_bar_config(disable=True)
+    for tokenizer in _tokenizers(pipeline):
+        one_call_at_a_time(tokenizer)
     model = PipelineModel(
         identity=checkpoint.identity(),
         pipeline=pipeline,
@@ -94,6 +113,12 @@ def load_pipeline(checkpoint: Checkpoint, kind: Any, *, resolution_px: int) -> P
     )
     _count_calls(model)
     return model
+
+
+def _tokenizers(pipeline: Any) -> list[Any]:
+    """Returns the tokenizers of a pipeline, in the order of its text encoders."""
+    parts = sorted(pipeline.components.items())
+    return [part for name, part in parts if name.startswith("tokenizer") and part is not None]
 
 
 def _count_calls(model: PipelineModel) -> None:
