@@ -21,7 +21,7 @@ from overpaint.operators.models.pretrained import Pretrained
 from overpaint.operators.models.uses_checkpoint import UsesCheckpoint
 from overpaint.operators.models.weights import PAPERCUT
 from overpaint.pipeline import columns as c
-from overpaint.pipeline.columns import Column, Row
+from overpaint.pipeline.columns import Column, Row, first_text
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.identity import sha256
 from overpaint.pipeline.images import decode
@@ -181,10 +181,10 @@ class Judge(
         return self._verdict(Reply("ok", reply))
 
     def _question(self, row: Row) -> Question:
-        wanted = row.get(c.INSTRUCTION.name)
-        if not wanted and (prompt := row.get(c.TARGET_PROMPT.name)):
+        wanted = first_text(row, c.INSTRUCTION)
+        if wanted is None and (prompt := first_text(row, c.TARGET_PROMPT)):
             wanted = f"make it a picture of: {prompt}"
-        if not wanted:
+        if wanted is None:
             raise RowError(
                 "judge_instruction_missing", "the row has neither an instruction nor target_prompt"
             )

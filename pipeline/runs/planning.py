@@ -192,7 +192,8 @@ class _Expander:
         num_duplicates = 0
         for input_row in table.to_pylist():
             for edit, candidate in product(self._edits, range(self._candidates)):
-                row = self._renamed({**self._defaults, **edit, **_present(input_row)})
+                defaults = {**self._defaults, **edit}
+                row = self._renamed({**defaults, **_present(input_row, defaults)})
                 form = self._form(row)
                 if candidate and not form.draws:
                     continue
@@ -227,6 +228,7 @@ class _Expander:
         planned["source_uri"].append(row["source_uri"])
 
 
-def _present(row: dict[str, Any]) -> dict[str, Any]:
-    """Drops the nulls of a row, so that defaults serve where the table has no value."""
-    return {name: value for name, value in row.items() if value is not None}
+def _present(row: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Drops the nulls of a row, so that defaults serve where the table has no value or blanks."""
+    given = {name: value for name, value in row.items() if value is not None}
+    return {name: v for name, v in given.items() if name not in defaults or not c.is_missing(v)}

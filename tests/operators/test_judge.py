@@ -116,8 +116,9 @@ def test_prompt_beyond_the_padded_length_fails_with_a_code(judge, rows):
 
 
 def test_row_that_asks_for_nothing_fails_with_a_code(judge, rows):
-    asks_nothing = {**rows[0], "instruction": None}
-    assert failure_code(Judge(checkpoint=judge), asks_nothing) == "judge_instruction_missing"
+    for blank in (None, "", " \n"):
+        asks_nothing = {**rows[0], "instruction": blank, "target_prompt": blank}
+        assert failure_code(Judge(checkpoint=judge), asks_nothing) == "judge_instruction_missing"
 
 
 def test_rows_of_one_size_share_a_call():

@@ -89,6 +89,18 @@ def test_plan_default_serves_where_the_table_has_no_value():
     assert found[1]["key"] == written_out[0]["key"], "where a value comes from is no identity"
 
 
+def test_plan_default_serves_where_the_table_has_a_blank():
+    blanks = ["", " ", "\t\n", "\u3000", None]
+    rows = [{"source_uri": str(i), "instruction": text} for i, text in enumerate(blanks)]
+    found, _ = planned(toy_plan(row={"instruction": "default"}), table_of(rows))
+    assert [row["instruction"] for row in found] == ["default"] * len(blanks)
+    without_default, _ = planned(toy_plan(), table_of(rows))
+    assert [row["instruction"] for row in without_default] == blanks, "the table's own stays"
+    edits = {"edits": [{"instruction": "red"}, {"instruction": "blue"}]}
+    several, _ = planned(toy_plan(row=edits), table_of(rows[:1]))
+    assert [row["instruction"] for row in several] == ["red", "blue"]
+
+
 def test_plan_default_serves_in_a_column_without_any_value():
     nothing = pa.table({"source_uri": ["a"], "instruction": ["x"], "mood": pa.nulls(1)})
     found, _ = planned(toy_plan(row={"mood": "calm"}), Input(nothing, "/"))
