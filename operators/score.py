@@ -14,7 +14,7 @@ from overpaint.operators.models.clip import Embedding, similarity
 from overpaint.operators.models.pretrained import Pretrained
 from overpaint.operators.models.uses_checkpoint import UsesCheckpoint
 from overpaint.pipeline import columns as c
-from overpaint.pipeline.columns import Column, Row
+from overpaint.pipeline.columns import Column, Row, first_text
 from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import Picture, decode, decode_mask
@@ -31,6 +31,10 @@ BACKGROUND_MSE = c.score("background_mse", "mean squared difference outside the 
 CHANGE_MEAN = c.score("change_mean", "mean of |edited - source|, 0 to 1")
 CHANGE_FRAC = c.score("change_frac", "share of the pixels that differ by more than 8 of 255")
 EDIT_LOCALITY = c.score("edit_locality", "share of the change inside the mask, 0 to 1")
+
+CLIP_PROMPT_TOKENS_CUT = c.tokens_cut(
+    "clip_prompt", "tokens of the row's two prompts beyond what CLIP sees; the most of either"
+)
 
 _CLIP_COLUMNS = (CLIP_SIM_SOURCE, CLIP_SIM_TARGET, CLIP_SIM_DIR, CLIP_SIM_IMAGE)
 _PIXEL_COLUMNS = (
@@ -50,11 +54,13 @@ class _Measured(NamedTuple):
         scores: pixel scores by column.
         squares: the source and the edited image as CLIP sees them; none without CLIP.
         texts: words for the source and for the edited image; empty where the row has none.
+        tokens_cut: the most tokens that CLIP does not see of either text.
     """
 
     scores: dict[str, Any]
     squares: tuple[Image.Image, ...]
     texts: tuple[str, str]
+    tokens_cut: int
 
 
 class _Embedded(NamedTuple):
@@ -99,7 +105,8 @@ class Score(
     @property
     def outputs(self) -> tuple[Column, ...]:
         """The scores."""
-        return (*(_CLIP_COLUMNS if self.use_clip else ()), *_PIXEL_COLUMNS)
+        clip_columns = (*_CLIP_COLUMNS, CLIP_PROMPT_TOKENS_CUT) if self.use_clip else ()
+        return (*clip_columns, *_PIXEL_COLUMNS)
 
     def check(self) -> None:
         """Checks that the CLIP is there, where it is used."""
@@ -122,14 +129,14 @@ class Score(
     def prepare(self, row: Row, model: Pretrained | None) -> _Measured:
         """Measures the pixels and scales both images for CLIP."""
         source, edited = decode(row["source_image"]), decode(row["edited_image"])
-        squares: tuple[Image.Image, ...] = ()
+        before = first_text(row, c.SOURCE_PROMPT, c.CAPTION) or ""
+        after = first_text(row, c.TARGET_PROMPT, c.INSTRUCTION) or ""
+        squares, tokens_cut = tuple[Image.Image, ...](), 0
         if model is not None:
             squares = (clip.square(model, source.image()), clip.square(model, edited.image()))
-        return _Measured(
-            _pixel_scores(source, edited, _mask_image(row)),
-            squares,
-            (_first(row, c.SOURCE_PROMPT, c.CAPTION), _first(row, c.TARGET_PROMPT, c.INSTRUCTION)),
-        )
+            tokens_cut = max(clip.text_length(model, text).num_cut for text in (before, after))
+        pixel_scores = _pixel_scores(source, edited, _mask_image(row))
+        return _Measured(pixel_scores, squares, (before, after), tokens_cut)
 
     def infer(
         self, inputs: Sequence[_Measured], model: Pretrained | None
@@ -156,7 +163,11 @@ class Score(
         del row, model
         if embedded is None:
             return measured.scores
-        return {**_similarities(embedded, measured.texts), **measured.scores}
+        return {
+            **_similarities(embedded, measured.texts),
+            CLIP_PROMPT_TOKENS_CUT.name: measured.tokens_cut,
+            **measured.scores,
+        }
 
 
 def _mask_image(row: Row) -> bytes | None:
@@ -200,8 +211,3 @@ def _similarities(embedded: _Embedded, texts: tuple[str, str]) -> dict[str, Any]
         CLIP_SIM_DIR.name: similarity(edited - source, after - before) if has_both else None,
         CLIP_SIM_IMAGE.name: similarity(source, edited),
     }
-
-
-def _first(row: Row, *columns: Column) -> str:
-    """Returns the first text that a row has in the columns; empty where it has none."""
-    return next((text for column in columns if (text := row.get(column.name))), "")

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from overpaint.operators.models import tokenizing
 from overpaint.operators.models.pretrained import Pretrained
+from overpaint.operators.models.tokenizing import TextLength
 from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline.errors import RowError
 from PIL import Image
@@ -45,6 +47,11 @@ def square(clip: Pretrained, image: Image.Image) -> Image.Image:
     """Squeezes an image to the square that the model sees."""
     side_px: int = clip.model.config.vision_config.image_size
     return image.resize((side_px, side_px), Image.Resampling.BICUBIC)
+
+
+def text_length(clip: Pretrained, text: str) -> TextLength:
+    """Returns the length of a text beside what the model sees of it."""
+    return tokenizing.text_length(clip.processor.tokenizer, text)
 
 
 def embed_texts(clip: Pretrained, texts: Sequence[str]) -> list[Embedding]:

@@ -8,7 +8,9 @@ from overpaint.pipeline import images
 from overpaint.pipeline.images import Picture, encode, encode_mask
 from PIL import Image
 from running import failure_code, outcomes
+from shared_tokenizers import ODD_TEXTS, texts_around
 from skimage.metrics import structural_similarity
+from transformers import CLIPTokenizer
 
 SIMILARITIES = ("clip_sim_source", "clip_sim_target", "clip_sim_dir", "clip_sim_image")
 
@@ -221,3 +223,38 @@ def test_picture_of_24_million_pixels_is_measured_as_it_is():
     assert images.shrink_factor(6000, 4000) == 1
     assert images.shrink_factor(6001, 4000) == 2
     assert images.shrink_factor(12_000, 9_000) == 3
+
+
+def test_tokens_of_the_prompts_that_clip_does_not_see_are_counted(clip):
+    tokens = CLIPTokenizer.from_pretrained(clip)
+    seen = tokens.model_max_length
+    prompts = [*texts_around(seen), *ODD_TEXTS, None]
+    assert len(prompts) > 40
+    images, operator = (pixels(1), pixels(2)), Score(checkpoint=clip, batch_size=len(prompts))
+    expected = [max(0, len(tokens(text or "")["input_ids"]) - seen) for text in prompts]
+    for name, other in (("target_prompt", "source_prompt"), ("source_prompt", "target_prompt")):
+        rows = [row(*images, **{name: text, other: "red"}) for text in prompts]
+        assert [one["clip_prompt_tokens_cut"] for one in scores(operator, rows)] == expected
+
+
+def test_blank_prompts_are_missing_ones(clip):
+    images = (pixels(1), pixels(2))
+    for blank in ("", " ", "\t\n", "\u3000"):
+        words = {"source_prompt": blank, "caption": "red", "target_prompt": blank}
+        one, other, third, fourth = scores(
+            Score(checkpoint=clip),
+            [
+                row(*images, **words, instruction="blue"),
+                row(*images, caption="red", instruction="blue"),
+                row(*images, **(words | {"caption": blank})),
+                row(*images),
+            ],
+        )
+        assert one == other
+        assert third == fourth
+        assert third["clip_sim_target"] is None
+
+
+def test_without_clip_nothing_is_said_of_its_prompts():
+    (measured,) = scores(Score(use_clip=False), [row(pixels(1), pixels(2))])
+    assert "clip_prompt_tokens_cut" not in measured
