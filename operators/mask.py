@@ -55,8 +55,8 @@ class Mask(TorchOperator[Any], VariantOperator[Any], ModelOperator[Any, Any, Any
 
     @property
     def outputs(self) -> tuple[Column, ...]:
-        """The mask, its origin, and its size."""
-        return (c.MASK_IMAGE, c.MASK_SOURCE, MASK_AREA)
+        """The mask, its origin and size, and what the finder adds."""
+        return (c.MASK_IMAGE, c.MASK_SOURCE, MASK_AREA, *self.finder.outputs)
 
     def check(self) -> None:
         """Checks that the finder's models are there."""
@@ -86,7 +86,7 @@ class Mask(TorchOperator[Any], VariantOperator[Any], ModelOperator[Any, Any, Any
     def answer(self, row: Row, input: Any, output: Any, model: Any, /) -> NewColumns | Rejected:
         """Returns the mask of the region; an empty one is rejected with `mask_empty`."""
         del model
-        region, source = self.finder.finding(row, input, output)
+        region, source, columns = self.finder.finding(row, input, output)
         if self.keep_largest:
             region = masks.largest_component(region)
         if self.fill_holes:
@@ -99,4 +99,5 @@ class Mask(TorchOperator[Any], VariantOperator[Any], ModelOperator[Any, Any, Any
             "mask_image": encode_mask(region.astype(np.uint8) * 255),
             "mask_source": source,
             MASK_AREA.name: masks.area_share(region),
+            **columns,
         }

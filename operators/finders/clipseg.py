@@ -11,7 +11,7 @@ from overpaint.operators.models.finder import Finder, Finding
 from overpaint.operators.models.uses_checkpoint import CheckpointFields
 from overpaint.operators.models.weights import Checkpoint, DtypeName
 from overpaint.pipeline import columns as c
-from overpaint.pipeline.columns import Column, Row
+from overpaint.pipeline.columns import Column, Row, first_text
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import decode
 from PIL import Image
@@ -23,6 +23,24 @@ _COLUMNS = {
     column.name: column for column in (c.MASK_PHRASE, c.INSTRUCTION, c.SOURCE_PROMPT, c.CAPTION)
 }
 _AUTO = ("mask_phrase", "instruction", "source_prompt")
+
+
+PHRASE_TOKENS_CUT = c.tokens_cut(
+    "mask_phrase", "tokens of what to look for, beyond what the text encoder sees"
+)
+
+
+class FoundPhrase(NamedTuple):
+    """Places of a source that show a phrase.
+
+    Attributes:
+        places: as CLIPSeg sees them, how surely each place shows the phrase, at the model's
+            resolution; cut out by another model, a region of the source.
+        tokens_cut: tokens of the phrase that CLIPSeg does not see.
+    """
+
+    places: Heat | Region
+    tokens_cut: int
 
 
 class PhraseSearch(NamedTuple):
@@ -62,6 +80,11 @@ class CLIPSegFinder(Finder, CheckpointFields):
         """The columns in which a phrase may be."""
         return tuple(_COLUMNS[name] for name in _AUTO) if self.phrase_from == "auto" else ()
 
+    @property
+    def outputs(self) -> tuple[Column, ...]:
+        """The count of tokens that are cut of the phrase."""
+        return (PHRASE_TOKENS_CUT,)
+
     def check(self) -> None:
         """Checks that the CLIPSeg is there."""
         self._weights("float32").check()
@@ -86,15 +109,18 @@ class CLIPSegFinder(Finder, CheckpointFields):
         return PhraseSearch(picture.width_px, picture.height_px, image, phrase)
 
     def find(self, inputs: Sequence[Any], model: Any, *, keep_largest: bool) -> Sequence[Any]:
-        """Returns how surely each place shows the phrase, at the model's resolution."""
+        """Returns how surely each place shows the phrase, and how much of the phrase was seen."""
         del keep_largest
         images, phrases_of = [s.image for s in inputs], [s.phrase for s in inputs]
-        return clipseg.find(model, images, phrases_of)
+        cut = [clipseg.text_length(model, phrase).num_cut for phrase in phrases_of]
+        heats = clipseg.find(model, images, phrases_of)
+        return [FoundPhrase(*each) for each in zip(heats, cut, strict=True)]
 
     def finding(self, row: Row, search: Any, output: Any) -> Finding:
         """Returns the places that reach the threshold."""
         del row
-        return Finding(self.region(output, search), "clipseg")
+        region = self.region(output.places, search)
+        return Finding(region, "clipseg", {PHRASE_TOKENS_CUT.name: output.tokens_cut})
 
     def region(self, heat: Heat, search: PhraseSearch) -> Region:
         """Returns the places of a source that reach the threshold."""
@@ -107,7 +133,7 @@ class CLIPSegFinder(Finder, CheckpointFields):
             RowError: `mask_phrase_missing`.
         """
         for name in _AUTO if self.phrase_from == "auto" else (self.phrase_from,):
-            text: str | None = row.get(name)
+            text = first_text(row, _COLUMNS[name])
             wanted = phrases.changed_thing(text) if text and name == "instruction" else text
             if wanted:
                 return wanted

@@ -4,7 +4,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from overpaint.operators.finders.clipseg import CLIPSegFinder, PhraseSearch
+from overpaint.operators.finders.clipseg import (
+    PHRASE_TOKENS_CUT,
+    CLIPSegFinder,
+    FoundPhrase,
+    PhraseSearch,
+)
 from overpaint.operators.finders.sam import SAMFields
 from overpaint.operators.framing import masks
 from overpaint.operators.framing.masks import Box
@@ -52,8 +57,8 @@ class CLIPSegSAMFinder(CLIPSegFinder, SAMFields):
     def find(self, inputs: Sequence[Any], model: Any, *, keep_largest: bool) -> Sequence[Any]:
         """Returns what SAM cuts out of the box around what CLIPSeg finds."""
         searches = [search.phrase for search in inputs]
-        heats = super().find(searches, model.clipseg, keep_largest=keep_largest)
-        regions = [self.region(heat, s) for heat, s in zip(heats, searches, strict=True)]
+        found = super().find(searches, model.clipseg, keep_largest=keep_largest)
+        regions = [self.region(f.places, s) for f, s in zip(found, searches, strict=True)]
         if keep_largest:
             regions = [masks.largest_component(region) for region in regions]
         boxes = [masks.bounding_box(region) for region in regions]
@@ -65,11 +70,12 @@ class CLIPSegSAMFinder(CLIPSegFinder, SAMFields):
         images = [search.image for search in inputs]
         cut_out = sam.select(model.sam, images, selections, self.sam_threshold)
         return [
-            region if box else np.zeros_like(region)
-            for region, box in zip(cut_out, boxes, strict=True)
+            FoundPhrase(region if box else np.zeros_like(region), phrase.tokens_cut)
+            for region, box, phrase in zip(cut_out, boxes, found, strict=True)
         ]
 
     def finding(self, row: Row, search: Any, output: Any) -> Finding:
         """Returns what SAM has cut out."""
         del row, search
-        return Finding(output, "clipseg_sam")
+        cut = {PHRASE_TOKENS_CUT.name: output.tokens_cut}
+        return Finding(output.places, "clipseg_sam", cut)

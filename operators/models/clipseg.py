@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 from overpaint.operators.framing.masks import Heat
+from overpaint.operators.models import tokenizing
 from overpaint.operators.models.pretrained import Pretrained
+from overpaint.operators.models.tokenizing import TextLength
 from overpaint.operators.models.weights import Checkpoint
 from PIL import Image
 
@@ -17,6 +19,11 @@ def load(checkpoint: Checkpoint) -> Pretrained:
     from transformers import CLIPSegForImageSegmentation
 
     return Pretrained.load(CLIPSegForImageSegmentation, checkpoint)
+
+
+def text_length(clipseg: Pretrained, phrase: str) -> TextLength:
+    """Returns the length of a phrase beside what the model sees of it."""
+    return tokenizing.text_length(clipseg.processor.tokenizer, phrase)
 
 
 def find(clipseg: Pretrained, images: Sequence[Image.Image], phrases: Sequence[str]) -> list[Heat]:

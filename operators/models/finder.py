@@ -5,7 +5,7 @@ models are its own, while `mask` cleans and dilates every region in the same way
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from overpaint.operators.framing.masks import Region
@@ -20,10 +20,12 @@ class Finding(NamedTuple):
     Attributes:
         region: bool HW of the source's size; True may change.
         source: word for the column `mask_source`.
+        columns: values of the finder's own columns, by name.
     """
 
     region: Region
     source: str
+    columns: Mapping[str, Any] = {}
 
 
 class Finder(Variant, ABC):
@@ -40,6 +42,11 @@ class Finder(Variant, ABC):
     @property
     def optional(self) -> tuple[Column, ...]:
         """The columns that it uses where the plan has them."""
+        return ()
+
+    @property
+    def outputs(self) -> tuple[Column, ...]:
+        """The columns of its own that it adds beside the mask."""
         return ()
 
     @abstractmethod

@@ -9,6 +9,8 @@ from overpaint.pipeline.images import decode_mask
 from overpaint.pipeline.operator import Rejected
 from PIL import Image
 from running import failure_code, outcomes
+from shared_tokenizers import ODD_TEXTS, texts_around
+from transformers import CLIPTokenizer
 
 
 def answers(operator: Mask, rows: list[dict]) -> list:
@@ -210,3 +212,32 @@ def test_check_asks_only_for_the_models_of_the_finder(clipseg):
 )
 def test_changed_thing_is_what_an_instruction_names(instruction, thing):
     assert changed_thing(instruction) == thing
+
+
+@pytest.mark.parametrize("method", ["clipseg", "clipseg_sam"])
+def test_tokens_of_the_phrase_that_are_not_seen_are_counted(method, clipseg, sam, noise):
+    tokens = CLIPTokenizer.from_pretrained(clipseg)
+    seen = tokens.model_max_length
+    phrases = [*texts_around(seen)[-15:], *ODD_TEXTS]
+    fields = {"sam_checkpoint": sam} if method == "clipseg_sam" else {}
+    operator = Mask(method=method, checkpoint=clipseg, batch_size=len(phrases), **fields)
+    found = answers(operator, [phrase_row(noise(1), phrase) for phrase in phrases])
+    lost = [max(0, len(tokens(phrase)["input_ids"]) - seen) for phrase in phrases]
+    told = [getattr(answer, "code", None) or answer["mask_phrase_tokens_cut"] for answer in found]
+    assert told == [
+        code if code == "mask_empty" else cut for code, cut in zip(told, lost, strict=True)
+    ]
+    assert len(set(told) - {"mask_empty"}) > 3
+
+
+def test_mask_without_a_phrase_has_no_such_column():
+    assert "mask_phrase_tokens_cut" not in {o.name for o in Mask(method="sam").outputs}
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t\n", "\u3000"])
+def test_blank_phrase_is_a_missing_one(blank, clipseg, noise):
+    operator, source = Mask(checkpoint=clipseg), noise(1)
+    wanted = answers(operator, [phrase_row(source, "red circle")])
+    row = {"source_image": source, "mask_phrase": blank, "instruction": blank}
+    assert answers(operator, [{**row, "source_prompt": "red circle"}]) == wanted
+    assert failure_code(operator, {**row, "source_prompt": blank}) == "mask_phrase_missing"
