@@ -15,7 +15,7 @@ _WIDTH = 140
 
 
 def print_result(result: RunResult) -> None:
-    """Prints the counts of a finished run, its success against the truth, and its files."""
+    """Prints the counts of a finished run, its success, prompts that were cut, and its files."""
     ledger, storage = result.ledger, result.folder.storage
     console.print(
         f"\nplanned {ledger.planned} = accepted {ledger.accepted} + rejected {ledger.rejected} "
@@ -25,6 +25,8 @@ def print_result(result: RunResult) -> None:
         matching = _share(success.successful, success.planned)
         oracle = _share(success.oracle, success.measured)
         console.print(f"edits that match the truth, {name}: {matching} (oracle {oracle})")
+    for name, cut in result.cut_prompts.items():
+        console.print(cut.in_words(name))
     console.print(f"report   {storage.at(REPORT)}")
     console.print(f"images   {storage.at('images')}")
     console.print(f"manifest {storage.at('manifest')}")

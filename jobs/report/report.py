@@ -19,10 +19,11 @@ from overpaint.jobs.report import charts as report_charts
 from overpaint.jobs.report import page
 from overpaint.jobs.report.charts import chart
 from overpaint.jobs.report.counts import EndingCounter, count_pending
+from overpaint.jobs.report.cuts import CutCounter
 from overpaint.jobs.report.format import whole
 from overpaint.jobs.report.rows import RowReader, RowSampler, shared_columns, shown_columns
 from overpaint.jobs.report.scan import scan_manifest
-from overpaint.jobs.report.scores import Histograms, ScoreRanges
+from overpaint.jobs.report.scores import Histograms, ScoreRange, ScoreRanges
 from overpaint.jobs.report.stages import MethodCounter, StageColumns, stage_columns
 from overpaint.jobs.report.thumbnails import ImageReader, ThumbnailSheet
 from overpaint.jobs.report.truth import SuccessCounter
@@ -52,6 +53,7 @@ class ManifestSummary:
         endings: rows by their ending.
         success: success against the truth, by edit type.
         methods: rows by method and checkpoint, for each editing stage.
+        cuts: rows with prompts that a text encoder does not see whole.
         ranges: range of every score.
         sampler: rows that a gallery shows.
     """
@@ -63,6 +65,7 @@ class ManifestSummary:
     endings: EndingCounter
     success: SuccessCounter
     methods: list[MethodCounter]
+    cuts: CutCounter
     ranges: ScoreRanges
     sampler: RowSampler
 
@@ -70,6 +73,12 @@ class ManifestSummary:
     def ledger(self) -> Ledger:
         """The counts of the rows in the manifest."""
         return self.endings.ledger()
+
+    @property
+    def scores(self) -> dict[str, ScoreRange]:
+        """The range of every score, without counts of cut tokens where none is cut."""
+        uncut = self.cuts.by_name.keys() - self.cuts.found.keys()
+        return {name: score for name, score in self.ranges.by_name.items() if name not in uncut}
 
 
 def summarise_manifest(folder: RunFolder) -> ManifestSummary:
@@ -86,9 +95,9 @@ def summarise_manifest(folder: RunFolder) -> ManifestSummary:
     policy = Policy.model_validate((record.recipe.get("policy") if record else None) or {})
     stages = stage_columns(record, folder)
     endings, success = EndingCounter(), SuccessCounter(c.EDIT_TYPE.name)
-    methods = [MethodCounter(edit) for edit in stages.edits]
+    methods, cuts = [MethodCounter(edit) for edit in stages.edits], CutCounter(stages.cuts)
     ranges, sampler = ScoreRanges(len(folder.parts("manifest"))), RowSampler(MAX_ROWS, policy)
-    schema = scan_manifest(folder, [endings, success, *methods, ranges, sampler])
+    schema = scan_manifest(folder, [endings, success, *methods, cuts, ranges, sampler])
     return ManifestSummary(
         record=record,
         policy=policy,
@@ -97,6 +106,7 @@ def summarise_manifest(folder: RunFolder) -> ManifestSummary:
         endings=endings,
         success=success,
         methods=methods,
+        cuts=cuts,
         ranges=ranges,
         sampler=sampler,
     )
@@ -118,7 +128,7 @@ def write_report(folder: RunFolder, summary: ManifestSummary | None = None) -> N
 def _html(folder: RunFolder, summary: ManifestSummary) -> str:
     """Returns the page, after a second pass over the manifest: for bars, and the sampled rows."""
     record, policy, stages = summary.record, summary.policy, summary.stages
-    histograms = Histograms(summary.ranges.by_name, policy)
+    histograms = Histograms(summary.scores, policy)
     sampled = RowReader(summary.sampler.sample())
     scan_manifest(folder, [histograms, sampled])
     stats: dict[str, Any] = folder.read_json(STATS) or {}
@@ -133,6 +143,7 @@ def _html(folder: RunFolder, summary: ManifestSummary) -> str:
         versions=page.versions(record, stats),
         recipe=page.recipe_text(record),
         stages=page.stage_lines(stats),
+        cuts=[cut.in_words(name) for name, cut in summary.cuts.found.items()],
         endings=page.ending_lines(endings),
         rules=page.rule_lines(endings, policy),
         num_judged=endings.num_judged,
@@ -146,7 +157,7 @@ def _html(folder: RunFolder, summary: ManifestSummary) -> str:
                 policy.root.get(name),
                 about=page.about_column(name, stages),
             )
-            for name, score in summary.ranges.by_name.items()
+            for name, score in summary.scores.items()
         ],
         chart_size=report_charts,
         num_shown=len(sampled.rows),
@@ -173,7 +184,7 @@ def _gallery(
             for each in sheet.thumbnails
         ],
         "columns": summary.schema.names,
-        "scores": list(summary.ranges.by_name),
+        "scores": list(summary.scores),
         "methods": [edit.method for edit in summary.stages.edits],
         "policy": summary.policy.model_dump(mode="json", exclude_none=True),
         "replay": f"overpaint replay {shlex.quote(folder.storage.uri)}",

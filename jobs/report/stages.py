@@ -43,11 +43,13 @@ class StageColumns:
         writers: name of the stage that wrote each column.
         docs: meaning of each column, in one sentence.
         edits: columns of each editing stage, in the order of the plan.
+        cuts: name of the stage that wrote each column that counts cut tokens.
     """
 
     writers: Mapping[str, str]
     docs: Mapping[str, str]
     edits: tuple[EditColumns, ...]
+    cuts: Mapping[str, str]
 
 
 def stage_columns(record: RunRecord | None, folder: RunFolder) -> StageColumns:
@@ -71,6 +73,8 @@ def stage_columns(record: RunRecord | None, folder: RunFolder) -> StageColumns:
         writers={column.name: stage for stage, column in columns},
         docs={column.name: column.doc for _, column in columns},
         edits=edits or (EditColumns(),),
+        cuts={name: stage.name for stage in stages for name in _cut_columns(stage)}
+        or {c.PROMPT_TOKENS_CUT.name: ""},
     )
 
 
@@ -81,6 +85,11 @@ def _edit_columns(stage: Stage) -> EditColumns | None:
     if stage.operator.kind != "edit" or not all(column.name in names for column in own):
         return None
     return EditColumns(stage.name, *(names[column.name] for column in own))
+
+
+def _cut_columns(stage: Stage) -> list[str]:
+    outputs = stage.operator.outputs
+    return [stage.written_as(column.name) for column in outputs if c.tells_tokens_cut(column)]
 
 
 def _names(stage: Stage) -> dict[str, str]:

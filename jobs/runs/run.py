@@ -6,6 +6,7 @@ from typing import Any
 
 from overpaint.cluster.ray.placement import check_fits, local_resources
 from overpaint.cluster.ray.session import Session
+from overpaint.jobs.report.cuts import CutPrompts
 from overpaint.jobs.report.report import ManifestSummary
 from overpaint.jobs.report.truth import Success
 from overpaint.jobs.runs.execute import Display, SilentDisplay, connected_runner, execute
@@ -29,16 +30,19 @@ class RunResult:
         ledger: counts of the rows: accepted, rejected, failed.
         success: success against the truth, of `all` rows and by edit type; empty where the plan
             does not measure it.
+        cut_prompts: rows with prompts that a text encoder does not see whole, by the column that
+            tells it; empty where there are none.
     """
 
     folder: RunFolder
     ledger: Ledger
     success: Mapping[str, Success]
+    cut_prompts: Mapping[str, CutPrompts]
 
     @classmethod
     def of(cls, folder: RunFolder, summary: ManifestSummary) -> "RunResult":
         """Returns the result of a run whose manifest has been summarised."""
-        return cls(folder, summary.ledger, summary.success.named())
+        return cls(folder, summary.ledger, summary.success.named(), summary.cuts.found)
 
     @property
     def uri(self) -> str:

@@ -68,9 +68,8 @@ class PipelineModel:
         tokenizers = _tokenizers(self.pipeline)
         if not tokenizers:
             return None
-        limit = signature(self.pipeline.encode_prompt).parameters.get("max_sequence_length")
-        if limit is not None:
-            return text_length(tokenizers[-1], text, limit.default)
+        if (limit := _max_sequence_length(self.pipeline)) is not None:
+            return text_length(tokenizers[-1], text, limit)
         lengths = [text_length(tokenizer, text) for tokenizer in tokenizers]
         return max(lengths, key=lambda length: length.num_cut)
 
@@ -119,6 +118,14 @@ def _tokenizers(pipeline: Any) -> list[Any]:
     """Returns the tokenizers of a pipeline, in the order of its text encoders."""
     parts = sorted(pipeline.components.items())
     return [part for name, part in parts if name.startswith("tokenizer") and part is not None]
+
+
+def _max_sequence_length(pipeline: Any) -> int | None:
+    """Returns the most tokens of a prompt that a pipeline encodes, where it has such a limit."""
+    if not hasattr(pipeline, "encode_prompt"):
+        return None
+    limit = signature(pipeline.encode_prompt).parameters.get("max_sequence_length")
+    return limit.default if limit is not None and isinstance(limit.default, int) else None
 
 
 def _count_calls(model: PipelineModel) -> None:

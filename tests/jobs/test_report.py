@@ -144,6 +144,23 @@ def test_chained_edits_and_unlike_judges_are_told_apart(tmp_path):
     assert page.data["methods"] == ["draft_method", "method"]
 
 
+def test_cut_prompts_are_counted_over_all_parts_and_rows_without_a_count_left_out(tmp_path):
+    rows = [planned_row(number) | {"prompt_tokens_cut": 0} for number in range(5000)]
+    for number in range(0, 5000, 200):
+        rows[number] |= {"prompt_tokens_cut": 1 + number // 200}
+    for number in range(1, 101):
+        rows[number] = failed(rows[number], "edit", "prompt_missing", "no prompt")
+        rows[number] |= {"prompt_tokens_cut": None}
+    rows[7] |= {"draft_prompt_tokens_cut": 9}
+    run = write_run(tmp_path, rows, plan=plan_from_tables(CHAIN, "chain.toml"))
+    write_report(run)
+    told = "prompts were longer than the text encoder of {} sees: {} is up to {}".format
+    text = Page(run).text
+    assert "25 of 4,900 " + told("refine", "prompt_tokens_cut", 25) in text
+    assert "1 of 1 " + told("draft", "draft_prompt_tokens_cut", 9) in text
+    assert "text encoder of score" not in text
+
+
 def test_end_of_a_run_reads_each_part_of_the_manifest_twice(tmp_path, monkeypatch):
     monkeypatch.setattr(planning, "PART_ROWS", 4)
     uris = write_sources(tmp_path / "input", 10)

@@ -13,7 +13,9 @@ import pytest
 from overpaint.operators.edit import Edit
 from overpaint.operators.methods import METHODS
 from overpaint.pipeline.catalogue import OPERATORS
-from overpaint.pipeline.identity import operator_fingerprint
+from overpaint.pipeline.identity import digest, operator_fingerprint
+from overpaint.pipeline.plan import Plan
+from overpaint.pipeline.stage import Stage
 from overpaint.pipeline.variant import VariantOperator
 
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -43,6 +45,21 @@ def hub_fields(names) -> dict[str, str]:
 
 def test_fingerprints_are_those_of_every_earlier_version():
     assert fingerprints() == json.loads(GOLDEN.read_text())
+
+
+@pytest.mark.parametrize("kind", ["edit", "score", "mask"])
+def test_column_that_counts_cut_tokens_is_in_no_fingerprint(kind):
+    operator = OPERATORS.find(kind)(checkpoint="owner/name")
+    plan = Plan(name="one", stages=(Stage(operator=operator, prefix="a_"),))
+    names = [o.name for o in operator.outputs if not o.name.endswith("tokens_cut")]
+    assert len(names) == len(operator.outputs) - 1
+    written = {name: f"a_{name}" for name in names}
+    expected = digest([operator_fingerprint(operator), {}, written])
+    assert plan.fingerprints()[kind] == expected
+    (cut,) = {o.name for o in operator.outputs} - set(names)
+    renamed = Stage(operator=operator, prefix="a_", writes={cut: "mine"})
+    other = Plan(name="one", stages=(renamed,)).fingerprints()[kind]
+    assert other != expected, "a name that the user gives counts: earlier rows do not have it"
 
 
 METHOD = '''
