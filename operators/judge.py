@@ -87,7 +87,7 @@ class Judge(
     attempts: int = Field(default=4, ge=1, le=20, json_schema_extra=NOT_IN_FINGERPRINT)
     """Attempts at one question while the endpoint is late, busy or broken."""
     max_concurrency: int = Field(default=8, ge=1, le=256, json_schema_extra=NOT_IN_FINGERPRINT)
-    """Questions on their way to the endpoint at once; never more than batch_size."""
+    """Questions on their way to the endpoint at once, from one actor."""
 
     @model_validator(mode="after")
     def _fields_agree(self) -> "Judge":
@@ -148,7 +148,8 @@ class Judge(
         if self.endpoint is None:
             return chat_model.load(self.weights)
         key = _api_key(self.api_key_env) if self.api_key_env is not None else None
-        return Endpoint(self.endpoint, key, self.request, self.timeout_s, self.attempts)
+        threads = ThreadPoolExecutor(self.max_concurrency, thread_name_prefix="judge")
+        return Endpoint(self.endpoint, key, self.request, self.timeout_s, self.attempts, threads)
 
     def run_by(
         self, rows: Sequence[Row], model: Pretrained | Endpoint, calls: Calls
@@ -157,8 +158,7 @@ class Judge(
         if not isinstance(model, Endpoint):
             return super().run_by(rows, model, calls)
         ask = partial(row_error_as_answer, self._ask_endpoint)
-        with ThreadPoolExecutor(min(self.max_concurrency, len(rows))) as pool:
-            return list(pool.map(ask, rows, repeat(model)))
+        return list(model.threads.map(ask, rows, repeat(model)))
 
     def _ask_endpoint(self, row: Row, endpoint: Endpoint) -> NewColumns:
         return self._verdict(chat_endpoint.ask(endpoint, self._question(row)))

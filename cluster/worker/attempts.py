@@ -11,19 +11,16 @@ A journal costs one request a task: an entry goes with the next that comes.
 """
 
 import json
-import os
-import sys
 import threading
 import uuid
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
+from overpaint.cluster.worker.deadline import deadline
 from overpaint.pipeline.runs.folder import ATTEMPTS
 from overpaint.pipeline.runs.manifest import result_name
 from overpaint.pipeline.storage.store import Storage
-
-_EXIT_CODE = 70
 
 
 class Attempts:
@@ -75,7 +72,7 @@ class Attempts:
             self._under_way.append(entry)
             self._write()
         try:
-            with _deadline(self._row_timeout_s * num_rows, entry):
+            with deadline(self._row_timeout_s * num_rows, entry):
                 yield
         except BaseException:
             # An exception crashed no process: a full disk must not count against a row.
@@ -106,26 +103,3 @@ def _task_entry(keys: Sequence[str]) -> str:
 
 def _row_entry(key: str) -> str:
     return f"row-{key}"
-
-
-@contextmanager
-def _deadline(seconds: float, name: str) -> Generator[None]:
-    """Ends the process when its body takes longer: a hung model cannot be interrupted."""
-    timer = threading.Timer(seconds, end_process, (f"{name} took longer than {seconds:g} s",))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def end_process(reason: str) -> None:
-    """Ends this process at once, as a crash does.
-
-    Ray replaces an actor that crashed and runs its task again; one that exits in an orderly way is
-    never replaced.
-    """
-    sys.stderr.write(f"overpaint: the worker ends itself: {reason}\n")
-    sys.stderr.flush()
-    os._exit(_EXIT_CODE)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-from overpaint.cluster.worker.attempts import end_process
+from overpaint.cluster.worker.deadline import end_process
 from overpaint.cluster.worker.lane import Lane
 from overpaint.cluster.worker.memory import LoadedOperator, is_out_of_memory
 from overpaint.pipeline.columns import HEIGHT_PX, WIDTH_PX, Column, Row

@@ -86,7 +86,7 @@ class _LoadedStages(dict[str, LoadedOperator]):
     def __init__(self, run: Run, group: str, models: ModelThread) -> None:
         super().__init__()
         self._stages = {stage.name: stage for stage in run.plan.stages_of(group)}
-        self._allow_inexact = run.plan.limits.allow_inexact
+        self._limits = run.plan.limits
         self._models = models
         for name in self._stages.keys() - run.idle_stages:
             self._models.call(Turn(), self._load, name)
@@ -100,7 +100,11 @@ class _LoadedStages(dict[str, LoadedOperator]):
             return
         operator = self._stages[name].operator
         try:
-            self[name] = LoadedOperator.load(operator, allow_inexact=self._allow_inexact)
+            self[name] = LoadedOperator.load(
+                operator,
+                allow_inexact=self._limits.allow_inexact,
+                row_timeout_s=self._limits.row_timeout_s,
+            )
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".split("\n", 1)[0]
             raise StoppedError(f"stage {name!r}: its model cannot be loaded: {reason}") from error

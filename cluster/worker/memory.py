@@ -13,9 +13,10 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, ParamSpec, TypeVar
 
+from overpaint.cluster.worker.deadline import deadline
 from overpaint.pipeline.columns import Row
 from overpaint.pipeline.operator import Answer, Calls, Operator
 
@@ -39,6 +40,8 @@ class LoadedOperator:
         operator: operator as the recipe has it.
         model: what the operator's `load` returned.
         allow_inexact: whether fallbacks that can change bytes may be used.
+        row_timeout_s: seconds that a row may take; a call that takes as long as all rows of its
+            batch may ends the process. None sets no limit.
 
     Example:
         >>> loaded = LoadedOperator.load(Caption(batch_size=1))
@@ -46,30 +49,39 @@ class LoadedOperator:
         [{'caption': 'a small red star'}]
     """
 
-    def __init__(self, operator: Operator[Any], model: Any, *, allow_inexact: bool = False) -> None:
+    def __init__(
+        self,
+        operator: Operator[Any],
+        model: Any,
+        *,
+        allow_inexact: bool = False,
+        row_timeout_s: float | None = None,
+    ) -> None:
         self.operator = operator
         """The operator, with the batch size that is in force."""
         self.model = model
         self.oom_fallbacks: list[str] = []
         """The fallbacks in force, in order."""
         self._allow_inexact = allow_inexact
+        self._row_timeout_s = row_timeout_s
         self._lock = threading.Lock()
 
     @classmethod
-    def load(cls, operator: Operator[Any], *, allow_inexact: bool = False) -> "LoadedOperator":
+    def load(cls, operator: Operator[Any], **options: Any) -> "LoadedOperator":
         """Loads an operator's model, with the operator's number of PyTorch threads.
 
         Args:
             operator: operator to load.
-            allow_inexact: whether fallbacks that can change bytes may be used.
+            options: named arguments of the class.
         """
         with _torch_threads(operator):
-            return cls(operator, operator.load(), allow_inexact=allow_inexact)
+            return cls(operator, operator.load(), **options)
 
     def run(self, rows: Sequence[Row], calls: Calls) -> list[Answer]:
         """Runs the operator on one batch of rows, its model with its number of PyTorch threads."""
         operator = self.operator
-        return operator.run_by(rows, self.model, _CallsOf(operator, calls))
+        limit_s = self._row_timeout_s and self._row_timeout_s * len(rows)
+        return operator.run_by(rows, self.model, _CallsOf(operator, calls, limit_s))
 
     def free_memory(self, num_before: int, calls: Calls) -> bool:
         """Puts the next fallback into force; returns False where none is left.
@@ -112,14 +124,17 @@ class LoadedOperator:
 class _CallsOf(Calls):
     """Calls of an operator's steps; those that use its model, with its number of threads."""
 
-    def __init__(self, operator: Operator[Any], calls: Calls) -> None:
+    def __init__(self, operator: Operator[Any], calls: Calls, limit_s: float | None) -> None:
         self._operator, self._calls = operator, calls
+        self._name = f"a batch of {type(operator).__name__}"
+        self._limit_s = limit_s
 
     def model(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Calls a step that uses the model."""
 
         def step_in_threads() -> T:
-            with _torch_threads(self._operator):
+            limit = deadline(self._limit_s, self._name) if self._limit_s else nullcontext()
+            with _torch_threads(self._operator), limit:
                 return step(*args, **kwargs)
 
         return self._calls.model(step_in_threads)

@@ -5,6 +5,7 @@ import io
 import json
 import urllib.error
 import urllib.request
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -38,6 +39,7 @@ class Endpoint:
         request: further members of the request, such as `model` and `temperature`.
         timeout_s: longest wait between two bytes of one attempt, in seconds.
         attempts: number of attempts while a failure may be transient.
+        threads: threads that ask, as many as questions may be on their way at once.
     """
 
     url: str
@@ -45,6 +47,7 @@ class Endpoint:
     request: dict[str, Any]
     timeout_s: float
     attempts: int
+    threads: Executor
 
 
 class _TransientError(Exception):

@@ -1,5 +1,7 @@
 """What is done before a row fails for lack of device memory."""
 
+import subprocess
+import sys
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -124,3 +126,28 @@ def test_other_errors_have_no_fallback(error):
     found, loaded = answered(Failing(), 1)
     assert isinstance(found[0], Failed)
     assert loaded.oom_fallbacks == []
+
+
+HANGING = """
+import time
+from overpaint.cluster.worker.lane import Lane
+from overpaint.cluster.worker.memory import LoadedOperator
+from overpaint.operators.negative import Negative
+from overpaint.pipeline.images import Picture, encode
+import numpy as np
+
+source = encode(Picture(np.zeros((4, 4, 3), np.uint8)))
+row = {"source_image": source, "image_format": "png"}
+quick = LoadedOperator(Negative(batch_size=2), None, row_timeout_s=60)
+quick.run([row], Lane())
+print("the quick one is done", flush=True)
+hangs = LoadedOperator(Negative(batch_size=2, batch_ms=3_600_000), None, row_timeout_s=0.2)
+hangs.run([row, row], Lane())
+"""
+
+
+def test_model_that_does_not_come_back_ends_its_process():
+    ended = subprocess.run([sys.executable, "-c", HANGING], capture_output=True, text=True)
+    assert ended.returncode == 70
+    assert ended.stdout == "the quick one is done\n"
+    assert "a batch of Negative took longer than 0.4 s" in ended.stderr

@@ -12,7 +12,7 @@ from overpaint.operators.measures.verdicts import PROMPT, Verdict, read_verdict
 from overpaint.pipeline.identity import sha256
 from PIL import Image
 from pydantic import ValidationError
-from running import failure_code, outcomes
+from running import failure_code, outcomes, rows_in_actor
 
 FACTORS = ("lmm_accuracy", "lmm_preservation", "lmm_quality", "lmm_realism")
 GOOD = '{"accuracy": 9, "preservation": 8, "quality": 7, "realism": 6}'
@@ -220,6 +220,14 @@ def test_endpoint_is_asked_several_questions_at_once_within_bounds(serve, rows):
     many = [{**rows[0], "instruction": f"make it {i}"} for i in range(12)]
     found = answers(hosted(server, batch_size=12, max_concurrency=3), many)
     assert len(found) == len(server.asked) == 12
+    assert 1 < server.most_at_once <= 3
+
+
+def test_endpoint_is_asked_within_bounds_by_several_batches_at_a_time(serve, rows):
+    server = serve(lambda _: said(GOOD))
+    many = [{**rows[0], "instruction": f"make it {i}"} for i in range(12)]
+    found = rows_in_actor(hosted(server, batch_size=2, max_concurrency=3), many)
+    assert [row["lmm_status"] for row in found] == ["ok"] * 12
     assert 1 < server.most_at_once <= 3
 
 
