@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 from overpaint.pipeline.errors import RowError
+from overpaint.pipeline.image_formats import READ_FORMATS
 from PIL import ExifTags, Image, ImageCms
 
 MAX_PIXELS = 128_000_000
 LARGE_PX = 24_000_000
 """Pictures with more pixels are large: some work is done on a reduced copy of theirs."""
-READ_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM")
-"""Pillow's other readers are for formats that are no photographs, and some start programs."""
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
 PNG_OPTIONS: Mapping[str, Any] = {"compress_type": zlib.Z_RLE}
 """Options of Pillow for the PNG files of pictures.

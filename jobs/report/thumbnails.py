@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from overpaint.jobs.run_images import RunImages
 from overpaint.pipeline.errors import RowError
-from overpaint.pipeline.images import MAX_PIXELS, READ_FORMATS, decode, upright
+from overpaint.pipeline.image_formats import READ_FORMATS
+from overpaint.pipeline.images import MAX_PIXELS, decode, upright
 from overpaint.pipeline.runs.folder import RunFolder
 from PIL import Image
 
