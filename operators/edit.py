@@ -286,7 +286,7 @@ class Edit(
             raise RowError("mask_missing", f"method {edit.method!r} needs a mask")
         request = EditRequest(
             frame=frame,
-            picture=view(frame, source.rgb),
+            picture=view(frame, source.seen),
             mask=None if region is None else view_mask(frame, region.editable),
             prompt=prompt,
             seed=row.get("seed", 0),

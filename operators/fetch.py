@@ -15,7 +15,14 @@ from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.conditions import MASK, PICTURES, Condition
 from overpaint.pipeline.errors import RowError, near_miss
 from overpaint.pipeline.identity import sha256
-from overpaint.pipeline.images import MAX_PIXELS, Picture, decode, decode_mask, encode_mask
+from overpaint.pipeline.images import (
+    MAX_PIXELS,
+    Picture,
+    decode,
+    decode_mask,
+    decode_weights,
+    encode_mask,
+)
 from overpaint.pipeline.operator import (
     NOT_IN_FINGERPRINT,
     Answer,
@@ -46,6 +53,9 @@ class Fetch(Operator[Reader]):
     """Pictures that the table names beside each source, such as `mask` or `sketch`."""
     optional_conditions: tuple[str, ...] = ()
     """Pictures that are read where the table has their column."""
+    require_mask: bool = Field(default=True, json_schema_extra=NOT_IN_FINGERPRINT)
+    """Whether a row without a mask fails where `conditions` has `mask`: its edit would change the
+    whole picture."""
     max_pixels: int = Field(
         default=MAX_PIXELS, ge=1, le=MAX_PIXELS, json_schema_extra=NOT_IN_FINGERPRINT
     )
@@ -159,10 +169,25 @@ class Fetch(Operator[Reader]):
     ) -> NewColumns:
         images = [_bytes(files, uri) for uri in _uris(condition, row)]
         if condition is MASK:
-            return _mask_columns(images[0] if images else None, source)
+            return self._mask(images[0] if images else None, source)
+        read = decode_weights if condition.form == "weights" else decode
         for data in images:
-            decode(data, self.max_pixels)
+            read(data, self.max_pixels)
         return _picture_columns(condition, images)
+
+    def _mask(self, data: bytes | None, source: Picture) -> NewColumns:
+        if data is not None:
+            mask = decode_mask(
+                data,
+                source.width_px,
+                source.height_px,
+                is_turned=source.is_turned,
+                max_pixels=self.max_pixels,
+            )
+            return {"mask_image": encode_mask(binarise(mask)), "mask_source": GIVEN}
+        if self.require_mask and MASK.name in self.conditions:
+            raise RowError("mask_missing", "the row has none, and fetch requires one")
+        return {"mask_image": None, "mask_source": None}
 
 
 def _picture_columns(condition: Condition, images: Sequence[bytes]) -> NewColumns:
@@ -174,13 +199,6 @@ def _picture_columns(condition: Condition, images: Sequence[bytes]) -> NewColumn
     if condition.form == "pictures":
         return columns
     return {name: value[0] for name, value in columns.items()}
-
-
-def _mask_columns(data: bytes | None, source: Picture) -> NewColumns:
-    if data is None:
-        return {"mask_image": None, "mask_source": None}
-    mask = decode_mask(data, source.width_px, source.height_px)
-    return {"mask_image": encode_mask(binarise(mask)), "mask_source": GIVEN}
 
 
 def _uris(condition: Condition, row: Row) -> list[str]:
@@ -199,5 +217,5 @@ def _bytes(files: Files, uri: str) -> bytes:
 def _of_condition(condition: Condition, error: RowError) -> RowError:
     """Returns an error about a source or an image as one about a condition."""
     reason = error.code.split("_", 1)[1]
-    reason = "unreadable" if reason in ("empty", "truncated") else reason
+    reason = "unreadable" if reason in ("empty", "truncated", "range") else reason
     return RowError(f"{condition.name}_{reason}", f"{condition.table_name}: {error.message}")

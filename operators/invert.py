@@ -74,7 +74,7 @@ class Invert(LimitsPrompts, InversionOperator):
         )
         prompt = first_text(row, c.SOURCE_PROMPT, c.CAPTION) or ""
         self.tokens_cut({c.SOURCE_PROMPT.name: model.text_length(prompt)})
-        picture = view(frame, decode(row["source_image"]).rgb)
+        picture = view(frame, decode(row["source_image"]).seen)
         return EditRequest(frame=frame, picture=picture, prompt=prompt, values={})
 
     def infer(

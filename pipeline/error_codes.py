@@ -14,6 +14,7 @@ CONDITION_ERRORS: dict[str, str] = {
     "timeout": "The file of `{}` did not arrive within `timeout_s` seconds.",
     "unreachable": "The web server of `{}` cannot be reached, or answers with an error.",
     "unreadable": "The file of `{}` is not an image that can be read.",
+    "ambiguous": "The colours of `{}` and its alpha channel mark different regions.",
 }
 """Meanings of the codes `<condition>_<reason>`, by reason; `{}` is the condition's column."""
 
@@ -24,6 +25,7 @@ def _condition_errors() -> dict[str, str]:
         for condition in CONDITIONS.values()
         for reason, meaning in CONDITION_ERRORS.items()
         if reason == "missing" or condition.image is not None
+        if reason != "ambiguous" or condition.form == "weights"
     }
 
 
@@ -38,7 +40,10 @@ ROW_ERRORS: dict[str, str] = {
     "image_unreadable": "The file is not an image in a format that can be read.",
     "image_truncated": "The image file ends or breaks before its last pixel.",
     "image_too_large": "The image has more than `max_pixels` pixels.",
+    "image_range": "The image's numbers are in none of the ranges 0 to 1, 0 to 255, 0 to 65535.",
     # A mask.
+    "mask_size": "The mask does not have the proportions of its upright source.",
+    "mask_values": "No value of the mask reaches half of the range, such as where it has labels.",
     "mask_empty": "The mask marks nothing that may change, or less than the recipe asks for.",
     "mask_phrase_missing": "Neither a `mask_phrase` nor the instruction says what to look for.",
     "mask_prompt_missing": "The row has neither `mask_box` nor `mask_points`.",
@@ -58,7 +63,7 @@ ROW_ERRORS: dict[str, str] = {
     "nan_in_result": "A stage computed values that are not finite numbers.",
     "bad_key": "The row's key is not 32 hex digits, so it cannot name files.",
     # A score or a judgement.
-    "edited_size": "The edited image does not have its source's size.",
+    "edited_size": "The edited image is not of its source's size, or too long for its format.",
     "clip_not_finite": "CLIP computed values that are not finite numbers.",
     "judge_instruction_missing": "The row has neither an `instruction` nor a `target_prompt`.",
     "judge_forbidden": "The judge's endpoint refuses the request: by its URL, model or key.",

@@ -308,7 +308,10 @@ def _conditions_to_fetch(stages: Sequence[Stage]) -> dict[str, Any]:
     needed = {name for stage in stages for name in stage.input_names} - written
     used = {name for stage in stages for name in stage.read_names} - written - needed
     used -= {MASK.column.name}
-    return {
+    conditions = {
         field: tuple(name for name, picture in PICTURES.items() if picture.column.name in columns)
         for field, columns in (("conditions", needed), ("optional_conditions", used))
     }
+    # Where rows choose their methods, only some may need a mask: each asks for its own.
+    is_needed = MASK.name in conditions["conditions"]
+    return {**conditions, "require_mask": False} if is_needed else conditions

@@ -93,10 +93,7 @@ def _tile(image: Image.Image | None) -> Image.Image | None:
         return None
     is_crisp = max(image.size) <= CRISP_PX
     kind = Image.Resampling.NEAREST if is_crisp else Image.Resampling.LANCZOS
-    if image.has_transparency_data:
-        paper = Image.new("RGBA", image.size, _PAPER)
-        image = Image.alpha_composite(paper, image.convert("RGBA"))
-    return ImageOps.fit(image.convert("RGB"), (_TILE_PX, _TILE_PX), kind)
+    return ImageOps.fit(image, (_TILE_PX, _TILE_PX), kind)
 
 
 def _masked(source: Image.Image, mask: Image.Image) -> Image.Image:

@@ -6,7 +6,6 @@ is None, never an error.
 
 import io
 import threading
-import warnings
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,14 +14,12 @@ from typing import Any, NamedTuple
 
 from overpaint.jobs.run_images import RunImages
 from overpaint.pipeline.errors import RowError
-from overpaint.pipeline.image_formats import READ_FORMATS
-from overpaint.pipeline.images import MAX_PIXELS, decode, upright
+from overpaint.pipeline.images import decode, open_image, upright
 from overpaint.pipeline.runs.folder import RunFolder
 from PIL import Image
 
 CRISP_PX = 128
 """Images no larger than this are kept pixel for pixel, and drawn with hard pixels."""
-_PLAIN_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 _LARGE_PIXELS = 16_000_000
 _NUM_THREADS = 8
 _MAX_OUTAGES = 3
@@ -92,7 +89,7 @@ class ImageReader:
         }
 
     def open(self, uri: str | None, side_px: int) -> Image.Image | None:
-        """Reads an image, upright, RGB or RGBA, no larger than `side_px` a side.
+        """Reads an image, upright, RGB, no larger than `side_px` a side.
 
         Returns:
             The image; None where it cannot be read or decoded.
@@ -114,34 +111,35 @@ class ImageReader:
 
 
 def small_image(data: bytes, side_px: int) -> Image.Image:
-    """Decodes an image, upright, RGB or RGBA, no larger than `side_px` a side.
+    """Decodes an image as it is seen, upright, RGB, no larger than `side_px` a side.
 
     Raises:
         RowError: it cannot be decoded.
     """
-    try:
-        image = Image.open(io.BytesIO(data), formats=READ_FORMATS)
-        num_pixels = image.width * image.height
-        if num_pixels > MAX_PIXELS:
-            raise RowError("image_too_large", f"{image.width}x{image.height} px")
-        if num_pixels <= _LARGE_PIXELS:
-            return _reduced(image, data, side_px)
-        with _ONE_BY_ONE:
-            return _reduced(image, data, side_px)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise RowError("image_unreadable", "it cannot be shown") from error
+    image = open_image(data)
+    if image.width * image.height <= _LARGE_PIXELS:
+        return _reduced(image, data, side_px)
+    with _ONE_BY_ONE:
+        return _reduced(image, data, side_px)
 
 
 def _reduced(image: Image.Image, data: bytes, side_px: int) -> Image.Image:
-    if image.mode in _PLAIN_MODES:
+    has_own_grey = image.mode == "L" and "icc_profile" in image.info
+    if image.format == "JPEG" and image.mode in ("L", "RGB") and not has_own_grey:
         # A JPEG decoder can skip most of the work where an eighth of the size will do.
         image.draft("RGB", (2 * side_px, 2 * side_px))
-        image = upright(image)
+        seen = _decoded(image)
     else:
-        image = decode(data).image()
-    coloured = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    coloured.thumbnail((side_px, side_px), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    return coloured
+        seen = decode(data).image()
+    seen.thumbnail((side_px, side_px), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return seen
+
+
+def _decoded(image: Image.Image) -> Image.Image:
+    try:
+        return upright(image).convert("RGB")
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise RowError("image_unreadable", "it cannot be shown") from error
 
 
 def thumbnail_side(num_rows: int) -> int:
@@ -153,7 +151,7 @@ def thumbnail(image: Image.Image, max_bytes: int, *, is_mask: bool = False) -> T
     """Encodes a small image in about `max_bytes` at most.
 
     Args:
-        image: RGB or RGBA image.
+        image: RGB image.
         max_bytes: size of the encoded image; quality, then resolution, give way.
         is_mask: make the picture white, with the image's brightness as its opacity.
     """
@@ -222,7 +220,5 @@ class ThumbnailSheet:
             limit = share_bytes * (1 if is_mask else _IMAGE_SHARE)
             return image and thumbnail(image, limit, is_mask=is_mask)
 
-        # Set here, since filters of warnings are the whole process's.
-        with warnings.catch_warnings(), ThreadPoolExecutor(_NUM_THREADS) as pool:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with ThreadPoolExecutor(_NUM_THREADS) as pool:
             self.thumbnails = list(pool.map(make, numbers))

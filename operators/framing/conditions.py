@@ -17,8 +17,7 @@ from overpaint.operators.framing.frame import (
 from overpaint.pipeline.columns import Row
 from overpaint.pipeline.conditions import Condition, Form
 from overpaint.pipeline.errors import RowError
-from overpaint.pipeline.images import Pixels, decode
-from PIL import Image
+from overpaint.pipeline.images import decode, decode_weights
 
 
 class LabelledBox(NamedTuple):
@@ -63,20 +62,6 @@ def condition_view(frame: Frame, condition: Condition, row: Row) -> Any:
     return _FREE[condition.form](value)
 
 
-def _picture(data: bytes) -> Pixels:
-    """Decodes a picture; what is transparent in it becomes white, as paper is."""
-    picture = decode(data)
-    if picture.alpha is None:
-        return picture.rgb
-    paper = Image.new("RGB", (picture.width_px, picture.height_px), (255, 255, 255))
-    paper.paste(picture.image(), mask=Image.fromarray(picture.alpha))
-    return np.asarray(paper)
-
-
-def _grey(data: bytes) -> Pixels:
-    return np.asarray(decode(data).image().convert("L"))
-
-
 def _boxes(frame: Frame, boxes: Sequence[Any]) -> list[LabelledBox]:
     """Places boxes in the picture, and leaves out those that it does not show."""
     start = np.array(frame.padding)
@@ -113,14 +98,14 @@ def _pair(values: Any) -> Points | None:
 
 
 _ALIGNED: dict[Form, Callable[[Frame, Any], Any]] = {
-    "picture": lambda frame, data: view(frame, _picture(data)),
-    "labels": lambda frame, data: view_labels(frame, decode(data).rgb),
-    "weights": lambda frame, data: view_mask(frame, _grey(data)),
+    "picture": lambda frame, data: view(frame, decode(data).seen),
+    "labels": lambda frame, data: view_labels(frame, decode(data).seen),
+    "weights": lambda frame, data: view_mask(frame, decode_weights(data)),
     "boxes": _boxes,
     "points": _points,
 }
 _FREE: dict[Form, Callable[[Any], Any]] = {
-    "picture": _picture,
-    "pictures": lambda images: [_picture(data) for data in images],
-    "weights": lambda data: _grey(data).astype(np.float32) / 255.0,
+    "picture": lambda data: decode(data).seen,
+    "pictures": lambda images: [decode(data).seen for data in images],
+    "weights": lambda data: decode_weights(data).astype(np.float32) / 255.0,
 }

@@ -7,7 +7,7 @@ is being found. 255 and True may change.
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
-from overpaint.pipeline.images import Pixels
+from overpaint.pipeline.images import MAY_CHANGE, Pixels
 from PIL import Image
 from scipy import ndimage
 
@@ -18,7 +18,6 @@ Heat = np.ndarray[Any, np.dtype[np.float32]]
 MaskT = TypeVar("MaskT", Pixels, Region)
 NumberT_co = TypeVar("NumberT_co", bound=float, covariant=True)
 
-_MAY_CHANGE = 128
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
 
 
@@ -44,7 +43,7 @@ def binarise(mask: Pixels) -> Pixels:
     Args:
         mask: uint8 HW; 128 and more may change.
     """
-    return np.where(mask >= _MAY_CHANGE, np.uint8(255), np.uint8(0))
+    return np.where(mask >= MAY_CHANGE, np.uint8(255), np.uint8(0))
 
 
 def bounding_box(mask: Pixels | Region) -> Box[int] | None:
@@ -107,9 +106,9 @@ def _keep_thin_parts(alpha: Pixels, mask: Pixels) -> None:
     if num_parts == 0:
         return
     strongest = np.append(0, ndimage.maximum(alpha, labels, np.arange(1, num_parts + 1)))
-    is_thin = strongest < _MAY_CHANGE
+    is_thin = strongest < MAY_CHANGE
     is_thin[0] = False
-    alpha[is_thin[labels]] = _MAY_CHANGE
+    alpha[is_thin[labels]] = MAY_CHANGE
 
 
 def _window(box: Box[int], margin_px: int, shape: tuple[int, ...]) -> tuple[slice, slice]:

@@ -133,8 +133,18 @@ def test_fetch_mask_gets_the_sources_size_and_two_values(folder):
     assert mask[:, 20:].all()
     assert not mask[:, :20].any()
     assert answer["mask_source"] == "given"
-    absent = fetched(folder, MASK, None)
-    assert absent["mask_image"] is absent["mask_source"] is None
+
+
+@pytest.mark.parametrize("none", [None, ""])
+def test_fetch_row_without_a_mask_fails_where_one_is_required(folder, none):
+    row = row_of(folder, in_mask_uri=none)
+    assert failure_code(Fetch(conditions=("mask",)), row) == "mask_missing"
+    for fields in (
+        {"conditions": ("mask",), "require_mask": False},
+        {"optional_conditions": ("mask",)},
+    ):
+        (absent,) = outcomes(Fetch(**fields), [row])
+        assert absent["mask_image"] is absent["mask_source"] is None
 
 
 def test_fetch_reads_what_it_is_told_in_one_order():

@@ -4,8 +4,7 @@ from overpaint.operators.measures import preservation
 from overpaint.operators.measures.preservation import measure
 from overpaint.operators.models.clip import similarity
 from overpaint.operators.score import Score
-from overpaint.pipeline import images
-from overpaint.pipeline.images import Picture, encode, encode_mask
+from overpaint.pipeline.images import Picture, encode, encode_mask, shrink_factor
 from PIL import Image
 from running import failure_code, outcomes
 from shared_tokenizers import ODD_TEXTS, texts_around
@@ -211,7 +210,7 @@ def test_ssim_of_a_large_picture_is_that_of_the_reduced_one(monkeypatch):
     whole = measure(source, edited, mask)
     reduced = [Image.fromarray(one).reduce(3) for one in (source, edited)]
     expected = measure(*map(np.asarray, reduced), mask[::3, ::3])
-    monkeypatch.setattr(images, "LARGE_PX", 200 * 150 / 9)
+    monkeypatch.setattr("overpaint.pipeline.images.picture.LARGE_PX", 200 * 150 / 9)
     found = measure(source, edited, mask)
     assert found.background_ssim == pytest.approx(expected.background_ssim, abs=1e-12)
     assert found.background_ssim != pytest.approx(whole.background_ssim, abs=1e-3)
@@ -220,9 +219,9 @@ def test_ssim_of_a_large_picture_is_that_of_the_reduced_one(monkeypatch):
 
 
 def test_picture_of_24_million_pixels_is_measured_as_it_is():
-    assert images.shrink_factor(6000, 4000) == 1
-    assert images.shrink_factor(6001, 4000) == 2
-    assert images.shrink_factor(12_000, 9_000) == 3
+    assert shrink_factor(6000, 4000) == 1
+    assert shrink_factor(6001, 4000) == 2
+    assert shrink_factor(12_000, 9_000) == 3
 
 
 def test_tokens_of_the_prompts_that_clip_does_not_see_are_counted(clip):

@@ -51,7 +51,12 @@ def _codes():
 
 
 def _condition_codes():
-    read = {f"{name}_{reason}" for name in PICTURES for reason in CONDITION_ERRORS}
+    read = {
+        f"{name}_{reason}"
+        for name, condition in PICTURES.items()
+        for reason in CONDITION_ERRORS
+        if reason != "ambiguous" or condition.form == "weights"
+    }
     return read | {f"{name}_missing" for name in CONDITIONS}
 
 

@@ -9,9 +9,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from overpaint.pipeline import images
 from overpaint.pipeline.errors import RowError
-from overpaint.pipeline.images import Picture, decode, decode_mask, encode, encode_mask
+from overpaint.pipeline.images import (
+    Picture,
+    decode,
+    decode_mask,
+    encode,
+    encode_mask,
+    reading,
+)
+from overpaint.pipeline.images.latest import Latest
 from PIL import Image, ImageCms
 from toy_runs import picture
 
@@ -246,7 +253,7 @@ def test_decode_of_any_broken_file_is_a_picture_or_a_row_error(data, changes, le
         if broken:
             broken[place % len(broken)] = value
     with suppress(RowError), warnings.catch_warnings(action="ignore"):
-        assert images._decode(bytes(broken), 10**6).rgb.ndim == 3
+        assert decode(bytes(broken), 10**6).rgb.ndim == 3
 
 
 def test_decode_remembered_pictures_cannot_be_changed_by_their_users():
@@ -256,17 +263,17 @@ def test_decode_remembered_pictures_cannot_be_changed_by_their_users():
 
 
 def test_decode_in_many_threads_gives_each_its_picture(monkeypatch):
-    monkeypatch.setattr(images, "_LATEST", images._Latest(3 * 4_000))
+    monkeypatch.setattr(reading, "_LATEST", Latest(3 * 4_000))
     pictures = [picture(seed, 30, 30) for seed in range(12)]
     data = [encode(one) for one in pictures] * 20
     with ThreadPoolExecutor(8) as pool:
         for index, found in enumerate(pool.map(decode, data)):
             np.testing.assert_array_equal(found.rgb, pictures[index % 12].rgb)
-    assert images._LATEST._num_bytes <= 3 * 4_000
+    assert reading._LATEST._num_bytes <= 3 * 4_000
 
 
 def test_decode_remembers_the_latest_picture_whatever_its_size(monkeypatch):
-    monkeypatch.setattr(images, "_LATEST", images._Latest(10))
+    monkeypatch.setattr(reading, "_LATEST", Latest(10))
     one, other = (encode(picture(seed, 30, 30)) for seed in (1, 2))
     assert decode(one) is decode(one)
     first = decode(one)
@@ -277,7 +284,7 @@ def test_decode_remembers_the_latest_picture_whatever_its_size(monkeypatch):
 def test_small_image_is_reduced_only_where_a_picture_is_large(monkeypatch):
     made = picture(1, 60, 40)
     assert made.small_image().size == (60, 40)
-    monkeypatch.setattr(images, "LARGE_PX", 60 * 40 // 4)
+    monkeypatch.setattr("overpaint.pipeline.images.picture.LARGE_PX", 60 * 40 // 4)
     assert made.small_image().size == (30, 20)
 
 
@@ -289,6 +296,10 @@ def test_mask_round_trip_and_scaling():
     np.testing.assert_array_equal(decode_mask(data, 16, 12), mask.repeat(2, 0).repeat(2, 1))
 
 
-@pytest.mark.parametrize("data", [b"", b"words", _bomb(50_000), encode_mask(RGB[..., 0])[:40]])
+@pytest.mark.parametrize("data", [b"", b"words", encode_mask(RGB[..., 0])[:40]])
 def test_mask_that_cannot_be_read_says_so(data):
     assert code(decode_mask, data, 7, 5) == "mask_unreadable"
+
+
+def test_mask_with_too_many_pixels_is_refused_before_they_are_decoded():
+    assert code(decode_mask, _bomb(50_000), 7, 5) == "mask_too_large"

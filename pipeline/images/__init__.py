@@ -1,0 +1,27 @@
+"""Bytes to upright 8-bit pixels, and back: one reader for sources, masks, references, thumbnails.
+
+Pixels come in upright (EXIF orientation applied). CMYK, grey with a profile, and pictures of more
+than 8 bits come in as 8-bit sRGB; a `Picture` keeps what an editor must not lose: the alpha channel
+and the ICC profile of RGB. A mask or map of weights is read by its numbers, which mean no colours.
+"""
+
+from overpaint.pipeline.images.masks import MAY_CHANGE, decode_mask, decode_weights
+from overpaint.pipeline.images.picture import Picture, Pixels, shrink_factor
+from overpaint.pipeline.images.reading import MAX_PIXELS, decode, open_image, upright
+from overpaint.pipeline.images.writing import FORMATS, encode, encode_mask
+
+__all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "MAY_CHANGE",
+    "Picture",
+    "Pixels",
+    "decode",
+    "decode_mask",
+    "decode_weights",
+    "encode",
+    "encode_mask",
+    "open_image",
+    "shrink_factor",
+    "upright",
+]
