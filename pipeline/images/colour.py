@@ -64,7 +64,7 @@ def picture(loaded: Loaded) -> Picture:
     """
     colours, alpha, profile = channels(loaded)
     if colours.mode == "L" and profile is not None:
-        colours, profile = _by_profile(colours, profile) or colours, None
+        colours, profile = _grey_by_profile(colours, profile) or colours, None
     elif profile is None:
         colours = _by_png(colours, loaded.image.info)
     rgb = pixels(colours.convert("RGB"))
@@ -109,14 +109,26 @@ def _deep_alpha(image: Image.Image) -> Pixels | None:
     return np.where(np.asarray(image) == transparent, np.uint8(0), np.uint8(255))
 
 
-def _by_profile(image: Image.Image, profile: bytes) -> Image.Image | None:
+def _by_profile(
+    image: Image.Image, profile: bytes, flags: ImageCms.Flags = ImageCms.Flags.NONE
+) -> Image.Image | None:
     """Returns an image in sRGB; None where its profile is broken, or one of other colours."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         srgb = ImageCms.createProfile("sRGB")
-        return ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
+        return ImageCms.profileToProfile(image, source, srgb, outputMode="RGB", flags=flags)
     except (ImageCms.PyCMSError, OSError):
         return None
+
+
+def _grey_by_profile(grey: Image.Image, profile: bytes) -> Image.Image | None:
+    """Returns grey values in sRGB, each as exactly as the profile has it; None as above."""
+    every = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    converted = _by_profile(every, profile, ImageCms.Flags.NOOPTIMIZE)
+    if converted is None:
+        return None
+    tables = (band.tobytes() for band in converted.split())
+    return Image.merge("RGB", [grey.point(list(table)) for table in tables])
 
 
 def _by_png(colours: Image.Image, info: dict[Any, Any]) -> Image.Image:

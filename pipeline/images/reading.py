@@ -29,6 +29,7 @@ _TRANSPOSITIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 """By EXIF orientation."""
+_FIRST_ON_ITS_SIDE = 5
 BROKEN = (
     ArithmeticError,
     AttributeError,
@@ -82,11 +83,12 @@ def load(data: bytes, max_pixels: int) -> Loaded:
     image = open_image(data, max_pixels)
     image_format = image.format or ""
     with naming_breaks(image_format):
+        orientation = _orientation(image)  # a TIFF has none left once it is decoded
         image.load()
         if not is_complete(image, data):
             raise RowError("image_truncated", f"a {image_format} file that lacks its last pixels")
         turned = upright(image)
-    return Loaded(turned, image_format, is_turned=turned.size != image.size)
+    return Loaded(turned, image_format, is_turned=orientation >= _FIRST_ON_ITS_SIDE)
 
 
 def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -113,12 +115,18 @@ def upright(image: Image.Image) -> Image.Image:
 
     `ImageOps.exif_transpose` would write the whole block of tags anew, and fails at odd ones.
     """
+    method = _TRANSPOSITIONS.get(_orientation(image))
+    return image if method is None else image.transpose(method)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Returns an EXIF orientation, 1 to 8; 1 where the image has none that can be read."""
     try:
         orientation: Any = image.getexif().get(ExifTags.Base.Orientation)
     except BROKEN:
-        return image
-    method = _TRANSPOSITIONS.get(orientation) if isinstance(orientation, int) else None
-    return image if method is None else image.transpose(method)
+        return 1
+    is_known = isinstance(orientation, int) and orientation in _TRANSPOSITIONS
+    return orientation if is_known else 1
 
 
 def _check_size(width_px: int, height_px: int, max_pixels: int) -> None:
