@@ -36,6 +36,7 @@ BROKEN = (
     EOFError,
     LookupError,
     OSError,
+    RuntimeError,
     SyntaxError,
     TypeError,
     ValueError,
@@ -121,6 +122,8 @@ def upright(image: Image.Image) -> Image.Image:
 
 def _orientation(image: Image.Image) -> int:
     """Returns an EXIF orientation, 1 to 8; 1 where the image has none that can be read."""
+    if image.format == "JXL":  # its decoder turns it, and leaves the tag as it was
+        return 1
     try:
         orientation: Any = image.getexif().get(ExifTags.Base.Orientation)
     except BROKEN:

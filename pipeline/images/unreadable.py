@@ -9,6 +9,7 @@ from overpaint.pipeline.image_formats import (
     JXL_HINT,
     LAYERS_HINT,
     RAW_HINT,
+    READ_FORMATS,
 )
 
 _HEAD_BYTES = 1024
@@ -19,6 +20,9 @@ _PAGES_HINT = "render its pages to PNG"
 _DOWNLOAD_HINT = "the download failed, or asked for a login"
 _DAMAGED_HINT = "damaged, or of a kind that is not read"
 
+_HEIC_HINT = _DAMAGED_HINT if "HEIF" in READ_FORMATS else HEIC_HINT
+_JXL_HINT = _DAMAGED_HINT if "JXL" in READ_FORMATS else JXL_HINT
+
 _KINDS = tuple(
     (re.compile(pattern, re.DOTALL | re.IGNORECASE), name, hint)
     for pattern, name, hint in (
@@ -26,11 +30,11 @@ _KINDS = tuple(
         (rb"\s*(<\?xml.*|<!--.*|<!doctype svg.*)?<svg", "an SVG file", DRAWING_HINT),
         (rb"\s*(<!--.*)?<(!doctype html|html|head|body)", "an HTML page", _DOWNLOAD_HINT),
         (rb"\s*<\?xml", "an XML page", _DOWNLOAD_HINT),
-        (rb"....ftyp(hei|hev|mif|msf)", "a HEIC file", HEIC_HINT),
+        (rb"....ftyp(hei|hev|mif|msf)", "a HEIC file", _HEIC_HINT),
         (rb"....ftypavi", "an AVIF file", _DAMAGED_HINT),
         (rb"....ftypcrx", "a CR3 file", RAW_HINT),
         (rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI ", "a video", _FRAMES_HINT),
-        (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "a JPEG XL file", JXL_HINT),
+        (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "a JPEG XL file", _JXL_HINT),
         (rb"%PDF-", "a PDF file", _PAGES_HINT),
         (rb"%!PS|\xc5\xd0\xd3\xc6", "a PostScript file", DRAWING_HINT),
         (rb"8BPS", "a Photoshop file", LAYERS_HINT),

@@ -52,7 +52,16 @@ def test_small_image_reads_every_mode(mode):
     image = _noise(30, 20).convert(mode if mode != "I;16" else "I").convert(mode)
     found = small_image(_bytes(image, "TIFF"), 160)
     assert found.size == (30, 20)
-    assert found.mode in ("RGB", "RGBA")
+    assert found.mode == "RGB"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "GIF"])
+def test_small_image_shows_no_hidden_colours(kind):
+    image = Image.new("RGBA", (30, 20), (0, 0, 255, 0))
+    image.paste((255, 0, 0, 255), (0, 0, 10, 20))
+    found = small_image(_bytes(image, kind), 160)
+    assert found.getpixel((5, 5))[0] > 250 > 5 > found.getpixel((5, 5))[2]
+    assert found.getpixel((20, 5)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize("data", [b"", b"text", _bytes(_noise(64, 64))[:200], b"\x89PNG\r\n\x1a\n"])

@@ -147,6 +147,51 @@ def test_fetch_row_without_a_mask_fails_where_one_is_required(folder, none):
         assert absent["mask_image"] is absent["mask_source"] is None
 
 
+def _turned_source(folder):
+    """A source of 30x40 px that is stored on its side, as 40x30 px."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 30), "teal").save(folder / "turned.jpg", exif=exif)
+    return {"source_uri": "turned.jpg", "base_uri": str(folder)}
+
+
+def test_fetch_mask_goes_with_the_upright_source(folder):
+    mask = np.zeros((40, 30), np.uint8)
+    mask[5:20, 3:9] = 255
+    Image.fromarray(mask).save(folder / "upright.png")
+    Image.fromarray(np.rot90(mask, 1)).save(folder / "stored.png")
+    row = _turned_source(folder)
+    operator = Fetch(conditions=("mask",))
+    rows = [{**row, "in_mask_uri": name} for name in ("upright.png", "stored.png")]
+    fits, fails = outcomes(operator, rows)
+    np.testing.assert_array_equal(decode_mask(fits["mask_image"], 30, 40), mask)
+    assert fails.code == "mask_size"
+    assert fails.message.startswith("mask_uri: 40x30 px")
+    assert "as that is stored" in fails.message
+
+
+@pytest.mark.parametrize("name", ["mask", "strength_map", "reference_mask"])
+def test_fetch_weights_in_two_channels_are_ambiguous(folder, name):
+    image = Image.open(folder / "0.png").convert("RGBA")
+    alpha = Image.new("L", image.size)
+    alpha.paste(255, (5, 5, 15, 15))
+    image.putalpha(alpha)
+    image.save(folder / "both.png")
+    row = row_of(folder, **{PICTURES[name].input.name: "both.png"})
+    assert failure_code(Fetch(conditions=(name,)), row) == f"{name}_ambiguous"
+
+
+def test_fetch_mask_of_labels_is_refused_and_one_of_0_and_1_is_read(folder):
+    labels = np.zeros((30, 40), np.uint8)
+    labels[5:9, 7:20] = 1
+    for factor, name in ((1, "one.png"), (3, "three.png")):
+        Image.fromarray(labels * factor).save(folder / name)
+    found = fetched(folder, MASK, "one.png")
+    np.testing.assert_array_equal(decode_mask(found["mask_image"], 40, 30), labels * 255)
+    refused = fetched(folder, MASK, "three.png")
+    assert (refused.code, "value is 3 of 255" in refused.message) == ("mask_values", True)
+
+
 def test_fetch_reads_what_it_is_told_in_one_order():
     one = Fetch(conditions=("sketch", "mask"), optional_conditions=("strokes", "sketch"))
     assert one == Fetch(
