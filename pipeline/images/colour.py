@@ -67,7 +67,7 @@ def picture(loaded: Loaded) -> Picture:
         colours, profile = _grey_by_profile(colours, profile) or colours, None
     elif profile is None:
         colours = _by_png(colours, loaded.image.info)
-    rgb = pixels(colours.convert("RGB"))
+    rgb = pixels(converted(colours, "RGB"))
     return Picture(rgb, alpha, profile, loaded.is_turned)
 
 
@@ -81,19 +81,24 @@ def channels(loaded: Loaded) -> Channels:
     profile: Any = image.info.get("icc_profile")
     profile = profile if profile and isinstance(profile, bytes) else None
     if image.mode == "CMYK":
-        converted = None if profile is None else _by_profile(image, profile)
-        return Channels(converted or image.convert("RGB"), None, None)
+        srgb = None if profile is None else _by_profile(image, profile)
+        return Channels(srgb or image.convert("RGB"), None, None)
     if is_deep(image):
         return Channels(to_8_bit(loaded), _deep_alpha(image), profile)
     is_grey, keeps_profile = image.mode in _GREY_MODES, image.mode in _KEEPING_MODES
     alpha = None
     if image.has_transparency_data:
-        image = image.convert("RGBA")
+        image = converted(image, "RGBA")
         alpha = pixels(image.getchannel("A"))
         colours = image.getchannel("R") if is_grey else image.convert("RGB")
     else:
-        colours = image.convert("L" if is_grey else "RGB")
+        colours = converted(image, "L" if is_grey else "RGB")
     return Channels(colours, alpha, profile if is_grey or keeps_profile else None)
+
+
+def converted(image: Image.Image, mode: str) -> Image.Image:
+    """Returns an image in a mode; itself where it has that mode, which Pillow would copy."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def pixels(image: Image.Image) -> Pixels:
@@ -124,10 +129,10 @@ def _by_profile(
 def _grey_by_profile(grey: Image.Image, profile: bytes) -> Image.Image | None:
     """Returns grey values in sRGB, each as exactly as the profile has it; None as above."""
     every = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
-    converted = _by_profile(every, profile, ImageCms.Flags.NOOPTIMIZE)
-    if converted is None:
+    srgb = _by_profile(every, profile, ImageCms.Flags.NOOPTIMIZE)
+    if srgb is None:
         return None
-    tables = (band.tobytes() for band in converted.split())
+    tables = (band.tobytes() for band in srgb.split())
     return Image.merge("RGB", [grey.point(list(table)) for table in tables])
 
 

@@ -16,6 +16,23 @@ _DARKEST = 1 / 32
 """Share of its range that the brightest float reaches at least."""
 
 
+_PHOTOMETRIC = 262
+_WHITE_IS_ZERO = 0
+
+
+def black_is_zero(image: Image.Image) -> Image.Image:
+    """Returns a decoded image with black as 0, where it is a TIFF of 16 bits with white as 0.
+
+    Pillow turns the values of other depths, and not of this one.
+    """
+    tags: Any = getattr(image, "tag_v2", {})
+    if not image.mode.startswith("I;16") or tags.get(_PHOTOMETRIC) != _WHITE_IS_ZERO:
+        return image
+    turned = Image.fromarray(65535 - np.asarray(image).astype(np.uint16))
+    turned.info = image.info
+    return turned
+
+
 def is_deep(image: Image.Image) -> bool:
     """Tells whether an image has grey values of more than 8 bits, whole or floats."""
     return image.mode.startswith("I") or image.mode == "F"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from overpaint.pipeline.errors import RowError
-from overpaint.pipeline.images.colour import channels, pixels
+from overpaint.pipeline.images.colour import channels, converted, pixels
 from overpaint.pipeline.images.depth import is_16_bit, is_deep
 from overpaint.pipeline.images.picture import Loaded, Pixels
 from overpaint.pipeline.images.reading import MAX_PIXELS, load, naming_breaks
@@ -72,7 +72,7 @@ def decode_weights(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
 
 def _weights(loaded: Loaded) -> Pixels:
     colours, alpha, _ = channels(loaded)
-    grey = pixels(colours.convert("L"))
+    grey = pixels(converted(colours, "L"))
     if loaded.format in _EXACT_FORMATS:
         grey = _without_labels(_whole_values(loaded, grey), grey)
         alpha = None if alpha is None else _without_labels(alpha, alpha)
@@ -150,9 +150,9 @@ def _check_fits(mask: Pixels, source: tuple[int, int], is_turned: bool) -> None:
 def _fits(size: tuple[int, int], source: tuple[int, int]) -> bool:
     """Tells whether a mask has its source's proportions, but for less than a pixel a side."""
     (width_px, height_px), (source_width_px, source_height_px) = size, source
-    askew = (width_px * source_height_px) / (height_px * source_width_px)
-    if askew == 1:
+    if width_px * source_height_px == height_px * source_width_px:
         return True
+    askew = (width_px * source_height_px) / (height_px * source_width_px)
     least = max((width_px - 1) / source_width_px, (height_px - 1) / source_height_px)
     most = min((width_px + 1) / source_width_px, (height_px + 1) / source_height_px)
     return least < most and max(askew, 1 / askew) <= 1 + _MOST_ASKEW

@@ -71,7 +71,7 @@ def chunks(data: bytes) -> Iterator[Chunk]:
         start = end
 
 
-def without_oversized(data: bytes) -> bytes:
+def trimmed(data: bytes) -> bytes:
     """Returns a file without the metadata that Pillow refuses, or could take for something else.
 
     Texts go, but for those that turn an image. What unpacks to more than Pillow takes goes as well:
@@ -118,8 +118,7 @@ def has_all_rows(data: bytes) -> bool:
             unpacked = unpacker.decompress(packed, _MOST_BYTES)
             missing -= len(unpacked)
             packed = unpacker.unconsumed_tail
-    # What is unpacked and not yet handed out is never longer than zlib's window.
-    return missing <= len(unpacker.flush())
+    return missing <= 0 or missing <= len(unpacker.flush())
 
 
 def _num_bytes(stated: Header) -> int:

@@ -12,6 +12,7 @@ from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.image_formats import READ_FORMATS
 from overpaint.pipeline.images import colour, png
 from overpaint.pipeline.images.completeness import is_complete
+from overpaint.pipeline.images.depth import black_is_zero
 from overpaint.pipeline.images.latest import Latest
 from overpaint.pipeline.images.picture import Loaded, Picture
 from overpaint.pipeline.images.unreadable import describe
@@ -88,7 +89,7 @@ def load(data: bytes, max_pixels: int) -> Loaded:
         image.load()
         if not is_complete(image, data):
             raise RowError("image_truncated", f"a {image_format} file that lacks its last pixels")
-        turned = upright(image)
+        turned = upright(black_is_zero(image))
     return Loaded(turned, image_format, is_turned=orientation >= _FIRST_ON_ITS_SIDE)
 
 
@@ -101,7 +102,7 @@ def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     if not data:
         raise RowError("image_empty", "the file has no bytes")
     try:
-        image = Image.open(io.BytesIO(png.without_oversized(data)), formats=READ_FORMATS)
+        image = Image.open(io.BytesIO(png.trimmed(data)), formats=READ_FORMATS)
         png.complete_info(image, data)
     except Image.DecompressionBombError as error:
         raise RowError("image_too_large", "more pixels than any image may have") from error

@@ -203,6 +203,13 @@ def _odd():
         cases[f"TIFF {dtype.__name__}"] = data, _grey3(GREY), None
     for top in (255, 1023, 4095, 65535):
         cases[f"PGM up to {top}"] = _pgm(_deep(np.uint16, top), top), _grey3(GREY), None
+    # Pillow writes no TIFF with white as 0: the tag of one with black as 0 is changed.
+    for dtype in (np.uint8, np.uint16):
+        top = np.iinfo(dtype).max
+        data = _saved(Image.fromarray((top - _deep(dtype, top)).astype(dtype)), "TIFF")
+        tag = struct.pack("<HHI", 262, 3, 1)
+        data = data.replace(tag + b"\1", tag + b"\0")
+        cases[f"TIFF {dtype.__name__}, white is 0"] = data, _grey3(GREY), None
     dark = GREY.astype(np.uint16)
     shown = _grey3((dark / 257 + 0.5).astype(np.uint8))
     cases["dark PGM of 16 bits"] = _pgm(dark, 65535), shown, None
