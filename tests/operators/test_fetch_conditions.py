@@ -22,7 +22,7 @@ from overpaint.pipeline.conditions import (
     Condition,
 )
 from overpaint.pipeline.errors import UsageError
-from overpaint.pipeline.identity import sha256
+from overpaint.pipeline.identity import operator_fingerprint, sha256
 from overpaint.pipeline.images import decode_mask
 from overpaint.pipeline.operator import Kind, NewColumns
 from overpaint.pipeline.plan import Plan
@@ -192,6 +192,11 @@ def test_fetch_mask_of_labels_is_refused_and_one_of_0_and_1_is_read(folder):
     assert (refused.code, "value is 3 of 255" in refused.message) == ("mask_values", True)
 
 
+def test_fetch_asking_for_a_mask_is_no_part_of_the_identity():
+    asking, not_asking = (Fetch(conditions=("mask",), require_mask=asks) for asks in (True, False))
+    assert operator_fingerprint(asking) == operator_fingerprint(not_asking)
+
+
 def test_fetch_reads_what_it_is_told_in_one_order():
     one = Fetch(conditions=("sketch", "mask"), optional_conditions=("strokes", "sketch"))
     assert one == Fetch(
@@ -314,7 +319,9 @@ def test_plan_fetches_what_stages_read_and_no_stage_writes():
     fetch = plan_of([SKETCH], [STRENGTH_MAP, MASK]).stages[0].operator
     assert fetch.conditions == ("sketch",)
     assert fetch.optional_conditions == ("strength_map",)
-    assert plan_of([MASK]).stages[0].operator.conditions == ("mask",)
+    masked = plan_of([MASK]).stages[0].operator
+    assert (masked.conditions, masked.require_mask) == (("mask",), False)
+    assert plan_of([SKETCH]).stages[0].operator.require_mask
     assert plan_of().stages[0].operator == Fetch()
 
 
