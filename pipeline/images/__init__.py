@@ -6,14 +6,16 @@ and the ICC profile of RGB. A mask or map of weights is read by its numbers, whi
 """
 
 from overpaint.pipeline.images.masks import MAY_CHANGE, decode_mask, decode_weights
-from overpaint.pipeline.images.picture import Picture, Pixels, shrink_factor
-from overpaint.pipeline.images.reading import MAX_PIXELS, decode, open_image, upright
-from overpaint.pipeline.images.writing import FORMATS, encode, encode_mask
+from overpaint.pipeline.images.picture import LARGE_PX, Picture, Pixels, shrink_factor
+from overpaint.pipeline.images.reading import MAX_PIXELS, decode, forget, open_image, upright
+from overpaint.pipeline.images.writing import FORMATS, PNG_OPTIONS, encode, encode_mask
 
 __all__ = [
     "FORMATS",
+    "LARGE_PX",
     "MAX_PIXELS",
     "MAY_CHANGE",
+    "PNG_OPTIONS",
     "Picture",
     "Pixels",
     "decode",
@@ -21,6 +23,7 @@ __all__ = [
     "decode_weights",
     "encode",
     "encode_mask",
+    "forget",
     "open_image",
     "shrink_factor",
     "upright",

@@ -33,6 +33,13 @@ class Latest:
             while self._num_bytes > self._max_bytes and len(self._pictures) > 1:
                 self._num_bytes -= _num_bytes(*self._pictures.popitem(last=False))
 
+    def forget(self, data: bytes) -> None:
+        """Forgets the picture of an encoded image, where it is remembered."""
+        with self._lock:
+            picture = self._pictures.pop(data, None)
+            if picture is not None:
+                self._num_bytes -= _num_bytes(data, picture)
+
 
 def _num_bytes(data: bytes, picture: Picture) -> int:
     alpha = picture.alpha.nbytes if picture.alpha is not None else 0

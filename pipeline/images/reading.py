@@ -4,8 +4,9 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, nullcontext
+from threading import Lock
 from typing import Any
 
 from overpaint.pipeline.errors import RowError
@@ -14,7 +15,7 @@ from overpaint.pipeline.images import colour, png
 from overpaint.pipeline.images.completeness import is_complete
 from overpaint.pipeline.images.depth import black_is_zero
 from overpaint.pipeline.images.latest import Latest
-from overpaint.pipeline.images.picture import Loaded, Picture
+from overpaint.pipeline.images.picture import LARGE_PX, Loaded, Picture
 from overpaint.pipeline.images.unreadable import describe
 from PIL import ExifTags, Image
 
@@ -70,10 +71,20 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     return picture
 
 
+def forget(images: Iterable[bytes]) -> None:
+    """Forgets the pictures of encoded images: they will not be asked for again soon."""
+    for data in images:
+        _LATEST.forget(data)
+
+
 def _decode(data: bytes, max_pixels: int) -> Picture:
-    loaded = load(data, max_pixels)
-    with naming_breaks(loaded.format):
-        return colour.picture(loaded)
+    image = open_image(data, max_pixels)
+    is_large = image.width * image.height > LARGE_PX
+    # Decoding takes a multiple of a picture's memory for a moment.
+    with _LARGE_ONES_TURN if is_large else nullcontext():
+        loaded = _loaded(image, data)
+        with naming_breaks(loaded.format):
+            return colour.picture(loaded)
 
 
 def load(data: bytes, max_pixels: int) -> Loaded:
@@ -82,7 +93,10 @@ def load(data: bytes, max_pixels: int) -> Loaded:
     Raises:
         RowError: `image_empty`, `image_unreadable`, `image_truncated` or `image_too_large`.
     """
-    image = open_image(data, max_pixels)
+    return _loaded(open_image(data, max_pixels), data)
+
+
+def _loaded(image: Image.Image, data: bytes) -> Loaded:
     image_format = image.format or ""
     with naming_breaks(image_format):
         orientation = _orientation(image)  # a TIFF has none left once it is decoded
@@ -153,4 +167,5 @@ def naming_breaks(image_format: str) -> Generator[None]:
         ) from error
 
 
-_LATEST = Latest(256 * 2**20)
+_LATEST = Latest(384 * 2**20)
+_LARGE_ONES_TURN = Lock()

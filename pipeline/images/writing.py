@@ -48,9 +48,7 @@ def encode(picture: Picture, image_format: str = "png", quality: int = 95) -> by
             f"{picture.width_px}x{picture.height_px} px: {image_format} holds {most_px} px a side; "
             "png holds more",
         )
-    options: dict[str, Any] = (
-        dict(PNG_OPTIONS) if image_format == "png" else {"quality": quality}
-    )
+    options: dict[str, Any] = dict(PNG_OPTIONS) if image_format == "png" else {"quality": quality}
     if picture.icc_profile and len(picture.icc_profile) <= _MOST_PROFILE_BYTES[image_format]:
         options["icc_profile"] = picture.icc_profile
     out = io.BytesIO()

@@ -1,10 +1,12 @@
 import json
 import uuid
+from collections import Counter
 
 import pyarrow.parquet as pq
 import pytest
 from overpaint.cluster.worker.group import SUMMARY, GroupWorker
 from overpaint.cluster.worker.in_process import run_local
+from overpaint.pipeline.images import reading
 from overpaint.pipeline.runs.folder import image_path
 from overpaint.pipeline.runs.manifest import Ledger, result_name
 from overpaint.pipeline.runs.tasks import Task, remaining
@@ -133,6 +135,23 @@ def test_group_summary_counts_rows_as_the_policy_will(tmp_path):
     assert {tuple(row["reject_reasons"]) for row in manifest_rows(run.folder)} == {
         ("brightness < 2",)
     }
+
+
+def test_group_decodes_each_source_once_and_then_forgets_it(tmp_path, monkeypatch):
+    names = write_sources(tmp_path / "in", 24)
+    given = table_of([{"source_uri": name, "instruction": "x"} for name in names], tmp_path / "in")
+    sources = {(tmp_path / "in" / name).read_bytes() for name in names}
+    decoded: list[bytes] = []
+    decode = reading._decode
+
+    def noted(data, max_pixels):
+        decoded.append(data)
+        return decode(data, max_pixels)
+
+    monkeypatch.setattr(reading, "_decode", noted)
+    everything(planned_run(toy_plan(), given, tmp_path / "run"))
+    assert Counter(data for data in decoded if data in sources) == dict.fromkeys(sources, 1)
+    assert all(reading._LATEST.get(data) is None for data in decoded)
 
 
 def left_behind(run, *entries):
