@@ -8,7 +8,13 @@ and the ICC profile of RGB. A mask or map of weights is read by its numbers, whi
 from overpaint.pipeline.images.masks import MAY_CHANGE, decode_mask, decode_weights
 from overpaint.pipeline.images.picture import LARGE_PX, Picture, Pixels, shrink_factor
 from overpaint.pipeline.images.reading import MAX_PIXELS, decode, forget, open_image, upright
-from overpaint.pipeline.images.writing import FORMATS, PNG_OPTIONS, encode, encode_mask
+from overpaint.pipeline.images.writing import (
+    FORMATS,
+    PNG_OPTIONS,
+    codec_versions,
+    encode,
+    encode_mask,
+)
 
 __all__ = [
     "FORMATS",
@@ -18,6 +24,7 @@ __all__ = [
     "PNG_OPTIONS",
     "Picture",
     "Pixels",
+    "codec_versions",
     "decode",
     "decode_mask",
     "decode_weights",

@@ -7,7 +7,7 @@ from typing import Any
 
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images.picture import Picture, Pixels
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, features
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
 PNG_OPTIONS: Mapping[str, Any] = {"compress_type": zlib.Z_RLE}
@@ -69,3 +69,20 @@ def encode_mask(mask: Pixels) -> bytes:
     out = io.BytesIO()
     Image.fromarray(mask).save(out, "PNG", compress_level=6)
     return out.getvalue()
+
+
+def codec_versions() -> dict[str, str]:
+    """Returns what decides the bytes of pictures: the libraries inside Pillow, and PNG's options.
+
+    Example:
+        >>> codec_versions()["png"]
+        'zlib-ng 2.3.3, RLE'
+    """
+    zlib_ng = features.version_feature("zlib_ng")
+    deflate = f"zlib-ng {zlib_ng}" if zlib_ng else f"zlib {features.version_codec('zlib')}"
+    return {
+        "libjpeg_turbo": str(features.version_feature("libjpeg_turbo")),
+        "littlecms2": str(features.version_module("littlecms2")),
+        "webp": str(features.version_module("webp")),
+        "png": f"{deflate}, RLE",
+    }

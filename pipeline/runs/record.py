@@ -6,6 +6,7 @@ from typing import Any
 
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.identity import KEYS_VERSION, digest
+from overpaint.pipeline.images import codec_versions
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.recipes.recipe import plan_from_tables, recipe_of
@@ -208,6 +209,7 @@ def _identity(plan: Plan, request: InputRequest) -> str:
 
 
 def current_versions() -> dict[str, str]:
-    """Returns the versions in this process that can change bytes, by package."""
+    """Returns the versions in this process that can change bytes, by package and codec."""
     packages = {name: version(name) for name in _PACKAGES}
-    return {"python": platform.python_version(), "machine": platform.machine(), **packages}
+    here = {"python": platform.python_version(), "machine": platform.machine()}
+    return {**here, **packages, **codec_versions()}

@@ -71,6 +71,14 @@ def test_differences_are_none_for_the_same_request_and_name_what_changed(table):
     assert record.differences(record_of(table)) == ["the input's content"]
 
 
+def test_codec_that_writes_other_bytes_is_a_version_that_differs(table):
+    record = record_of(table)
+    assert record.version_differences() == []
+    other = record.model_copy(update={"versions": {**record.versions, "png": "zlib 1.2.13, RLE"}})
+    (difference,) = other.version_differences()
+    assert difference.startswith("png zlib 1.2.13, RLE then, ")
+
+
 def test_policy_that_is_accepted_later_leaves_the_identity(table):
     record = record_of(table)
     accepted = record.with_policy(Policy.model_validate({"brightness": {"min": 0.5}}))
