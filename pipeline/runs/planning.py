@@ -11,17 +11,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.choices import PerChoice
 from overpaint.pipeline.errors import RowError, UsageError
 from overpaint.pipeline.identity import RowIdentity, group_id, row_seed
 from overpaint.pipeline.plan import ROW_CONTROLS, Plan
+from overpaint.pipeline.runs.column_types import FIRST, plan_schema, typed
 from overpaint.pipeline.runs.folder import RunFolder, part_path
 from overpaint.pipeline.runs.inputs import Input
 
 PART_ROWS = 4096
-_FIRST = (c.KEY, c.GROUP_ID, c.CANDIDATE, c.SEED, c.SOURCE_URI)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,79 +60,10 @@ def plan_parts(plan: Plan, run_input: Input) -> Iterator[tuple[pa.Table, int]]:
     """Yields the parts of a plan, in order, each with the number of identical rows left out."""
     expander = _Expander(plan, run_input.table.column_names)
     schema = plan_schema(plan, run_input.table.schema)
-    table = _grouped(_typed(plan, run_input.table, schema))
+    table = _grouped(typed(plan, run_input, schema))
     for start, stop in _part_bounds(table["source_uri"], expander.rows_per_input_row):
         rows, num_duplicates = expander.rows(table.slice(start, stop - start))
         yield pa.Table.from_pydict(rows, schema), num_duplicates
-
-
-def plan_schema(plan: Plan, input_schema: pa.Schema) -> pa.Schema:
-    """Returns the columns of a plan: identity first, then the input's, under the plan's names.
-
-    A column that a stage reads has the type that the stage declares.
-    """
-    read = (column for stage in plan.stages for column in (*stage.inputs, *stage.optional))
-    declared = {column.name: column.type for column in (*read, *c.INPUT)}
-    fields = [pa.field(column.name, column.type) for column in _FIRST]
-    for name, planned in plan.planned_column_names(input_schema.names).items():
-        kind = declared.get(planned)
-        if kind is None and name in input_schema.names:
-            kind = _unless_null(input_schema.field(name).type)
-        fields.append(pa.field(planned, kind or _inferred(plan, name)))
-    return pa.schema(fields)
-
-
-def _unless_null(kind: pa.DataType) -> pa.DataType | None:
-    return None if pa.types.is_null(kind) else kind
-
-
-def _inferred(plan: Plan, name: str) -> pa.DataType:
-    values = _default_values(plan, name)
-    try:
-        return pa.array(values).type
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise UsageError(f"row.{name}: the values {values} are of different types") from error
-
-
-def _typed(plan: Plan, table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Casts the input to the types of the plan, so that a value that does not fit is refused."""
-    names = {**plan.planned_column_names(table.column_names), "seed": "seed"}
-    for name, planned in names.items():
-        kind = schema.field(planned).type
-        if name in table.column_names:
-            column = _cast(name, table[name], kind)
-            table = table.set_column(table.column_names.index(name), name, column)
-        for value in _default_values(plan, name):
-            _check_default(name, value, kind)
-    return table
-
-
-def _cast(name: str, values: Any, kind: pa.DataType) -> Any:
-    try:
-        typed = values.cast(kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        reason = str(error).split("\n", 1)[0]
-        raise UsageError(
-            f"column {name!r} is {values.type}, and the plan needs {kind}: {reason}"
-        ) from error
-    if name == "seed" and (least := pc.min(typed).as_py() or 0) < 0:
-        raise UsageError(f"column 'seed' holds {least}: seeds are from 0 to 2**63 - 1")
-    return typed
-
-
-def _check_default(name: str, value: Any, kind: pa.DataType) -> None:
-    is_seed = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
-    if name == "seed" and not is_seed:
-        raise UsageError(f"row.seed = {value!r}: a whole number from 0 to 2**63 - 1")
-    try:
-        pa.array([value], kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-        raise UsageError(f"row.{name} = {value!r}: the plan needs {kind}") from error
-
-
-def _default_values(plan: Plan, name: str) -> list[Any]:
-    values = [edit[name] for edit in plan.row.get("edits", []) if name in edit]
-    return [*values, plan.row[name]] if name in plan.row else values
 
 
 def _grouped(table: pa.Table) -> pa.Table:
@@ -187,7 +117,7 @@ class _Expander:
 
     def rows(self, table: pa.Table) -> tuple[dict[str, list[Any]], int]:
         """Returns the planned rows of a slice of the input, by column, and the number left out."""
-        planned: dict[str, list[Any]] = {column.name: [] for column in _FIRST}
+        planned: dict[str, list[Any]] = {column.name: [] for column in FIRST}
         planned |= {name: [] for name in self._names.values()}
         num_duplicates = 0
         for input_row in table.to_pylist():

@@ -6,8 +6,10 @@ old one of Arrow's own, unpickle what they find, which runs whatever the writer 
 
 import base64
 import io
+import os
 import re
 from collections.abc import Iterator, Sequence
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,33 +22,56 @@ _TAIL_BYTES = 8
 
 
 def read_parquet(
-    data: bytes, columns: Sequence[str] | None = None, where: pc.Expression | None = None
+    source: bytes | IO[bytes],
+    columns: Sequence[str] | None = None,
+    where: pc.Expression | None = None,
 ) -> pa.Table:
-    """Reads the table in the bytes of a Parquet file.
+    """Reads the table in a Parquet file.
 
     Args:
-        data: whole file.
+        source: bytes of the whole file, or the file, open.
         columns: names of the columns to read; None for all.
         where: filter over any columns of the file; None for all rows.
 
     Raises:
         pyarrow.ArrowInvalid: not Parquet, or a column would be unpickled.
     """
+    file = _checked(source)
+    names = list(columns) if columns is not None else None
+    return pq.read_table(file, columns=names, filters=where)
+
+
+def read_schema(file: IO[bytes]) -> pa.Schema:
+    """Reads the names and types of the columns of a Parquet file.
+
+    Raises:
+        pyarrow.ArrowInvalid: not Parquet, or a column would be unpickled.
+    """
+    return pq.read_schema(_checked(file))
+
+
+def _checked(source: bytes | IO[bytes]) -> IO[bytes]:
+    """Returns a file none of whose columns is unpickled."""
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
     # Looked for in the bytes: even to ask pyarrow for the metadata makes the types.
-    for schema in _arrow_schemas(_footer(data)):
+    for schema in _arrow_schemas(_footer(file)):
         for name in _UNPICKLING:
             if name in schema:
                 raise pa.ArrowInvalid(
                     f"a column has an extension type ({name.decode()}) whose values are pickled "
                     "Python objects, which could run code: write it as a plain type"
                 )
-    names = list(columns) if columns is not None else None
-    return pq.read_table(io.BytesIO(data), columns=names, filters=where)
+    file.seek(0)
+    return file
 
 
-def _footer(data: bytes) -> bytes:
-    length = int.from_bytes(data[-_TAIL_BYTES : -_TAIL_BYTES + 4], "little")
-    return data[max(0, len(data) - _TAIL_BYTES - length) : -_TAIL_BYTES]
+def _footer(file: IO[bytes]) -> bytes:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _TAIL_BYTES))
+    length = int.from_bytes(file.read(4), "little")
+    start = max(0, size - _TAIL_BYTES - length)
+    file.seek(start)
+    return file.read(max(0, size - _TAIL_BYTES - start))
 
 
 def _arrow_schemas(footer: bytes) -> Iterator[bytes]:

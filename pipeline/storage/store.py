@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import fsspec
 from overpaint.pipeline.errors import StoppedError
@@ -31,7 +31,7 @@ _NUM_THREADS = 16
 
 def filesystem(uri: str) -> Any:
     """Returns the fsspec filesystem of a URI, without a cache of listings: others write too."""
-    protocol = uri.split("://", 1)[0] if "://" in uri else "file"
+    protocol = "file" if is_local(uri) else uri.split("://", 1)[0]
     if protocol in ("s3", "s3a"):
         retries = {"retries": {"mode": "adaptive", "max_attempts": 5}}
         return fsspec.filesystem("s3", use_listings_cache=False, config_kwargs=retries)
@@ -73,6 +73,16 @@ def read_uri(uri: str) -> bytes:
     if is_local(uri):
         return local_path(uri).read_bytes()
     return filesystem(uri).cat_file(uri)
+
+
+def open_uri(uri: str) -> IO[bytes]:
+    """Opens the object at a URI, to read parts of it.
+
+    Raises:
+        FileNotFoundError: there is no object.
+        PermissionError: the object may not be read.
+    """
+    return local_path(uri).open("rb") if is_local(uri) else filesystem(uri).open(uri, "rb")
 
 
 @retry_transient

@@ -1,0 +1,1 @@
+"""Tables of an input, read as they are written."""
