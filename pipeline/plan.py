@@ -12,7 +12,7 @@ from overpaint.pipeline import columns as c
 from overpaint.pipeline import plan_checks
 from overpaint.pipeline.catalogue import OPERATORS
 from overpaint.pipeline.conditions import MASK, PICTURES
-from overpaint.pipeline.errors import UsageError, near_miss
+from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.identity import digest, operator_fingerprint, plan_fingerprint
 from overpaint.pipeline.operator import Placement
 from overpaint.pipeline.policy import Policy
@@ -191,21 +191,32 @@ class Plan(BaseModel):
         plan_checks.check_planned_names(planned)
         return planned
 
+    def input_column_names(self) -> frozenset[str]:
+        """Returns the names of all columns that a stage reads of an input that has them."""
+        columns = [column for stage in self.stages for column in (*stage.inputs, *stage.optional)]
+        written = {name for stage in self.stages for name in stage.output_names}
+        return frozenset(
+            column.name.removeprefix("in_")
+            for column in columns
+            if column.scope == "manifest" and column.name not in written | c.RUNNER_COLUMNS
+        )
+
     def check_input(self, names: Iterable[str]) -> None:
         """Checks that every column that a stage needs is in the input or written before it.
 
         Raises:
-            UsageError: naming the stage, the column and the nearest one there is.
+            UsageError: naming the stage, the column and a way to give it.
         """
-        columns = c.RUNNER_COLUMNS | set(self.planned_column_names(list(names)).values())
-        plan_checks.check_condition_columns(self.stages, columns)
+        given = list(names)
+        columns = c.RUNNER_COLUMNS | set(self.planned_column_names(given).values())
+        plan_checks.check_condition_columns(self.stages, columns, given)
         for stage in self.stages:
-            for name in stage.input_names:
-                if name not in columns:
-                    others = {column.removeprefix("in_") for column in columns} - {name}
+            for column in stage.inputs:
+                if column.name not in columns:
                     raise UsageError(
-                        f"stage {stage.name!r} reads column {name!r}, which neither the input nor "
-                        f"an earlier stage gives: {near_miss(name, others)}"
+                        f"stage {stage.name!r} reads column {column.name.removeprefix('in_')!r}, "
+                        "which neither the input nor an earlier stage gives: "
+                        f"{plan_checks.way_to_give(column, given)}"
                     )
             columns |= set(stage.output_names)
 

@@ -1,7 +1,9 @@
 """Checks that the parts of a plan fit together; an error names the nearest right name."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence, Set
+from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any
 
@@ -199,12 +201,31 @@ def check_fetched(stages: Sequence[Stage]) -> None:
                 )
 
 
-def check_condition_columns(stages: Sequence[Stage], columns: Set[str]) -> None:
+def way_to_give(column: Column, given: Sequence[str]) -> str:
+    """Words the end of an error about a column that a stage lacks.
+
+    Args:
+        column: column that the stage reads.
+        given: names of the input's columns.
+    """
+    if column.scope != "manifest":
+        return "put a stage that writes it before that stage"
+    name, others = column.name.removeprefix("in_"), [name for name in given if name != "source_uri"]
+    if close := get_close_matches(name, others, n=1):
+        return f"did you mean {close[0]!r}? --map {shlex.quote(f'{close[0]}={name}')} renames it"
+    known = f", which has {', '.join(others)}" if others else ""
+    return f"--set row.{name}=... gives it to every row, --map NAME={name} is of the input{known}"
+
+
+def check_condition_columns(
+    stages: Sequence[Stage], columns: Set[str], given: Sequence[str]
+) -> None:
     """Checks that the input has the pictures that stages need.
 
     Args:
         stages: stages of the plan.
         columns: columns of the input, under the plan's names.
+        given: columns of the input, under its own.
 
     Raises:
         UsageError: naming the stage and the column of the input.
@@ -214,11 +235,10 @@ def check_condition_columns(stages: Sequence[Stage], columns: Set[str]) -> None:
         for picture in PICTURES.values():
             is_needed = picture.column.name in stage.input_names and picture.input.name in fetched
             if is_needed and picture.input.name not in columns:
-                names = {name.removeprefix("in_") for name in columns}
                 raise UsageError(
                     f"stage {stage.name!r} reads {picture.column.name!r}: give the input a column "
                     f"{picture.table_name!r}, or the plan an earlier stage that writes it: "
-                    f"{near_miss(picture.table_name, names)}"
+                    f"{way_to_give(picture.input, given)}"
                 )
 
 

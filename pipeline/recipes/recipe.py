@@ -39,6 +39,8 @@ from pydantic import ValidationError
 _TABLES = ("name", "description", "row", "stage", "group", "policy", "budget", "limits", "output")
 _RENAMING = ("reads", "writes", "prefix")
 _STAGE_KEYS = ("operator", "name", "group", "placement", *_RENAMING)
+_ADDED = {"fetch", "store"}
+"""Stages that a plan adds where they are not written out; settings can name them all the same."""
 _PLAN_LIMITS = ("task_rows",)
 """Keys of `[limits]` that are fields of the plan."""
 
@@ -63,6 +65,13 @@ def apply_settings(tables: dict[str, Any], settings: Sequence[str], file: str) -
     Raises:
         UsageError: a setting is not of that form, or names no stage.
     """
+    names = {_stage_name(stage) for stage in _stages(tables, file)}
+    added = [setting for setting in settings if setting.split(".", 1)[0] in _ADDED - names]
+    tables = _applied(tables, [setting for setting in settings if setting not in added], file)
+    return _applied(_written_out(tables, file), added, file) if added else tables
+
+
+def _applied(tables: dict[str, Any], settings: Sequence[str], file: str) -> dict[str, Any]:
     stages = [dict(stage) for stage in _stages(tables, file)]
     by_name = {_stage_name(stage): stage for stage in stages}
     for setting in settings:
@@ -79,6 +88,13 @@ def apply_settings(tables: dict[str, Any], settings: Sequence[str], file: str) -
                 f"{file}: --set {setting!r}: no stage {name!r}: {near_miss(name, by_name)}"
             )
     return {**tables, "stage": stages}
+
+
+def _written_out(tables: dict[str, Any], file: str) -> dict[str, Any]:
+    """Returns the tables with those of the stages that a plan adds where they are not there."""
+    by_name = {_stage_name(stage): stage for stage in _stages(tables, file)}
+    resolved = recipe_of(plan_from_tables(tables, file))["stage"]
+    return {**tables, "stage": [by_name.get(stage["name"], stage) for stage in resolved]}
 
 
 def _stage_name(given: Mapping[str, Any]) -> str:

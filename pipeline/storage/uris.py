@@ -51,25 +51,18 @@ def normalise(uri: str) -> str:
     """Returns a URI without a trailing slash, a local path as an absolute one.
 
     Raises:
-        UsageError: the URI is empty, or its name is no text that files of a run could hold.
+        UsageError: it is empty, no file can have that path, or its name is not text.
     """
-    if not uri.strip():
-        raise UsageError("a path is empty: an unset variable of the shell, perhaps")
+    if not uri:
+        raise UsageError("an empty text stands where a path or URL should be")
     if not is_local(uri):
         return uri.rstrip("/")
     try:
         path = str(local_path(uri).expanduser().resolve())
-    except (ValueError, RuntimeError) as error:
-        raise UsageError(f"{uri!r}: no path can have that name: {error}") from error
-    if not _is_text(path):
-        name = path.encode(errors="backslashreplace").decode()
-        raise UsageError(f"{name}: the name is not UTF-8 text; rename it")
+        path.encode()
+    except (OSError, RuntimeError, ValueError) as error:
+        name = uri.encode(errors="backslashreplace").decode()
+        is_no_text = isinstance(error, UnicodeEncodeError)
+        reason = "the name is not UTF-8 text; rename it" if is_no_text else error
+        raise UsageError(f"{name}: {reason}") from error
     return path
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
