@@ -39,8 +39,10 @@ class InputOptions:
         settings: stage.field=value changes a field of a stage, row.column=value gives every row a
             column; may be given several times.
         mapping: NAME=NEW renames a column of the input table; may be given several times.
-        base: Folder or prefix that relative sources are relative to; the table's folder where none
-            is given.
+        base: Folder or prefix that relative sources are relative to; where none is given, the
+            table's folder, or images in it where more of them lie.
+        keep: A column of bytes that is carried along; without it such columns are left out. May be
+            given several times.
     """
 
     input: Uri
@@ -52,6 +54,9 @@ class InputOptions:
         default_factory=list[str]
     )
     base: Uri | None = None
+    keep: Annotated[list[str], Parameter(negative="", show_default=False)] = field(
+        default_factory=list[str]
+    )
 
     @property
     def renamed(self) -> dict[str, str]:
@@ -68,7 +73,7 @@ class InputOptions:
 
     def input_request(self) -> InputRequest:
         """Returns the input as a run records it."""
-        return InputRequest(self.input, self.limit, self.renamed, self.base)
+        return InputRequest(self.input, self.limit, self.renamed, self.base, tuple(self.keep))
 
     def to_arguments(self) -> list[str]:
         """Returns the options as arguments of a command line that gives them again.

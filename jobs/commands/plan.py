@@ -6,6 +6,7 @@ from cyclopts import App
 from overpaint.jobs.commands.output import console
 from overpaint.jobs.options import InputOptions
 from overpaint.jobs.runs.prepare import prepare
+from overpaint.jobs.runs.sources import sources_problem
 from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.costs import CostCounter
@@ -37,6 +38,10 @@ def plan(recipe: str, *, options: InputOptions) -> int:
     costs = counter.by_stage()
     console.print(f"{checked.name}: fingerprint {checked.fingerprint()}")
     console.print(_stage_table(checked, costs))
+    for line in (*prepared.notes, *prepared.columns.lines()):
+        console.print(line)
+    if problem := sources_problem(checked, prepared.input):
+        console.print(f"a run is refused: {problem}")
     console.print(f"{num_input_rows} input rows give {num_rows} edits", end="")
     console.print(f" ({num_duplicates} identical rows left out)" if num_duplicates else "")
     console.print(f"network evaluations: {str(sum(costs.values(), Cost())) or 'none'}")

@@ -28,6 +28,7 @@ def run(recipe: str, *, options: RunOptions, where: RayOptions = LOCAL_RAY) -> i
         settings=options.settings,
         mapping=options.renamed,
         base_uri=options.base,
+        keep=options.keep,
         update=options.update,
         ray=where.ray,
         session=where.session(allow_open=options.insecure_cluster),

@@ -44,6 +44,10 @@ class RunDisplay:
         if self._live:
             self._live.stop()
 
+    def noted(self, sentence: str) -> None:
+        """Shows a sentence on what is read of the input."""
+        self._console.print(sentence)
+
     def reopened(self, num_rows: int) -> None:
         """Shows how many failed rows are tried again."""
         self._console.print(f"{num_rows} failed rows are tried again")

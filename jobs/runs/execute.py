@@ -45,6 +45,9 @@ class Display(Protocol):
     ) -> None:
         """Ends the display, whatever happened."""
 
+    def noted(self, sentence: str) -> None:
+        """Shows a sentence on what is read of the input."""
+
     def reopened(self, num_rows: int) -> None:
         """Shows how many failed rows are tried again."""
 
@@ -68,6 +71,9 @@ class SilentDisplay:
         trace: TracebackType | None,
     ) -> None:
         """Ends nothing."""
+
+    def noted(self, sentence: str) -> None:
+        """Shows nothing."""
 
     def reopened(self, num_rows: int) -> None:
         """Shows nothing."""

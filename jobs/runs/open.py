@@ -82,7 +82,7 @@ def open_run(
     record.check_keys(folder)
     if update:
         run_input = read()
-        new = RunRecord.of(plan, request, run_input.base_uri)
+        new = RunRecord.planned(plan, request, run_input)
         update_run(folder, plan, run_input, new=new, previous=record)
         return Run(plan, folder.storage.uri, run_input.base_uri)
     _refuse_changes(folder, record, plan, request)
@@ -102,7 +102,7 @@ def _plan_run(
     """Plans a run that is new, or whose planning was cut short or has been taken back."""
     if record is not None and folder.parts("manifest"):
         _refuse_changes(folder, record, plan, request)
-    RunRecord.of(plan, request, run_input.base_uri).write(folder)
+    RunRecord.planned(plan, request, run_input).write(folder)
     counts = write_plan(plan, run_input, folder)
     folder.write_json(PLANNED, {"planned": counts.num_rows, "duplicates": counts.num_duplicates})
     return Run(plan, folder.storage.uri, run_input.base_uri)
@@ -112,7 +112,8 @@ def _refuse_changes(
     folder: RunFolder, record: RunRecord, plan: Plan, request: InputRequest
 ) -> None:
     """Refuses to resume a run with another recipe, input or version than it began with."""
-    changes = record.differences(RunRecord.of(plan, request, record.base_uri))
+    now = RunRecord.of(plan, request, record.base_uri, is_sharded=record.is_sharded)
+    changes = record.differences(now)
     if not changes and not folder.is_finished():
         changes = record.version_differences()
     if changes:

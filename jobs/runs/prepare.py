@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from overpaint.jobs.recipes import load_plan, read_recipe
+from overpaint.pipeline.columns import INPUT
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.plan import Plan
+from overpaint.pipeline.runs.given_columns import GivenColumns
 from overpaint.pipeline.runs.inputs import Input, InputRequest
 
 
@@ -32,10 +34,21 @@ class PreparedRun:
         Raises:
             UsageError: the input is missing, or does not fit the plan.
         """
-        run_input = self.request.read()
+        columns = {*self.plan.input_column_names(), *(column.name for column in INPUT)}
+        run_input = self.request.read(columns)
         with named_errors(self.label):
             self.plan.check_input(run_input.table.column_names)
         return run_input
+
+    @cached_property
+    def columns(self) -> GivenColumns:
+        """The columns of the input, by what becomes of them."""
+        return GivenColumns.of(self.plan, self.input.table.column_names)
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for the user on what is read of the input, and what is not."""
+        return [*self.input.notes, *self.columns.warnings()]
 
 
 def prepare(recipe: Plan | str, request: InputRequest, settings: Sequence[str] = ()) -> PreparedRun:

@@ -12,6 +12,7 @@ from overpaint.jobs.report.truth import Success
 from overpaint.jobs.runs.execute import Display, SilentDisplay, connected_runner, execute
 from overpaint.jobs.runs.open import check_output, open_run
 from overpaint.jobs.runs.prepare import named_errors, prepare
+from overpaint.jobs.runs.sources import check_sources
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.folder import RunFolder, Where
 from overpaint.pipeline.runs.inputs import InputRequest
@@ -70,6 +71,7 @@ def run(
     settings: Sequence[str] = (),
     mapping: Mapping[str, str] | None = None,
     base_uri: str | None = None,
+    keep: Sequence[str] = (),
     update: bool = False,
     ray: bool = True,
     session: Session | None = None,
@@ -85,6 +87,7 @@ def run(
         settings: `stage.field=value` changes of the recipe.
         mapping: new names of columns, by their names in the table.
         base_uri: folder or prefix that relative sources are relative to; None for the input's own.
+        keep: names of columns of bytes that are carried along.
         update: whether a run of another recipe, input or version in `output` is planned anew,
             keeping what still holds; else it is refused.
         ray: whether rows run on Ray; else in this process.
@@ -104,7 +107,7 @@ def run(
         >>> result = run("demo", input="photos", output="demo-run", ray=False)
         >>> result.ledger.accepted, [row["edited_uri"] for row in result.rows()]
     """
-    request = InputRequest(input, limit, mapping or {}, base_uri)
+    request = InputRequest(input, limit, mapping or {}, base_uri, tuple(keep))
     prepared = prepare(recipe, request, settings)
     session = (session or Session()) if ray else None
     if session is not None and session.cluster_address is None:
@@ -112,10 +115,16 @@ def run(
             check_fits(prepared.plan, local_resources(session))
     folder = RunFolder(Storage(normalise(output)))
     check_output(folder, request)
-    if update or not folder.is_planned():
-        _ = prepared.input  # an error in the input is raised before anything is written
+    display = display or SilentDisplay()
+    is_planned = folder.is_planned()
+    if update or not is_planned:
+        # An error in the input is raised before anything is written.
+        for note in prepared.notes:
+            display.noted(note)
+    if not is_planned:
+        check_sources(prepared.plan, prepared.input)
     with acquire_lease(folder):
         opened = open_run(prepared.plan, request, folder, lambda: prepared.input, update=update)
-        with display or SilentDisplay() as shown, connected_runner(opened.plan, session) as runner:
+        with display as shown, connected_runner(opened.plan, session) as runner:
             summary = execute(opened, runner, shown)
     return RunResult.of(folder, summary)

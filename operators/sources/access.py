@@ -6,14 +6,16 @@ whose scheme is allowed. Links in a folder are followed: its owner made them, no
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 from overpaint.operators.sources import web
+from overpaint.operators.sources.spelling import other_spelling
 from overpaint.operators.sources.web import DownloadLimits
-from overpaint.pipeline.errors import RowError
+from overpaint.pipeline.errors import RowError, UsageError
 from overpaint.pipeline.storage.store import read_uri, size_bytes
 from overpaint.pipeline.storage.uris import is_local, join, local_path
 
@@ -85,18 +87,41 @@ def read_source(base_uri: str, uri: str, access: Access) -> bytes:
         RowError: `source_missing`, `source_forbidden`, `source_too_large`; of the web also
             `source_timeout` and `source_unreachable`.
     """
+    uri = _permitted(base_uri, uri, access)
+    if access.web is not None and _scheme(uri) in _WEB:
+        return web.download(uri, access.web)
+    return _read(uri, access.max_bytes)
+
+
+def check_source(base_uri: str, uri: str, access: Access) -> None:
+    """Checks that a file may be read and is there, without reading it; of the web, that it may.
+
+    Args:
+        base_uri: folder or prefix that relative URIs are relative to.
+        uri: as the table has it.
+        access: what may be read.
+
+    Raises:
+        RowError: `source_missing` or `source_forbidden`.
+    """
+    uri = _permitted(base_uri, uri, access)
+    if _scheme(uri) not in _WEB:
+        _size_bytes(uri)
+
+
+def _permitted(base_uri: str, uri: str, access: Access) -> str:
+    """Returns the whole URI of a file that may be read, of this machine as a plain path."""
     uri = join(base_uri, uri)
     scheme = _scheme(uri)
     if scheme in _WEB:
         if access.web is None:
             raise RowError("source_forbidden", "an http URL, and allow_http is false")
-        return web.download(uri, access.web)
-    if scheme is None:
+    elif scheme is None:
         uri = os.path.normpath(local_path(uri))
         _check_file(uri, base_uri, access)
     else:
         _check_object(uri, scheme, base_uri, access)
-    return _read(uri, access.max_bytes)
+    return uri
 
 
 def _scheme(uri: str) -> str | None:
@@ -117,26 +142,38 @@ def _check_file(path: str, base_uri: str, access: Access) -> None:
 
 
 def _check_object(uri: str, scheme: str, base_uri: str, access: Access) -> None:
-    # fsspec chains filesystems at "::", and so could reach any of them.
-    if "::" in uri or ".." in uri.split("/"):
-        raise RowError("source_forbidden", "a source's URI must not hold '::' or '..'")
     is_inside = bool(base_uri) and uri.startswith(f"{base_uri.rstrip('/')}/")
+    # fsspec chains filesystems at "::", and so could reach any of them; a key may hold it.
+    if ("::" in uri and not is_inside) or ".." in uri.split("/"):
+        raise RowError("source_forbidden", "a source's URI must not hold '::' or '..'")
     if not is_inside and scheme not in access.schemes:
         raise RowError("source_forbidden", f"the scheme {scheme!r} is not one of allow_schemes")
 
 
 def _read(uri: str, max_bytes: int) -> bytes:
-    try:
+    size = _size_bytes(uri)
+    if size > max_bytes:
+        raise RowError("source_too_large", f"{size} bytes are more than max_bytes = {max_bytes}")
+    with _row_errors(uri):
+        return read_uri(uri)
+
+
+def _size_bytes(uri: str) -> int:
+    with _row_errors(uri):
         if is_local(uri) and not local_path(uri).is_file():
             raise FileNotFoundError(uri)
-        size = size_bytes(uri)
-        if size > max_bytes:
-            raise RowError(
-                "source_too_large", f"{size} bytes are more than max_bytes = {max_bytes}"
-            )
-        return read_uri(uri)
+        return size_bytes(uri)
+
+
+@contextmanager
+def _row_errors(uri: str) -> Generator[None]:
+    """Turns the errors of a file that is not there, or may not be read, into those of its row."""
+    try:
+        yield
+    except UsageError as error:
+        raise RowError("source_unreachable", f"{_scheme(uri)}:// cannot be used here") from error
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise RowError("source_missing", "no file is there") from error
+        raise RowError("source_missing", f"no file is there{_spelled(uri)}") from error
     except PermissionError as error:
         raise RowError("source_forbidden", "the file may not be read") from error
     except OSError as error:
@@ -145,3 +182,8 @@ def _read(uri: str, max_bytes: int) -> bytes:
         raise RowError("source_missing", "no file can have that name") from error
     except ValueError as error:
         raise RowError("source_missing", "no file can have that name") from error
+
+
+def _spelled(uri: str) -> str:
+    other = other_spelling(uri) if is_local(uri) else None
+    return f", but {other!r} is: it is spelled otherwise" if other else ""

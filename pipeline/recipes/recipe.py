@@ -84,9 +84,8 @@ def _applied(tables: dict[str, Any], settings: Sequence[str], file: str) -> dict
         elif name in by_name:
             by_name[name][field] = _value(value)
         else:
-            raise UsageError(
-                f"{file}: --set {setting!r}: no stage {name!r}: {near_miss(name, by_name)}"
-            )
+            hint = near_miss(name, {*by_name, *_ADDED})
+            raise UsageError(f"{file}: --set {setting!r}: no stage {name!r}: {hint}")
     return {**tables, "stage": stages}
 
 

@@ -263,8 +263,8 @@ def _listing_notes(listing: Listing, uri: str) -> list[str]:
         )
     if listing.num_captions:
         notes.append(
-            f"{listing.num_captions} .txt files beside images of the same name are not read: a "
-            "table with source_uri and source_prompt would give them as texts"
+            f"texts beside images of the same name ({listing.num_captions} .txt) are not read: a "
+            "table with source_uri and source_prompt gives them"
         )
     return notes
 

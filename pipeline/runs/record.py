@@ -11,7 +11,7 @@ from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.recipes.recipe import plan_from_tables, recipe_of
 from overpaint.pipeline.runs.folder import RECIPE, RunFolder
-from overpaint.pipeline.runs.inputs import InputRequest
+from overpaint.pipeline.runs.inputs import Input, InputRequest
 from overpaint.pipeline.runs.run import Run
 from pydantic import BaseModel, ConfigDict
 
@@ -51,8 +51,14 @@ class RunRecord(BaseModel):
     """New names of input columns, by their names in the table."""
     base: str | None = None
     """URI that the user gave for relative sources; null where the input decides."""
+    keep: tuple[str, ...] = ()
+    """Input columns of bytes that are carried along."""
     input_version: str | None = None
     """Word that changes with the content of the input's table; null for a folder of images."""
+    input_sha256: str | None = None
+    """Hash of the input's table, which a table that was only touched keeps; null on a store."""
+    is_sharded: bool = False
+    """Whether the input's table is in several files of a folder."""
     base_uri: str
     """URI that relative sources are relative to."""
     keys_version: int = 1
@@ -65,13 +71,16 @@ class RunRecord(BaseModel):
     """Recipes and versions that the run had before it was updated, oldest first."""
 
     @classmethod
-    def of(cls, plan: Plan, request: InputRequest, base_uri: str) -> "RunRecord":
+    def of(
+        cls, plan: Plan, request: InputRequest, base_uri: str, *, is_sharded: bool = False
+    ) -> "RunRecord":
         """Describes a run of a plan over an input, with the versions of this process.
 
         Args:
             plan: plan of the run.
             request: input as the user asked for it.
             base_uri: URI that relative sources are relative to.
+            is_sharded: whether the input's table is in several files of a folder.
         """
         return cls(
             name=plan.name,
@@ -81,12 +90,26 @@ class RunRecord(BaseModel):
             key_columns=plan.key_columns(),
             revisions={stage.name: stage.operator.revisions() for stage in plan.stages},
             **request.as_json(),
-            input_version=request.version(),
+            input_version=request.version(is_sharded=is_sharded),
+            is_sharded=is_sharded,
             base_uri=base_uri,
             keys_version=KEYS_VERSION,
             recipe=recipe_of(plan),
             versions=current_versions(),
         )
+
+    @classmethod
+    def planned(cls, plan: Plan, request: InputRequest, run_input: Input) -> "RunRecord":
+        """Describes a run that is planned now, with the hash of its input's table.
+
+        Args:
+            plan: plan of the run.
+            request: input as the user asked for it.
+            run_input: input as it was read.
+        """
+        record = cls.of(plan, request, run_input.base_uri, is_sharded=run_input.is_sharded)
+        sha256 = request.sha256(is_sharded=run_input.is_sharded)
+        return record.model_copy(update={"input_sha256": sha256})
 
     @classmethod
     def find(cls, folder: RunFolder) -> "RunRecord | None":
@@ -128,7 +151,7 @@ class RunRecord(BaseModel):
     @property
     def request(self) -> InputRequest:
         """The input as the user asked for it."""
-        return InputRequest(self.input, self.limit, self.mapping, self.base)
+        return InputRequest(self.input, self.limit, self.mapping, self.base, self.keep)
 
     def plan(self, folder: RunFolder) -> Plan:
         """Returns the plan that the recorded recipe describes.
@@ -162,9 +185,17 @@ class RunRecord(BaseModel):
         if self.identity != other.identity:
             names = [name for name in other.recipe if other.recipe[name] != self.recipe.get(name)]
             theirs, ours = other.request.as_json(), self.request.as_json()
-            names += [name for name in theirs if theirs[name] != ours[name]]
+            both = {**theirs, **ours}
+            names += [name for name in both if theirs.get(name) != ours.get(name)]
             return names or ["checkpoint files or versions"]
-        return ["the input's content"] if self.input_version != other.input_version else []
+        return ["the input's content"] if self._has_other_content(other) else []
+
+    def _has_other_content(self, other: "RunRecord") -> bool:
+        if self.input_version == other.input_version:
+            return False
+        # A file that was touched or copied has another version and the same bytes.
+        sha256 = self.input_sha256
+        return sha256 is None or sha256 != other.request.sha256(is_sharded=other.is_sharded)
 
     def version_differences(self) -> list[str]:
         """Names every version of this process that is not the recorded one."""
