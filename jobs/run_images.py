@@ -11,7 +11,7 @@ from overpaint.pipeline.images import Picture, decode
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.runs.record import RunRecord
 from overpaint.pipeline.storage.store import read_uri
-from overpaint.pipeline.storage.uris import join
+from overpaint.pipeline.storage.uris import is_absolute, join
 
 ImageName = Literal["source_image", "edited_image", "mask_image", "editable_mask_image"]
 
@@ -48,7 +48,7 @@ class RunImages:
             path = row[STORED_IMAGES[image]]
             return self._folder.storage.at(path) if path else None
         uri = join(self._base_uri, row["source_uri"]) if row["source_sha256"] else ""
-        return uri if "://" in uri or uri.startswith("/") else None
+        return uri if is_absolute(uri) else None
 
     def read(self, uri: str) -> bytes:
         """Reads an image that `uri` names: a source within the limits that the run kept to.

@@ -255,7 +255,8 @@ def _image_table(listing: Listing, uri: str) -> pa.Table:
 def _listing_notes(listing: Listing, uri: str) -> list[str]:
     notes = list[str]()
     if words := listing.left_out():
-        notes.append(f"{len(listing.images)} images; left out: {words}")
+        noun = "image" if len(listing.images) == 1 else "images"
+        notes.append(f"{len(listing.images)} {noun}; left out: {words}")
     if listing.metadata:
         notes.append(
             f"{listing.metadata} is not read: --input {join(uri, listing.metadata)} "

@@ -28,7 +28,7 @@ _APART = {
     "hidden": ("hidden", "hidden"),
     "in hidden folder": ("in a hidden folder", "in hidden folders"),
     "dead link": ("link that leads nowhere", "links that lead nowhere"),
-    "link above": ("link to a folder above", "links to a folder above"),
+    "link above": ("link to a folder above", "links to folders above"),
     "link again": ("link to a folder listed already", "links to folders listed already"),
     "closed folder": ("folder that cannot be read", "folders that cannot be read"),
     "no file": ("entry that is no file", "entries that are no files"),

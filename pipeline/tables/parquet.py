@@ -1,7 +1,7 @@
 """Parquet of an input: columns of bytes are left in their file unless they are asked for."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 from overpaint.pipeline.errors import UsageError
@@ -39,18 +39,29 @@ def read_parquet_files(uris: Sequence[str], with_bytes: Collection[str]) -> Read
 
 @retry_transient
 def _read(uri: str, with_bytes: Collection[str]) -> tuple[pa.Table, dict[str, pa.DataType]]:
-    with open_uri(uri) as file:
-        schema = read_schema(file)
-        check_names(schema.names, "")
-        left_out = {
-            column.name: column.type
-            for column in schema
-            if column.name not in with_bytes and _holds_bytes(column.type)
-        }
-        names = [name for name in schema.names if name not in left_out]
-        table = read_parquet(file, names if left_out else None)
-    schema = _plain_schema(table.schema)
-    return table if schema == table.schema else table.cast(schema), left_out
+    try:
+        with open_uri(uri) as file:
+            return _read_file(file, with_bytes)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise pa.ArrowInvalid(str(error)) from error  # Arrow's word for a damaged footer
+
+
+def _read_file(
+    file: IO[bytes], with_bytes: Collection[str]
+) -> tuple[pa.Table, dict[str, pa.DataType]]:
+    schema = read_schema(file)
+    check_names(schema.names, "")
+    left_out = {
+        column.name: column.type
+        for column in schema
+        if column.name not in with_bytes and _holds_bytes(column.type)
+    }
+    names = [name for name in schema.names if name not in left_out]
+    table = read_parquet(file, names if left_out else None)
+    plain = _plain_schema(table.schema)
+    return table if plain == table.schema else table.cast(plain), left_out
 
 
 def _holds_bytes(kind: Any) -> bool:

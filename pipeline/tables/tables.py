@@ -47,17 +47,9 @@ def read_table(
             return read_csv(read_uri(uris[0]), source)
         return read_json_lines(read_uri(uris[0]))
     except (UsageError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise _unreadable(uris, error) from error
-    except OSError as error:
-        if error.errno is not None or error.filename is not None:
-            raise
-        raise _unreadable(uris, error) from error  # Arrow's word for a damaged footer
-
-
-def _unreadable(uris: Sequence[str], error: Exception) -> UsageError:
-    reason = str(error).split("\n", 1)[0]
-    where = uris[0] if len(uris) == 1 else f"{uris[0]} and {len(uris) - 1} more"
-    return UsageError(f"{where}: cannot be read as a table: {reason}")
+        reason = str(error).split("\n", 1)[0]
+        where = uris[0] if len(uris) == 1 else f"{uris[0]} and {len(uris) - 1} more"
+        raise UsageError(f"{where}: cannot be read as a table: {reason}") from error
 
 
 def tables_version(uris: Sequence[str]) -> str | None:

@@ -17,8 +17,8 @@ from toy_runs import (
 )
 
 ROWS = [
-    {"source_uri": "a.png", "instruction": "make it blue", "width": 3},
-    {"source_uri": "b.png", "instruction": 'say "hi",\nthen go', "width": None},
+    {"source_uri": "a.png", "instruction": "make it blue", "size": "3"},
+    {"source_uri": "b.png", "instruction": 'say "hi",\nthen go', "size": None},
 ]
 
 
@@ -41,7 +41,7 @@ def table_file(request, tmp_path):
     elif request.param == "jsonl":
         path.write_bytes(jsonl_bytes(ROWS))
     else:
-        text = 'source_uri,instruction,width\na.png,make it blue,3\nb.png,"say ""hi"",\nthen go",\n'
+        text = 'source_uri,instruction,size\na.png,make it blue,3\nb.png,"say ""hi"",\nthen go",\n'
         path.write_text(text)
     return path
 
@@ -145,8 +145,9 @@ def test_input_text_stored_as_categories_is_text(tmp_path):
         ("t.csv", b"", "cannot be read as a table"),
         ("t.csv", b"source_uri\n", "no rows"),
         ("t.csv", b"uri\na.png\n", "no column source_uri: known: uri; --map"),
+        ("t.csv", b" source_uri\na.png\n", "did you mean ' source_uri'?"),
         ("t.jsonl", b'{"source_uri": 3}\n', "source_uri is int64"),
-        ("t.jsonl", b'{"source_uri": "a"}\n{"source_uri": null}\n', "null in 1 rows"),
+        ("t.jsonl", b'{"source_uri": "a"}\n{"source_uri": null}\n', "first in line 2"),
         ("t.txt", b"source_uri\n", "not a table; known endings: .parquet"),
     ],
 )
@@ -164,9 +165,11 @@ def test_input_first_source_that_no_file_can_be_is_for_fetch_to_say(tmp_path, na
     assert read_input(str(tmp_path)).base_uri == str(tmp_path)
 
 
-def test_input_file_name_that_is_no_text_is_named(tmp_path):
+def test_input_file_name_that_is_no_text_is_left_out_and_named(tmp_path):
     (tmp_path / os.fsdecode(b"\xe9t\xe9.png")).write_bytes(b"")
-    assert "is not UTF-8 text; rename it" in refused(tmp_path)
+    assert r"1 whose name is not UTF-8 text; rename it (\udce9t\udce9.png)" in refused(tmp_path)
+    (tmp_path / "a.png").write_bytes(b"")
+    assert read_input(str(tmp_path)).table["source_uri"].to_pylist() == ["a.png"]
 
 
 def test_input_absent_or_empty_is_refused(tmp_path, s3):
@@ -182,3 +185,63 @@ def test_input_that_may_not_be_read_is_refused_as_that(s3, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     s3fs.S3FileSystem.clear_instance_cache()
     assert "may not be read" in refused(s3)
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_input_limit_below_one_is_refused(table_file, limit):
+    assert f"--limit {limit}" in refused(table_file, limit=limit)
+
+
+@pytest.mark.parametrize("uri", ["", "x\0y", os.fsdecode(b"t\xe9")])
+def test_input_that_is_no_path_is_refused(uri):
+    refused(uri)
+
+
+BASES = {
+    "folder": (range(40), [], ""),
+    "images": ([], range(40), "images"),
+    "first row missing": ([], range(1, 40), "images"),
+    "last row missing": ([], range(39), "images"),
+    "most in images": (range(5), range(5, 40), "images"),
+    "most in the folder": (range(30), range(30, 40), ""),
+    "as many in both": (range(40), range(40), ""),
+    "nowhere": ([], [], ""),
+}
+
+
+@pytest.mark.parametrize("case", BASES)
+def test_input_base_is_where_more_of_the_sources_lie(tmp_path, case):
+    (tmp_path / "images").mkdir()
+    in_folder, in_images, base = BASES[case]
+    for folder, numbers in (("", in_folder), ("images", in_images)):
+        for number in numbers:
+            (tmp_path / folder / f"{number}.png").touch()
+    (tmp_path / "t.csv").write_text("source_uri\n" + "".join(f"{i}.png\n" for i in range(40)))
+    found = read_input(str(tmp_path / "t.csv"))
+    assert found.base_uri == str(tmp_path / base)
+    assert f"relative sources are below {tmp_path / base}" in found.notes[0]
+    elsewhere = read_input(str(tmp_path / "t.csv"), base_uri=str(tmp_path / "images"))
+    assert elsewhere.base_uri == str(tmp_path / "images")
+
+
+def test_input_of_parquet_files_in_a_folder_is_one_table(tmp_path):
+    for shard in range(3):
+        rows = [{"source_uri": f"{shard}-{i}.png", "n": None if shard == 0 else i} for i in (0, 1)]
+        (tmp_path / "data").mkdir(exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"data/train-{shard}-of-3.parquet")
+    found = read_input(str(tmp_path))
+    names = [f"{shard}-{i}.png" for shard in range(3) for i in (0, 1)]
+    assert found.table["source_uri"].to_pylist() == names
+    assert found.table["n"].to_pylist() == [None, None, 0, 1, 0, 1]
+    assert (found.base_uri, found.is_sharded) == (str(tmp_path), True)
+    pq.write_table(pa.table({"source_uri": ["x"], "m": [1]}), tmp_path / "data/z.parquet")
+    assert "different columns" in refused(tmp_path)
+    pq.write_table(pa.table({"source_uri": ["x"], "n": ["text"]}), tmp_path / "data/z.parquet")
+    assert "different types" in refused(tmp_path)
+    (tmp_path / "a.png").touch()
+    assert read_input(str(tmp_path)).table["source_uri"].to_pylist() == ["a.png"]
+
+
+def test_input_folder_without_images_names_the_table_in_it(tmp_path):
+    (tmp_path / "pairs.csv").write_text("source_uri\nx.png\n")
+    assert f"--input {tmp_path / 'pairs.csv'} is a table" in refused(tmp_path)
