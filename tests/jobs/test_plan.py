@@ -39,3 +39,28 @@ def test_plan_writes_nothing(capsys, drawn):
     before = {path: path.stat().st_mtime_ns for path in drawn.rglob("*")}
     _planned(capsys, drawn)
     assert {path: path.stat().st_mtime_ns for path in drawn.rglob("*")} == before
+
+
+def test_plan_says_what_becomes_of_the_columns(capsys, drawn):
+    said, _ = _planned(capsys, drawn)
+    lines = dict(line.split(": ", 1) for line in said.splitlines() if ": " in line)
+    assert "source_uri" in lines["columns that are read"]
+    assert lines["given, but not read by this recipe"] == "edit_type"
+    found = lines[f"relative sources are below {drawn}"]
+    assert found == "6 of 6 that were looked for lie there"
+
+
+def test_plan_says_what_is_left_out_of_a_folder(capsys, drawn, tmp_path):
+    for name in ("a.png", "b.svg", ".c.png", "d.txt"):
+        (tmp_path / name).touch()
+    given = ["--input", str(tmp_path), "--set", "row.instruction=x", "--set", "row.mask_phrase=x"]
+    assert main(["plan", "instruct-demo", *given]) == 0
+    said = capsys.readouterr().out
+    assert "1 image; left out: 1 .svg (" in said
+    assert "1 hidden, 1 other file (1 .txt)" in said
+
+
+def test_plan_looks_at_a_table_whose_sources_are_not_here(capsys, tmp_path):
+    (tmp_path / "t.csv").write_text("source_uri,instruction\nx.png,make it blue\n")
+    assert main(["plan", "instruct-demo", "--input", str(tmp_path / "t.csv")]) == 0
+    assert "a run is refused: none of the 1 sources" in capsys.readouterr().out

@@ -102,3 +102,64 @@ def test_output_with_foreign_files_is_refused(drawn, tmp_path, capsys):
 def test_wrong_command_is_refused(arguments, word, capsys):
     assert main(arguments) == 2
     assert word in capsys.readouterr().err
+
+
+def _run_table(tmp_path, sources, *options):
+    """Runs a recipe of no model over a table with a folder of its own."""
+    (tmp_path / "table").mkdir(exist_ok=True)
+    (tmp_path / "table/t.csv").write_text("\n".join(["source_uri", *sources, ""]))
+    (tmp_path / "recipe.toml").write_text(NEGATIVE)
+    given = ["--input", str(tmp_path / "table/t.csv"), "--output", str(tmp_path / "run")]
+    return main(["run", str(tmp_path / "recipe.toml"), *given, "--no-ray", *options])
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("{}.png", ["no file is there", "--base"]),
+        ("/nowhere/{}.png", ["allow_local_files", "--set fetch.allow_local_files=true"]),
+        ("../{}.png", ["outside", "--set fetch.allow_local_files=true"]),
+        ("https://example.com/{}.png", ["allow_http", "--set fetch.allow_http=true"]),
+        ("ftp://example.com/{}.png", ["'ftp'", "--set fetch.allow_schemes=..."]),
+    ],
+)
+def test_table_none_of_whose_sources_can_be_read_is_refused(tmp_path, capsys, source, words):
+    sources = [source.format(number) for number in range(100)]
+    assert _run_table(tmp_path, sources) == 2
+    said = capsys.readouterr().err
+    assert all(word in said for word in words), said
+    assert source.format(0) in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_sources_outside_the_folder_are_read_with_the_setting_that_is_named(
+    drawn, tmp_path, capsys
+):
+    sources = sorted(map(str, (drawn / "images").iterdir()))
+    assert _run_table(tmp_path, sources) == 2
+    assert _run_table(tmp_path, sources, "--set", "fetch.allow_local_files=true") == 0
+    assert f"accepted {len(sources)}" in capsys.readouterr().out
+
+
+def test_first_source_that_is_missing_costs_its_row_alone(drawn, tmp_path, capsys):
+    names = sorted(path.name for path in (drawn / "images").iterdir())
+    sources = ["missing.png", *names]
+    assert _run_table(tmp_path, sources, "--base", str(drawn / "images")) == 0
+    assert f"accepted {len(names)} + rejected 0 + failed 1" in capsys.readouterr().out
+
+
+def test_columns_whose_names_are_slips_are_told(drawn, tmp_path, capsys):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        '[row]\ntarget_prompt = "x"\n[[stage]]\noperator = "edit"\nmethod = "sdedit"\n'
+    )
+    image = next((drawn / "images").iterdir())
+    header = "source_uri, target_prompt,Guidance-Scale,mask_uri"
+    (tmp_path / "t.csv").write_text(f"{header}\n{image.name},a,2,m.png\n")
+    given = ["--input", str(tmp_path / "t.csv"), "--base", str(image.parent)]
+    assert main(["plan", str(recipe), *given]) == 0
+    said = capsys.readouterr().out
+    assert "' target_prompt' is not read: did you mean 'target_prompt'?" in said
+    assert "'Guidance-Scale' is not read: did you mean 'guidance_scale'?" in said
+    assert "'mask_uri' is not read" not in said
+    assert "given, but not read by this recipe: mask_uri" in said

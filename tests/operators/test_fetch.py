@@ -238,3 +238,39 @@ def test_fetch_batch_answers_in_order_and_one_bad_row_fails_alone(tmp_path, nois
     assert [answer["width_px"] for answer in found] == [22, 20, 22, 23]
     first, missing = outcomes(operator, [rows[0], {**rows[1], "source_uri": "no.png"}], model)
     assert (first["width_px"], missing.code) == (20, "source_missing")
+
+
+@pytest.mark.parametrize("name", ["a b.png", "50%.png", "é#?.png", "a%20b.png"])
+def test_fetch_file_uri_as_programs_write_it(tmp_path, noise, name):
+    put(tmp_path, name, noise(1))
+    for uri in ((tmp_path / name).as_uri(), (tmp_path / name).as_uri().replace("//", "", 1)):
+        assert fetch(tmp_path, uri)["width_px"] == 48
+        assert failure(tmp_path / "sub", uri) == "source_forbidden"
+
+
+def test_fetch_escapes_of_a_file_uri_do_not_lead_out_of_the_folder(tmp_path, noise):
+    (tmp_path / "data").mkdir()
+    put(tmp_path, "a.png", noise(1))
+    for uri in (f"file://{tmp_path}/data/%2e%2e/a.png", f"file:{tmp_path}/data%2F..%2Fa.png"):
+        assert failure(tmp_path / "data", uri) == "source_forbidden"
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "named"),
+    [
+        ("Photo.PNG", "photo.png", "'Photo.PNG'"),
+        ("e\u0301.png", "\u00e9.png", "'e\u0301.png'"),
+        ("Images/a.png", "images/a.png", "'Images/a.png'"),
+        ("images/a.png", "images\\a.png", "'images/a.png'"),
+        ("a.png", "a.png ", "'a.png'"),
+    ],
+)
+def test_fetch_missing_file_names_the_one_that_is_spelled_otherwise(tmp_path, there, asked, named):
+    (tmp_path / there).parent.mkdir(exist_ok=True)
+    (tmp_path / there).write_bytes(b"x")
+    (missing,) = outcomes(Fetch(), [{"source_uri": asked, "base_uri": str(tmp_path)}])
+    assert missing.code == "source_missing"
+    assert named in missing.message
+    assert str(tmp_path) not in missing.message
+    (other,) = outcomes(Fetch(), [{"source_uri": "other.png", "base_uri": str(tmp_path)}])
+    assert other.message == "no file is there"

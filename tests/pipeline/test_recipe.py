@@ -240,9 +240,41 @@ def test_settings_reach_a_stage_by_its_default_name():
     assert plan.stages[2].operator == ToyEdit(strength=0.75)
 
 
+WITHOUT_FETCH = """
+[[stage]]
+operator = "toy_operators:ToyEdit"
+name = "edit"
+[[stage]]
+operator = "toy_operators:ToyScore"
+"""
+
+
+def test_settings_reach_the_stages_that_a_plan_adds():
+    plain = planned(WITHOUT_FETCH)
+    plan = planned(WITHOUT_FETCH, "fetch.allow_local_files=true", "store.batch_size=3")
+    assert [stage.name for stage in plan.stages] == [stage.name for stage in plain.stages]
+    assert plan.stages[0].operator == Fetch(allow_local_files=True)
+    assert plan.stages[2].operator == Store(batch_size=3)
+    assert plan.fingerprint() == plain.fingerprint()
+
+
+def test_settings_of_an_added_stage_leave_it_what_other_stages_need():
+    text = '[[stage]]\noperator = "edit"\nmethod = "sdedit"\n'
+    settings = ["fetch.allow_http=true", "edit.method=inpaint"]
+    fetch = planned(text, *settings).stages[0].operator
+    assert (fetch.conditions, fetch.allow_http) == (("mask",), True)
+
+
+def test_settings_of_a_stage_that_is_not_added_are_refused():
+    text = WITHOUT_FETCH.replace('"toy_operators:ToyScore"', '"fetch"\nname = "read"')
+    assert "no stage 'fetch'" in complaint(text, "fetch.allow_http=true")
+
+
 @pytest.mark.parametrize(
     ("setting", "wanted"),
     [
+        ("fetch.alow_http=1", "unknown field 'alow_http'"),
+        ("fetsh.allow_http=1", "did you mean 'fetch'?"),
         ("edt.strength=1", "did you mean 'edit'?"),
         ("strength", "write stage.field=value"),
         ("edit.strenght=1", "did you mean 'strength'?"),
@@ -259,6 +291,17 @@ def test_plan_column_that_nobody_writes_is_named_with_the_nearest():
     with pytest.raises(UsageError, match=message):
         plan.check_input(["source_uri", "instructions"])
     plan.check_input(["source_uri", "instruction"])
+
+
+def test_plan_column_that_nobody_gives_is_told_the_ways_to_give_it():
+    plan = planned(GOOD.replace('instruction = "make it blue"\n', ""))
+    with pytest.raises(UsageError) as caught:
+        plan.check_input(["source_uri", "note", "id"])
+    for words in ("--set row.instruction=...", "--map NAME=instruction", "which has note, id"):
+        assert words in str(caught.value)
+    assert "base_uri" not in str(caught.value)
+    with pytest.raises(UsageError, match="--map ' instruction=instruction' renames it"):
+        plan.check_input(["source_uri", " instruction"])
 
 
 def test_plan_column_of_a_later_stage_does_not_serve_an_earlier_one():

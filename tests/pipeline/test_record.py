@@ -1,5 +1,9 @@
 """The record of a run: written, read, and held against what is asked for now."""
 
+import os
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.policy import Policy
@@ -77,6 +81,54 @@ def test_codec_that_writes_other_bytes_is_a_version_that_differs(table):
     other = record.model_copy(update={"versions": {**record.versions, "png": "zlib 1.2.13, RLE"}})
     (difference,) = other.version_differences()
     assert difference.startswith("png zlib 1.2.13, RLE then, ")
+
+
+def planned_record(table, **request):
+    asked = InputRequest(str(table), **request)
+    return RunRecord.planned(toy_plan(), asked, asked.read())
+
+
+def test_table_that_was_only_touched_is_no_difference(table):
+    record = planned_record(table)
+    os.utime(table, ns=(1, 1))
+    assert record.input_version != record_of(table).input_version
+    assert record.differences(record_of(table)) == []
+    table.write_text(ROWS.replace("a", "b"))
+    os.utime(table, ns=(1, 1))
+    assert record.differences(record_of(table)) == ["the input's content"]
+    table.unlink()
+    assert record.differences(record_of(table)) == ["the input's content"]
+
+
+def test_table_of_a_run_that_has_no_hash_of_it_goes_by_its_version(table):
+    old = planned_record(table).model_copy(update={"input_sha256": None})
+    assert old.differences(record_of(table)) == []
+    os.utime(table, ns=(1, 1))
+    assert old.differences(record_of(table)) == ["the input's content"]
+
+
+def test_table_in_several_files_differs_with_each_of_them(tmp_path):
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for shard in range(2):
+        pq.write_table(pa.table({"source_uri": [f"{shard}.png"]}), folder / f"{shard}.parquet")
+    record = planned_record(folder)
+
+    def differences():
+        now = InputRequest(str(folder))
+        return record.differences(RunRecord.of(toy_plan(), now, "", is_sharded=record.is_sharded))
+
+    os.utime(folder / "1.parquet", ns=(1, 1))
+    assert differences() == []
+    pq.write_table(pa.table({"source_uri": ["2.png"]}), folder / "2.parquet")
+    assert differences() == ["the input's content"]
+
+
+def test_columns_that_are_kept_are_part_of_what_is_asked_for(table):
+    plain, kept = record_of(table), record_of(table, keep=("source_uri",))
+    assert plain.differences(kept) == kept.differences(plain) == ["keep"]
+    assert "keep" not in plain.request.as_json(), "runs of earlier versions have another identity"
+    assert kept.request.keep == ("source_uri",)
 
 
 def test_policy_that_is_accepted_later_leaves_the_identity(table):
