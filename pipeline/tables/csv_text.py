@@ -5,9 +5,11 @@ the source's column. An empty cell is no value; the word "null" or "NA" is a wor
 """
 
 import csv
+import re
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -95,16 +97,26 @@ class _Rows:
 
 
 class _RowCheck:
-    """Check that a row is whole: it has a cell for each column, and no cell holds other rows."""
+    """Check that a row is whole: it has a cell for each column, and its quotes are around cells."""
 
     def __init__(self, names: Sequence[str], source: str, delimiter: str) -> None:
         self._num_cells = len(names)
         self._place = names.index(source) if source in names else None
         self._delimiter = delimiter
+        self._blanks = re.compile(rf'" +(?=[{delimiter}\r\n]|$)')
 
     def __call__(self, cells: list[str], rows: _Rows) -> None:
-        if len(rows.lines) > 1:
-            self._check_lines(cells, rows)
+        first, *others = rows.lines
+        if (others or '"' in first) and not self._is_quoted(rows.lines):
+            raise UsageError(
+                f"line {rows.line}: a quote in that row is not closed, or closed within a cell: a "
+                "quote that belongs to a text is written twice"
+            )
+        if any(self._is_row(line, cells) for line in others):
+            raise UsageError(
+                f"line {rows.line}: a quote in that row is not closed: the cell that it opens "
+                "holds the rows after it"
+            )
         if len(cells) != self._num_cells:
             raise UsageError(
                 f"line {rows.line} has {len(cells)} cells and the header {self._num_cells}: cells "
@@ -112,25 +124,26 @@ class _RowCheck:
                 "quoted"
             )
 
-    def _check_lines(self, cells: list[str], rows: _Rows) -> None:
-        try:
-            list(csv.reader(rows.lines, delimiter=self._delimiter, strict=True))
-            is_whole = not any(self._is_row(line, cells) for line in rows.lines[1:])
-        except csv.Error:
-            is_whole = False
-        if not is_whole:
-            raise UsageError(
-                f"line {rows.line}: a quote in that row is not closed: the cell that it opens "
-                "holds the rows after it"
-            )
+    def _is_quoted(self, lines: Sequence[str]) -> bool:
+        """Tells whether quotes open and close cells; blanks after a closing one do no harm."""
+        for given in (lines, [self._blanks.sub('"', line) for line in lines]):
+            with suppress(csv.Error):
+                list(csv.reader(given, delimiter=self._delimiter, strict=True))
+                return True
+        return False
 
     def _is_row(self, line: str, cells: list[str]) -> bool:
         """Tells whether a line within a cell is itself a row: its source looks like the others."""
         inner = next(csv.reader([line], delimiter=self._delimiter), [])
         if self._place is None or len(inner) != self._num_cells or len(cells) != self._num_cells:
             return False
-        endings = {PurePosixPath(row[self._place]).suffix.lower() for row in (cells, inner)}
-        return len(endings) == 1 and "" not in endings
+        kinds = {_kind(row[self._place]) for row in (cells, inner)}
+        return len(kinds) == 1 and "" not in kinds
+
+
+def _kind(source: str) -> str:
+    """Returns the ending of a source, or its scheme; an empty text for neither."""
+    return PurePosixPath(source).suffix.lower() or source.rpartition("://")[0]
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> pa.Table:

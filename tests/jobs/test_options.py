@@ -30,6 +30,7 @@ options = st.builds(
     settings=st.lists(texts, max_size=3),
     mapping=st.lists(texts, max_size=3),
     base=st.none() | uris,
+    keep=st.lists(texts, max_size=3),
     update=st.booleans(),
     insecure_cluster=st.booleans(),
 )

@@ -179,8 +179,10 @@ def test_parquet_views_within_lists_and_objects_are_texts(tmp_path):
 GOOD_CSV = ["source_uri,instruction,seed", *(f"{i}.png,paint it,{i}" for i in range(MANY))]
 BAD_CSV = {
     "open quote at the end": ('x.png,"two,3', MANY + 2, "is not closed"),
-    "open quote": ('x.png,"two,3\ny.png,three,4\nz.png,"four",5', MANY + 2, "is not closed"),
+    "open quote": ('x.png,"two,3\ny.png,three,4\nz.png,"four",5', MANY + 2, "not closed"),
     "rows in a cell": ('x.png,"two,3\ny.png,three,4\nz.png,four",5', MANY + 2, "holds the rows"),
+    "quote within a cell": ('x.png,"a"b"c",3', MANY + 2, "written twice"),
+    "URLs in a cell": ('s3://a/1,"x,3\ns3://b/2,y,4\ns3://c/3,z",5', MANY + 2, "holds the rows"),
     "one cell more": ("x.png,two,3,4", MANY + 2, "has 4 cells"),
     "one cell less": ("x.png,two", MANY + 2, "has 2 cells"),
     "after lines in cells": ('x.png,"a\nb\nc",3\nx.png', MANY + 5, "has 1 cells"),
@@ -265,6 +267,14 @@ def test_csv_cells_over_lines_that_are_no_rows_are_texts(tmp_path):
     text = 'source_uri,instruction\na.png,"make it red,\nthen blue, as in b.png"\nc.png,x\n'
     (tmp_path / "t.csv").write_text(text)
     wanted = ["make it red,\nthen blue, as in b.png", "x"]
+    assert read(tmp_path / "t.csv")["instruction"].to_pylist() == wanted
+
+
+def test_csv_quotes_within_texts_and_blanks_after_cells_are_kept(tmp_path):
+    cells = ['5" wide', 'a"b"', '"red" ', ' "red"', '"two\nlines" ']
+    rows = "".join(f"{i}.png,{cell},1\n" for i, cell in enumerate(cells))
+    (tmp_path / "t.csv").write_text(f"source_uri,instruction,id\n{rows}")
+    wanted = ['5" wide', 'a"b"', "red ", ' "red"', "two\nlines "]
     assert read(tmp_path / "t.csv")["instruction"].to_pylist() == wanted
 
 
