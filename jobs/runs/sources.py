@@ -1,6 +1,5 @@
 """Look at some sources of an input before anything is loaded: whether they may be read at all."""
 
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +10,9 @@ from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.bases import sampled_sources
 from overpaint.pipeline.runs.inputs import Input
 from overpaint.pipeline.stage import Stage
+from overpaint.pipeline.storage.uris import is_local
 
+_PERMISSION = "allow_local_files"
 _NUM_THREADS = 16
 
 
@@ -27,8 +28,13 @@ def check_sources(plan: Plan, run_input: Input) -> None:
 
 
 def sources_problem(plan: Plan, run_input: Input) -> str | None:
-    """Returns in words why none of some sources of an input can be read; None if one can."""
+    """Returns in words why none of some sources of an input can be read; None if one can.
+
+    Sources that name a store or a server of their own are not looked at: that is for `fetch`.
+    """
     sources = sampled_sources(run_input.table["source_uri"])
+    if not all(is_local(source) for source in sources):
+        return None
     for stage in plan.stages:
         # A plan whose fetch is of another class reads what it will.
         if isinstance(stage.operator, Fetch):
@@ -56,9 +62,8 @@ def _errors(base_uri: str, sources: Sequence[str], access: Access) -> list[RowEr
 
 
 def _remedy(error: RowError, stage: Stage, run_input: Input) -> str:
-    permission = re.search(r"allow_\w+", error.message)
-    if permission is None:
+    if error.code == "source_missing":
         return f"--base names the folder of relative sources, which is {run_input.base_uri} now"
-    field = permission[0]
-    value = "true" if type(stage.operator).model_fields[field].annotation is bool else "..."
-    return f"--set {stage.name}.{field}={value} lets them be read"
+    if _PERMISSION in error.message:
+        return f"--set {stage.name}.{_PERMISSION}=true lets them be read"
+    return "check their permissions"

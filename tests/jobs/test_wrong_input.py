@@ -119,8 +119,6 @@ def _run_table(tmp_path, sources, *options):
         ("{}.png", ["no file is there", "--base"]),
         ("/nowhere/{}.png", ["allow_local_files", "--set fetch.allow_local_files=true"]),
         ("../{}.png", ["outside", "--set fetch.allow_local_files=true"]),
-        ("https://example.com/{}.png", ["allow_http", "--set fetch.allow_http=true"]),
-        ("ftp://example.com/{}.png", ["'ftp'", "--set fetch.allow_schemes=..."]),
     ],
 )
 def test_table_none_of_whose_sources_can_be_read_is_refused(tmp_path, capsys, source, words):

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 
@@ -81,6 +82,17 @@ def test_input_table_on_s3_is_read(s3):
     Storage(s3).write("rows.jsonl", jsonl_bytes(ROWS))
     assert read_input(s3).table.to_pylist() == ROWS
     assert read_input(f"{s3}/rows.jsonl").base_uri == s3
+
+
+def test_input_parquet_on_s3_is_read_but_for_its_bytes(s3):
+    table = pa.table({"source_uri": ["a.png"], "note": ["x"], "blob": [b"b" * 10**6]})
+    data = io.BytesIO()
+    pq.write_table(table, data)
+    Storage(s3).write("rows.parquet", data.getvalue())
+    assert read_input(f"{s3}/rows.parquet").table.to_pylist() == [
+        {"source_uri": "a.png", "note": "x"}
+    ]
+    assert read_input(s3, keep=["blob"]).table.to_pylist() == table.to_pylist()
 
 
 def test_input_folder_with_rows_file_is_that_table(tmp_path):
