@@ -1,82 +1,109 @@
 """Command line of Overpaint, and the one place that turns errors into words and exit codes.
 
-Exit codes: 0 every row accounted for; 2 the recipe, input or an option is wrong and nothing was
-started; 3 stopped early, the same command goes on; 4 the error budget was exceeded.
+Exit codes: 0 every row is accounted for; 1 a check found something; 2 the recipe, input or an
+option is wrong and nothing was started; 3 stopped early, the same command goes on; 4 the error
+budget was exceeded; 5 a fault of Overpaint itself.
+
+Only what is needed to end well is loaded with this module: from then on a Ctrl-C ends with words.
 """
 
+import errno
 import os
+import platform
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
-from overpaint.jobs.commands import (
-    bench,
-    catalogue,
-    doctor,
-    finished,
-    inspect,
-    methods,
-    papercut,
-    plan,
-    run,
-    submit,
-    verify,
+from overpaint.jobs.signals import (
+    STOPPED,
+    hold_signals,
+    raise_if_interrupted,
+    stopping_on_signals,
+    was_interrupted,
 )
-from overpaint.jobs.signals import stop_on_signals
-from overpaint.pipeline.errors import BudgetError, OverpaintError, UsageError
-from rich.console import Console
+from overpaint.jobs.streams import secure_streams
 
-app = App(
-    name="overpaint",
-    help="Edits image datasets with diffusion models, on Ray.",
-    suppress_keyboard_interrupt=False,
-)
-_COMMANDS = (run, plan, submit, inspect, verify, finished, catalogue, methods, doctor, papercut)
-for module in (*_COMMANDS, bench):
-    module.register(app)
-
-_STOPPED = 3
-_errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+_USAGE = 2
+_FAULT = 5
+_OF_THE_MACHINE = {
+    *(errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOMEM),
+    *(errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOTCONN),
+}
+"""Errors of a disk or a system that fails, whoever asks it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit code.
 
     Args:
-        arguments: arguments of the command; None takes those of the process.
+        arguments: arguments of the command; None takes those of the process, which then ends here.
     """
-    stop_on_signals()
-    code = _run(arguments)
     if arguments is None:
-        # Threads of Ray's core sometimes abort an interpreter that shuts down, after the run is
-        # done and Ray is left; the abort would take the place of the exit code.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        secure_streams()
+    with stopping_on_signals():
+        code = _run(arguments)
+        if arguments is None:
+            # Threads of Ray's core sometimes abort an interpreter that shuts down, after the run is
+            # done and Ray is left; the abort would take the place of the exit code.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
     return code
 
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        result = app(
-            arguments, exit_on_error=False, print_error=False, result_action="return_value"
-        )
-        return result if isinstance(result, int) else 0
-    except (UsageError, CycloptsError) as error:
-        _errors.print(f"overpaint: {str(error).strip()}")
-        return 2
-    except PermissionError as error:
-        _errors.print(f"overpaint: access is refused: {error}: check the credentials")
-        return 2
-    except BudgetError as error:
-        _errors.print(f"overpaint: {error}")
-        return 4
-    except KeyboardInterrupt:
-        _errors.print("overpaint: stopped; nothing is lost, the same command goes on from here")
-        return _STOPPED
-    except OverpaintError as error:
-        _errors.print(f"overpaint: {error}")
-        return _STOPPED
+        try:
+            from overpaint.jobs.commands.app import run_command
+
+            raise_if_interrupted()
+            return run_command(arguments)
+        finally:
+            hold_signals()
+    except BaseException as error:  # noqa: BLE001  the boundary between a command and its caller
+        code, words = _ending(error)
+        print(f"overpaint: {words}", file=sys.stderr)
+        return code
+
+
+def _ending(error: BaseException) -> tuple[int, str]:
+    """Returns the exit code of an error, and its sentence."""
+    # After a signal any error is its work: an import that was cut short fails as an import.
+    if was_interrupted() or isinstance(error, KeyboardInterrupt):
+        return STOPPED, "stopped; nothing is lost, the same command goes on from here"
+    code = getattr(error, "exit_code", _FAULT)
+    if code != _FAULT:
+        return code, str(error)
+    if isinstance(error, PermissionError):
+        advice = "the permissions" if error.filename else "the credentials"
+        return _USAGE, f"access is refused: {error}: check {advice}"
+    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        return STOPPED, f"stopped: {error}; the same command goes on once that is mended"
+    return _FAULT, _fault(error)
+
+
+def _fault(error: BaseException) -> str:
+    """Writes the trace of a fault to a file, and returns the sentence that names the file."""
+    what = f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+    trace = "".join(traceback.format_exception(error))
+    try:
+        place = _write_trace(trace)
+    except OSError as reason:
+        print(trace, file=sys.stderr)
+        place = f"above, since it could not be written ({reason})"
+    return f"a fault of Overpaint: {what}; nothing that is stored is lost; the trace is {place}"
+
+
+def _write_trace(trace: str) -> str:
+    from importlib.metadata import version
+
+    about = f"overpaint {version('overpaint')}, Python {platform.python_version()}"
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="overpaint-fault-", suffix=".txt", delete=False, errors="backslashreplace"
+    ) as file:
+        file.write(f"{about}, {platform.platform()}\n\n{trace}")
+    return f"in {file.name}"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from overpaint.cluster.ray.local import overlong_variable, sessions_folder
 from overpaint.operators.models.weights import PAPERCUT, Checkpoint
+from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.storage.store import Storage
 from overpaint.pipeline.storage.uris import normalise
 
@@ -45,6 +47,7 @@ def examine(output: str | None = None) -> list[Check]:
         output: folder or URL where a run would write, tried with one small object; None for none.
     """
     checks = [_python(), *map(_package, _PACKAGES), _gpus(), _torchvision(), _memory(), _disk()]
+    checks.append(_sessions())
     checks.extend(_papercut(part) for part in _PAPERCUT)
     if output is not None:
         checks.extend(_storage(output))
@@ -107,6 +110,16 @@ def _meminfo() -> Iterator[str]:
 def _disk() -> Check:
     gib = shutil.disk_usage(Path.cwd()).free / 2**30
     return Check("disk", f"{gib:.0f} GiB free here", gib >= _LEAST_FREE_GIB, "free 5 GiB")
+
+
+def _sessions() -> Check:
+    """Looks for a folder whose path leaves room for the sockets of a local Ray."""
+    try:
+        folder, name = sessions_folder(), overlong_variable()
+        reason = f", since the path in {name} is too long for sockets" if name else ""
+        return Check("Ray's folder", f"{folder}{reason}")
+    except UsageError as error:
+        return Check("Ray's folder", "none", False, str(error))
 
 
 def _papercut(part: str) -> Check:

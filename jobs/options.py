@@ -6,12 +6,14 @@ its help of the field's text here. `to_arguments` makes the command line again.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 from cyclopts import Parameter, Token
 from overpaint.cluster.ray.session import Session
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.runs.inputs import InputRequest
+from overpaint.pipeline.storage.checks import check_folder, check_writable
 from overpaint.pipeline.storage.uris import normalise
 
 
@@ -19,11 +21,37 @@ def _absolute(kind: Any, tokens: Sequence[Token]) -> str:
     """Makes a local path absolute, so that it holds in another folder and on a cluster."""
     del kind
     uri = tokens[0].value
-    return normalise(uri) if uri else uri
+    if not uri:
+        raise ValueError("an empty text stands where a path or URL should be")
+    return normalise(uri)
+
+
+def _check_file(kind: Any, path: Path | None) -> None:
+    """Checks before anything is done that a file can be written where the user wants it."""
+    del kind
+    if path is None:
+        return
+    if path.is_dir():
+        raise UsageError(f"{path}: a folder is there, where a file is to be written")
+    _check_folder(None, path.parent)
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}")
+
+
+def _check_folder(kind: Any, path: Path | None) -> None:
+    """Checks before anything is done that a folder can be made and written to."""
+    del kind
+    if path is not None:
+        check_folder(str(path))
+        check_writable(str(path))
 
 
 Uri = Annotated[str, Parameter(converter=_absolute)]
 """A local path, absolute once it is parsed, or any fsspec URL."""
+NewFile = Annotated[Path, Parameter(validator=_check_file)]
+"""A local file that is to be written, over one that is there, in a folder that is there."""
+NewFolder = Annotated[Path, Parameter(validator=_check_folder)]
+"""A local folder to write into, made where there is none."""
 Flag = Annotated[bool, Parameter(negative="")]
 """An option without a value and without a `--no-` form."""
 

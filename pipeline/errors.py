@@ -1,6 +1,6 @@
 """Errors that Overpaint raises on purpose, as a tree.
 
-OverpaintError
+OverpaintError        a fault of Overpaint itself (exit 5)
 |-- UsageError        the recipe, the input or an option is wrong; nothing was started (exit 2)
 |-- StoppedError      stopped early; the same command goes on (exit 3)
 |-- BudgetError       too many rows failed; the rest is pending (exit 4)
@@ -9,24 +9,37 @@ OverpaintError
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import ClassVar
 
 from pydantic import ValidationError
 
 
 class OverpaintError(Exception):
-    """Base of every error that Overpaint raises on purpose."""
+    """Base of every error that Overpaint raises on purpose; alone, a fault of Overpaint itself.
+
+    Attributes:
+        exit_code: exit code of a command that the error ends.
+    """
+
+    exit_code: ClassVar[int] = 5
 
 
 class UsageError(OverpaintError):
     """Error in the recipe, the input or an option; nothing was started."""
 
+    exit_code = 2
+
 
 class StoppedError(OverpaintError):
     """Early end of a run; nothing is lost and the same command goes on."""
 
+    exit_code = 3
+
 
 class BudgetError(OverpaintError):
     """Early end of a run with more failed rows than its budget allows; the rest is pending."""
+
+    exit_code = 4
 
 
 class RowError(OverpaintError):

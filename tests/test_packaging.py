@@ -113,7 +113,7 @@ def run_python(code):
         ("overpaint.pipeline.recipes.recipe", ["torch", "ray", "diffusers", "transformers"]),
         ("overpaint.operators", ["torch", "diffusers", "transformers"]),
         ("overpaint.cluster.worker.in_process", ["torch", "ray"]),
-        ("overpaint.jobs.cli", ["torch", "diffusers", "transformers"]),
+        ("overpaint.jobs.commands.app", ["torch", "diffusers", "transformers"]),
     ],
 )
 def test_import_loads_nothing_heavy_and_no_second_copy(module, heavy):

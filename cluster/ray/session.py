@@ -5,16 +5,15 @@ Ray takes a second to import, so it is imported where it is used: most commands 
 
 import os
 import re
-import signal
 import socket
-import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from overpaint.cluster.ray.auth import require_token_auth
-from overpaint.pipeline.errors import UsageError
+from overpaint.cluster.ray.local import own_signals, sessions_folder, silent_stderr
+from overpaint.pipeline.errors import StoppedError, UsageError
 
 _ANSWER_S = 10.0
 _HOST_AND_PORT = re.compile(r"(ray://)?(?P<host>\[.+\]|[^:/]+):(?P<port>\d{1,5})")
@@ -41,7 +40,14 @@ class Session:
     @property
     def cluster_address(self) -> str | None:
         """The address of the cluster to join; None where a local one is to be started."""
-        return self.address or os.environ.get("RAY_ADDRESS")
+        address = self.address or os.environ.get("RAY_ADDRESS")
+        return None if address in ("", "local") else address
+
+    @property
+    def cluster_name(self) -> str:
+        """The address of the cluster to join, and its origin, for people."""
+        origin = "--address" if self.address else "RAY_ADDRESS in the environment"
+        return f"{self.cluster_address} (from {origin})"
 
 
 @contextmanager
@@ -49,7 +55,9 @@ def connected(session: Session) -> Generator[None]:
     """Joins or starts Ray, and leaves it at the end.
 
     Raises:
-        UsageError: no cluster answers, or the one that does is open to others.
+        UsageError: no cluster answers, the one that does is open to others, or a local one has no
+            folder for its sockets.
+        StoppedError: a local one does not start.
 
     Example:
         >>> with connected(Session(num_cpus=4)):
@@ -58,64 +66,48 @@ def connected(session: Session) -> Generator[None]:
     import ray
 
     if session.cluster_address:
-        _refuse_silent(session.cluster_address)
+        _refuse_silent(session)
     if ray.is_initialized():
         yield
         return
     try:
-        with _silent_stderr(), _own_signals():
-            context: Any = ray.init(**_options(session))
-    except ConnectionError as error:
-        raise UsageError(f"no Ray cluster answers at {session.cluster_address}") from error
-    try:
+        context = _initialise(session)
         if session.cluster_address and not session.allow_open:
             hosts = [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]
             require_token_auth(session.cluster_address, hosts, context.dashboard_url)
         yield
     finally:
-        ray.shutdown()
+        with own_signals():
+            ray.shutdown()
 
 
-def _refuse_silent(address: str) -> None:
+def _initialise(session: Session) -> Any:
+    """Joins or starts Ray; returns what Ray tells about it."""
+    import ray
+
+    options = _options(session)
+    try:
+        with own_signals(), silent_stderr():
+            return ray.init(**options)
+    except Exception as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        if session.cluster_address is None:
+            raise StoppedError(
+                f"a local Ray does not start: {reason}; --no-ray does without"
+            ) from error
+        raise UsageError(f"no Ray cluster answers at {session.cluster_name}: {reason}") from error
+
+
+def _refuse_silent(session: Session) -> None:
     """Refuses a cluster that does not answer: Ray would wait a quarter of an hour for it."""
-    match = _HOST_AND_PORT.fullmatch(address)
+    match = _HOST_AND_PORT.fullmatch(session.cluster_address or "")
     if match is None:
         return  # such as `auto`, which Ray looks up
     try:
         socket.create_connection((match["host"].strip("[]"), int(match["port"])), _ANSWER_S).close()
-    except OSError as error:
-        reason = error.strerror or error
-        raise UsageError(f"no Ray cluster answers at {address}: {reason}") from error
-
-
-@contextmanager
-def _own_signals() -> Generator[None]:
-    """Keeps this process's handler of SIGTERM: Ray's own aborts with a stack trace."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, handler)
-
-
-@contextmanager
-def _silent_stderr() -> Generator[None]:
-    """Keeps off the terminal the line with which Ray's core repeats its log level.
-
-    Ray's core writes it to the file descriptor; errors are raised as well.
-    """
-    terminal = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
-        os.close(nowhere)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"no Ray cluster answers at {session.cluster_name}: {reason}") from error
 
 
 def _options(session: Session) -> dict[str, Any]:
@@ -134,4 +126,5 @@ def _options(session: Session) -> dict[str, Any]:
         "num_cpus": session.num_cpus,
         "num_gpus": session.num_gpus,
         "object_store_memory": session.object_store_bytes,
+        "_temp_dir": sessions_folder(),
     }

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from overpaint.jobs.commands.output import console, print_figures, write_figures
+from overpaint.jobs.options import NewFile, NewFolder
 from overpaint.pipeline.errors import UsageError
 
 bench = App(name="bench", help="Measures what Overpaint costs and reaches, on this machine.")
@@ -18,7 +19,7 @@ _FAULT_COLUMNS = (
     *("fault", "store", "at", "lost", "duplicated", "redone", "bound", "equal_bytes", "failed"),
     *("seconds", "kept"),
 )
-Json = Annotated[Path | None, Parameter(name="--json")]
+Json = Annotated[NewFile | None, Parameter(name="--json")]
 
 
 def register(app: App) -> None:
@@ -187,7 +188,7 @@ def checkpoints(
     only: Annotated[list[str] | None, Parameter(negative="")] = None,
     scenes: int = 512,
     folder: Path | None = None,
-    sheets: Path | None = None,
+    sheets: NewFolder | None = None,
     cards: bool = False,
     json_file: Json = None,
 ) -> int:

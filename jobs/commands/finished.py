@@ -8,7 +8,7 @@ from overpaint.jobs.runs import redrive as redriving
 from overpaint.jobs.runs import replay as replaying
 from overpaint.jobs.runs.display import RunDisplay
 from overpaint.pipeline.runs.folder import RunFolder
-from overpaint.pipeline.storage.store import Storage
+from overpaint.pipeline.storage.checks import check_folder
 
 
 def register(app: App) -> None:
@@ -62,12 +62,16 @@ def replay(output: Uri, key: str, *, to: Uri | None = None) -> int:
         key: Key of the row, or enough of its first digits.
         to: A folder to write the row's images into.
     """
-    replayed = replaying.replay(RunFolder(Storage(output)), key)
+    if to is not None:
+        check_folder(to)
+    replayed = replaying.replay(RunFolder.at(output), key)
     for name, value in replayed.values.items():
         console.print(f"{name} = {value}")
     if to is not None:
         names = replaying.write_images(replayed, to)
         console.print(f"wrote {', '.join(names)} to {to}")
     word = "equal to" if replayed.is_equal else "different from"
-    console.print(f"edited image {word} the run's ({replayed.recorded_sha256 or 'none recorded'})")
+    ending = f"; the row {replayed.ending}" if replayed.ending else ""
+    recorded = replayed.recorded_sha256 or "none recorded"
+    console.print(f"edited image {word} the run's ({recorded}){ending}")
     return 0 if replayed.is_equal else 1

@@ -2,18 +2,17 @@
 
 import json
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 from overpaint.jobs.commands.output import console
-from overpaint.jobs.options import Flag, Uri
+from overpaint.jobs.options import Flag, NewFile, Uri
 from overpaint.jobs.report.contact_sheet import contact_sheet
 from overpaint.jobs.report.report import write_report
 from overpaint.jobs.runs.status import run_status
+from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.runs.folder import REPORT, RunFolder
 from overpaint.pipeline.runs.record import RunRecord
-from overpaint.pipeline.storage.store import Storage
 
 _WATCH_EVERY_S = 2.0
 
@@ -37,7 +36,7 @@ def status(
         as_json: Print JSON.
         watch: Print again every two seconds until the run is done.
     """
-    folder = RunFolder(Storage(output))
+    folder = RunFolder.at(output)
     while True:
         counts = run_status(folder)
         if as_json:
@@ -57,17 +56,21 @@ def _print_status(counts: dict[str, Any]) -> None:
         console.print(f"  {code}: {num_rows}")
 
 
-def report(output: Uri, *, sheet: Path | None = None) -> int:
+def report(output: Uri, *, sheet: NewFile | None = None) -> int:
     """Writes the report of a run again.
 
     Args:
         output: The run folder.
         sheet: A picture file to draw some accepted edits into, such as edits.png.
     """
-    folder = RunFolder(Storage(output))
+    folder = RunFolder.at(output)
     RunRecord.read(folder)
     write_report(folder)
     if sheet is not None:
-        contact_sheet(folder).save(sheet)
+        picture = contact_sheet(folder)
+        try:
+            picture.save(sheet)
+        except ValueError as error:
+            raise UsageError(f"--sheet {sheet}: {error}; name one such as edits.png") from error
     console.print(folder.storage.at(REPORT))
     return 0

@@ -12,6 +12,7 @@ from rich.table import Table
 
 console = Console(soft_wrap=True, highlight=False, markup=False)
 _WIDTH = 140
+_NUM_CODES = 3
 
 
 def print_result(result: RunResult) -> None:
@@ -30,6 +31,18 @@ def print_result(result: RunResult) -> None:
     console.print(f"report   {storage.at(REPORT)}")
     console.print(f"images   {storage.at('images')}")
     console.print(f"manifest {storage.at('manifest')}")
+    if 2 * ledger.failed > ledger.planned:
+        console.print(_failures(result))
+
+
+def _failures(result: RunResult) -> str:
+    """Returns the last line of a run that went wrong for most of its rows."""
+    ledger, codes = result.ledger, list(result.error_codes.items())
+    top = ", ".join(f"{code} {num_rows}" for code, num_rows in codes[:_NUM_CODES])
+    more = f" and {len(codes) - _NUM_CODES} more codes" if len(codes) > _NUM_CODES else ""
+    is_all = ledger.failed == ledger.planned
+    who = "every row" if is_all else f"{ledger.failed} of {ledger.planned} rows"
+    return f"{who} failed: {top}{more}; `overpaint redrive` tries them again once that is mended"
 
 
 def _share(count: int, total: int) -> str:

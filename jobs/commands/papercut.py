@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 from overpaint.jobs.commands.output import console
+from overpaint.jobs.options import NewFolder
 from overpaint.jobs.papercut.dataset import write_dataset
 from overpaint.jobs.papercut.edits import EDIT_TYPES
 from overpaint.pipeline.errors import UsageError
@@ -18,7 +19,7 @@ def register(app: App) -> None:
 
 
 def papercut(
-    out: Path,
+    out: NewFolder,
     *,
     rows: Annotated[int, Parameter(name="--rows")],
     seed: int = 0,
@@ -52,8 +53,8 @@ def train(
     learning_rate: float | None = None,
     device: str = "auto",
     seed: int = 0,
-    out: Path | None = None,
-    state: Path | None = None,
+    out: NewFolder | None = None,
+    state: NewFolder | None = None,
 ) -> int:
     """Trains a papercut checkpoint, or goes on with one whose training stopped.
 

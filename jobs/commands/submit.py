@@ -7,6 +7,7 @@ from overpaint.cluster.ray.submit import submit_job
 from overpaint.jobs.commands.output import console
 from overpaint.jobs.options import RunOptions
 from overpaint.jobs.recipes import load_plan, read_recipe
+from overpaint.pipeline.storage.filesystems import check_known
 
 
 def register(app: App) -> None:
@@ -36,7 +37,10 @@ def submit(
         wheel: An Overpaint wheel to ship to a cluster that lacks Overpaint.
         wait: --no-wait returns at once.
     """
-    load_plan(recipe, options.settings)  # an error in the recipe is raised before it is sent
+    # What is wrong wherever it runs is raised before it is sent.
+    load_plan(recipe, options.settings)
+    check_known(options.input)
+    check_known(options.output)
     job = submit_job(
         read_recipe(recipe)[0],
         options.to_arguments(),

@@ -11,7 +11,6 @@ from overpaint.jobs.verify.repair import repair as repair_run
 from overpaint.jobs.verify.verify import verify as find_problems
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.runs.record import RunRecord
-from overpaint.pipeline.storage.store import Storage
 from rich.markup import escape
 from rich.table import Table
 
@@ -30,7 +29,7 @@ def verify(output: Uri, *, repair: Flag = False) -> int:
         output: The run folder.
         repair: Remove what belongs to no row, and make rows that are at fault pending again.
     """
-    folder = RunFolder(Storage(output))
+    folder = RunFolder.at(output)
     if repair:
         return _print_repair(folder, repair_run(folder))
     ledger, findings = find_problems(folder)

@@ -9,6 +9,7 @@ from overpaint.jobs.papercut.draw import draw
 from overpaint.jobs.papercut.edits import DrawnEdit, sample_edit
 from overpaint.jobs.papercut.scene import Split
 from overpaint.pipeline.errors import near_miss
+from overpaint.pipeline.storage.clutter import is_clutter
 from PIL import Image
 
 ROWS_FILE = "rows.jsonl"
@@ -81,7 +82,7 @@ def _edit_type(name: str) -> EditType:
 def _prepare(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; it must be an empty folder or not exist")
-    if out.is_dir() and any(out.iterdir()):
+    if out.is_dir() and not all(is_clutter(path.name) for path in out.iterdir()):
         raise ValueError(f"{out} is not empty; name a folder that is empty or does not exist")
     for name in ("images", "masks", "targets"):
         (out / name).mkdir(parents=True)

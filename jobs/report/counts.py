@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from overpaint.pipeline.policy import Bounds, Policy
 from overpaint.pipeline.runs.folder import RunFolder
-from overpaint.pipeline.runs.manifest import Ledger
+from overpaint.pipeline.runs.manifest import FAILED, Ledger
 
 _ENDING = ["status", "stage", "error_code"]
 
@@ -59,6 +59,14 @@ class EndingCounter:
             by_status[ending.status] += num_rows
         ended = {name: by_status[name] for name in ("accepted", "rejected", "failed")}
         return Ledger(planned=self.num_rows + num_pending, **ended)
+
+    def error_codes(self) -> dict[str, int]:
+        """Returns the numbers of failed rows by their code, the most frequent first."""
+        codes: Counter[str] = Counter()
+        for ending, num_rows in self.endings.items():
+            if ending.status == FAILED:
+                codes[ending.code] += num_rows
+        return dict(codes.most_common())
 
     def columns(self, part: int, schema: pa.Schema) -> Collection[str]:
         """Names the columns that say how a row ended."""

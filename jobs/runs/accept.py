@@ -12,8 +12,6 @@ from overpaint.pipeline.runs.folder import SUCCESS, RunFolder
 from overpaint.pipeline.runs.lease import acquire_lease
 from overpaint.pipeline.runs.manifest import apply_policy
 from overpaint.pipeline.runs.record import RunRecord
-from overpaint.pipeline.storage.store import Storage
-from overpaint.pipeline.storage.uris import normalise
 from pydantic import ValidationError
 
 
@@ -50,7 +48,7 @@ def accept(output: str, policy: Policy) -> RunResult:
         >>> accept("demo-run", Policy({"clip_sim_dir": Bounds(min=0.2)})).ledger.accepted
         31
     """
-    folder = RunFolder(Storage(normalise(output)))
+    folder = RunFolder.at(output)
     RunRecord.read(folder)
     with acquire_lease(folder):
         return RunResult.of(folder, _accept(folder, policy))

@@ -187,8 +187,8 @@ def _finish(run: Run, planned: int, ledger: Ledger) -> None:
     is_whole = folder.parts("manifest") == folder.parts("plan") and ledger.planned == planned
     if not is_whole or ledger.pending:
         raise OverpaintError(
-            f"the ledger does not add up: {planned} planned, {ledger.as_json()}: this is a fault "
-            f"of Overpaint; the run folder is kept as it is"
+            f"the ledger does not add up: {planned} planned, {ledger.as_json()}: the run folder is "
+            "kept as it is"
         )
     remove_unreferenced(folder)
     folder.storage.remove([REPORT])

@@ -15,6 +15,8 @@ from overpaint.pipeline.runs.inputs import Input, InputRequest, is_image_folder
 from overpaint.pipeline.runs.planning import write_plan
 from overpaint.pipeline.runs.record import RunRecord
 from overpaint.pipeline.runs.run import Run
+from overpaint.pipeline.storage.checks import check_writable, first_contact
+from overpaint.pipeline.storage.clutter import is_clutter
 from overpaint.pipeline.storage.uris import normalise
 
 
@@ -22,19 +24,17 @@ def check_output(folder: RunFolder, request: InputRequest) -> None:
     """Checks in seconds, before anything is read, planned or loaded, that a run may go there.
 
     Raises:
-        UsageError: the credentials are wrong, the folder holds files that are not a run's, or it
-            is in the folder of images that the run would read.
+        UsageError: the credentials are wrong, nothing may be written there, the folder holds files
+            that are not a run's, or it is in the folder of images that the run would read.
     """
-    try:
-        record = RunRecord.find(folder)
-    except PermissionError as error:
-        raise UsageError(
-            f"{folder.storage.uri}: the output may not be read ({error}): check the credentials"
-        ) from error
-    if record is None:
+    if RunRecord.find(folder) is None:
         _refuse_foreign_files(folder)
+    check_writable(folder.storage.uri)
     input_uri = normalise(request.uri)
-    if f"{folder.storage.uri}/".startswith(f"{input_uri}/") and is_image_folder(input_uri):
+    with first_contact(input_uri):
+        is_inside = f"{folder.storage.uri}/".startswith(f"{input_uri}/")
+        is_joined = is_inside and is_image_folder(input_uri)
+    if is_joined:
         raise UsageError(
             f"{folder.storage.uri}: the output is in the input, {input_uri}, whose images would "
             "then be joined by the run's own; choose another"
@@ -42,7 +42,11 @@ def check_output(folder: RunFolder, request: InputRequest) -> None:
 
 
 def _refuse_foreign_files(folder: RunFolder) -> None:
-    paths = [path for path in folder.storage.list() if not path.startswith(f"{WORK}/")]
+    paths = [
+        path
+        for path in folder.storage.list()
+        if not path.startswith(f"{WORK}/") and not is_clutter(path)
+    ]
     if paths:
         raise UsageError(
             f"{folder.storage.uri}: the output folder holds {len(paths)} files that are not a "

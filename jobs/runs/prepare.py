@@ -11,6 +11,7 @@ from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.given_columns import GivenColumns
 from overpaint.pipeline.runs.inputs import Input, InputRequest
+from overpaint.pipeline.storage.checks import first_contact
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class PreparedRun:
             UsageError: the input is missing, or does not fit the plan.
         """
         columns = {*self.plan.input_column_names(), *(column.name for column in INPUT)}
-        run_input = self.request.read(columns)
+        with first_contact(self.request.uri):
+            run_input = self.request.read(columns)
         with named_errors(self.label):
             self.plan.check_input(run_input.table.column_names)
         return run_input

@@ -13,8 +13,6 @@ from overpaint.pipeline.runs.lease import acquire_lease
 from overpaint.pipeline.runs.manifest import FAILED, result_schema
 from overpaint.pipeline.runs.record import RunRecord, existing_run
 from overpaint.pipeline.runs.run import Run
-from overpaint.pipeline.storage.store import Storage
-from overpaint.pipeline.storage.uris import normalise
 
 _RESULT = "kept"
 
@@ -44,7 +42,7 @@ def redrive(
         >>> redrive("demo-run", error_code="source_unreachable").ledger.failed
         0
     """
-    folder = RunFolder(Storage(normalise(output)))
+    folder = RunFolder.at(output)
     RunRecord.read(folder)
     session = (session or Session()) if ray else None
     with acquire_lease(folder):

@@ -1,6 +1,7 @@
 """Replay of one row of a run in this process, and comparison of the bytes."""
 
 import io
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,13 @@ class ReplayedRow:
         return {name: value for name, value in self.row.items() if _is_plain(value)}
 
     @property
+    def ending(self) -> str | None:
+        """The end of a row that failed or was rejected, in words; None for one that is edited."""
+        if self.row.get("status") is None:
+            return None
+        return "{status} in {stage}: {error_code}: {error_message}".format(**self.row)
+
+    @property
     def is_equal(self) -> bool:
         """True where the bytes are those of the run."""
         return self.sha256 == self.recorded_sha256
@@ -79,6 +87,10 @@ def replay(folder: RunFolder, key: str) -> ReplayedRow:
 
 
 def _planned(folder: RunFolder, key: str) -> tuple[int, dict[str, Any]]:
+    if re.fullmatch("[0-9a-f]+", key) is None:
+        raise UsageError(
+            f"{key!r}: not the beginning of a key, which has the digits 0 to 9, a to f"
+        )
     is_like = pc.starts_with(pc.field("key"), key)
     rows = [
         (part, row)

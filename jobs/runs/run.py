@@ -18,8 +18,6 @@ from overpaint.pipeline.runs.folder import RunFolder, Where
 from overpaint.pipeline.runs.inputs import InputRequest
 from overpaint.pipeline.runs.lease import acquire_lease
 from overpaint.pipeline.runs.manifest import Ledger
-from overpaint.pipeline.storage.store import Storage
-from overpaint.pipeline.storage.uris import normalise
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +31,20 @@ class RunResult:
             does not measure it.
         cut_prompts: rows with prompts that a text encoder does not see whole, by the column that
             tells it; empty where there are none.
+        error_codes: numbers of failed rows by their code, the most frequent first.
     """
 
     folder: RunFolder
     ledger: Ledger
     success: Mapping[str, Success]
     cut_prompts: Mapping[str, CutPrompts]
+    error_codes: Mapping[str, int]
 
     @classmethod
     def of(cls, folder: RunFolder, summary: ManifestSummary) -> "RunResult":
         """Returns the result of a run whose manifest has been summarised."""
-        return cls(folder, summary.ledger, summary.success.named(), summary.cuts.found)
+        codes = summary.endings.error_codes()
+        return cls(folder, summary.ledger, summary.success.named(), summary.cuts.found, codes)
 
     @property
     def uri(self) -> str:
@@ -113,7 +114,7 @@ def run(
     if session is not None and session.cluster_address is None:
         with named_errors(prepared.label):
             check_fits(prepared.plan, local_resources(session))
-    folder = RunFolder(Storage(normalise(output)))
+    folder = RunFolder.at(output)
     check_output(folder, request)
     display = display or SilentDisplay()
     is_planned = folder.is_planned()

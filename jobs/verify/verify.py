@@ -24,6 +24,7 @@ from overpaint.pipeline.runs.folder import (
 from overpaint.pipeline.runs.lease import LEASE
 from overpaint.pipeline.runs.manifest import Ledger, count
 from overpaint.pipeline.runs.record import RunRecord
+from overpaint.pipeline.storage.clutter import is_clutter
 
 _HASHES = {uri: uri.replace("_uri", "_sha256") for uri in c.STORED_IMAGES.values()}
 """Columns with the hash of an object, by the column that names the object."""
@@ -177,7 +178,7 @@ class Scan:
             for paths in self.folder.storage.walk(folder):
                 belong = self._paths.contains(paths)
                 for path, belongs_to_row in zip(paths, belong, strict=True):
-                    if not belongs_to_row:
+                    if not (belongs_to_row or is_clutter(path)):
                         yield Problem("orphan", "", path)
 
 

@@ -171,7 +171,7 @@ def _row_errors(uri: str) -> Generator[None]:
     try:
         yield
     except UsageError as error:
-        raise RowError("source_unreachable", f"{_scheme(uri)}:// cannot be used here") from error
+        raise RowError("source_unreachable", str(error).removeprefix(f"{uri}: ")) from error
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise RowError("source_missing", f"no file is there{_spelled(uri)}") from error
     except PermissionError as error:

@@ -26,8 +26,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from overpaint.pipeline import columns as c
+from overpaint.pipeline.storage.checks import check_folder
 from overpaint.pipeline.storage.parquet import read_parquet
 from overpaint.pipeline.storage.store import Storage
+from overpaint.pipeline.storage.uris import normalise
 
 RECIPE = "recipe.json"
 STATS = "stats.json"
@@ -64,6 +66,17 @@ class RunFolder:
     """
 
     storage: Storage
+
+    @classmethod
+    def at(cls, uri: str) -> "RunFolder":
+        """Returns the run folder at a URI as a user gives it.
+
+        Raises:
+            UsageError: no folder can be there.
+        """
+        uri = normalise(uri)
+        check_folder(uri)
+        return cls(Storage(uri))
 
     def read_json(self, path: str) -> Any | None:
         """Returns the content of a JSON file of the run; None where it is absent."""

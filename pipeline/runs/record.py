@@ -1,5 +1,6 @@
 """Record of a run (`recipe.json`): what was asked for, and all that decides its bytes."""
 
+import json
 import platform
 from importlib.metadata import version
 from typing import Any
@@ -13,6 +14,7 @@ from overpaint.pipeline.recipes.recipe import plan_from_tables, recipe_of
 from overpaint.pipeline.runs.folder import RECIPE, RunFolder
 from overpaint.pipeline.runs.inputs import Input, InputRequest
 from overpaint.pipeline.runs.run import Run
+from overpaint.pipeline.storage.checks import first_contact
 from pydantic import BaseModel, ConfigDict
 
 _PACKAGES = ("overpaint", "ray", "torch", "diffusers", "transformers", "pyarrow", "pillow", "numpy")
@@ -116,11 +118,15 @@ class RunRecord(BaseModel):
         """Reads the record in a folder; returns None where the folder holds no run.
 
         Raises:
-            UsageError: `recipe.json` is not a run's record.
+            UsageError: `recipe.json` is not a run's record, or the store cannot serve the folder.
         """
+        with first_contact(folder.storage.uri):
+            try:
+                data = folder.storage.read(RECIPE)
+            except (FileNotFoundError, IsADirectoryError):
+                return None
         try:
-            content = folder.read_json(RECIPE)
-            return None if content is None else cls.model_validate(content)
+            return cls.model_validate(json.loads(data))
         except ValueError as error:
             reason = str(error).split("\n", 1)[0]
             raise UsageError(

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-import fsspec
 from overpaint.pipeline.errors import StoppedError
+from overpaint.pipeline.storage.filesystems import make_filesystem, scheme_of
 from overpaint.pipeline.storage.retries import retry_transient
 from overpaint.pipeline.storage.uris import is_local, join, local_path
 
@@ -31,11 +31,10 @@ _NUM_THREADS = 16
 
 def filesystem(uri: str) -> Any:
     """Returns the fsspec filesystem of a URI, without a cache of listings: others write too."""
-    protocol = "file" if is_local(uri) else uri.split("://", 1)[0]
-    if protocol in ("s3", "s3a"):
+    if scheme_of(uri) in ("s3", "s3a"):
         retries = {"retries": {"mode": "adaptive", "max_attempts": 5}}
-        return fsspec.filesystem("s3", use_listings_cache=False, config_kwargs=retries)
-    return fsspec.filesystem(protocol)
+        return make_filesystem(uri, {"use_listings_cache": False, "config_kwargs": retries})
+    return make_filesystem(uri)
 
 
 def bare_path(uri: str) -> str:
@@ -302,7 +301,9 @@ def _walk(root: Path, below: Path) -> dict[str, int]:
 
 
 def _walk_folders(root: Path, below: Path) -> Iterator[dict[str, int]]:
-    for folder, _, names in os.walk(below, onerror=_unless_gone):
+    for folder, folders, names in os.walk(below, onerror=_unless_gone):
+        # On a disk of its own, which only root may read.
+        folders[:] = (name for name in folders if name != "lost+found")
         sizes: dict[str, int] = {}
         for name in names:
             path = Path(folder, name)
