@@ -12,7 +12,7 @@ CONDITION_ERRORS: dict[str, str] = {
     "forbidden": "The recipe's `allow_` fields or the store forbid reading `{}`.",
     "too_large": "The file of `{}` has more than `max_bytes` bytes or `max_pixels` pixels.",
     "timeout": "The file of `{}` did not arrive within `timeout_s` seconds.",
-    "unreachable": "The store or web server of `{}` cannot be reached, or answers with an error.",
+    "unreachable": "The server of `{}` cannot be reached, or answers with an error.",
     "unreadable": "The file of `{}` is not an image that can be read.",
     "ambiguous": "The colours of `{}` and its alpha channel mark different regions.",
 }
@@ -35,7 +35,7 @@ ROW_ERRORS: dict[str, str] = {
     "source_forbidden": "The recipe's `allow_` fields or the source's store forbid reading it.",
     "source_too_large": "The source has more than `max_bytes` bytes.",
     "source_timeout": "The source did not arrive within `timeout_s` seconds.",
-    "source_unreachable": "The source's store or web server cannot be reached, or answers with an error.",
+    "source_unreachable": "The source's server cannot be reached, or answers with an error.",
     "image_empty": "The image file has no bytes.",
     "image_unreadable": "The file is not an image in a format that can be read.",
     "image_truncated": "The image file ends or breaks before its last pixel.",
