@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -327,9 +328,8 @@ def test_repair_that_dies_before_any_of_its_steps_leaves_a_run_that_can_be_repai
         with monkeypatch.context() as patch:
             for name in ("write", "_remove"):
                 patch.setattr(Storage, name, die_at(step, getattr(Storage, name)))
-            try:
-                main(["verify", str(output), "--repair"])
-            except DiedError:
+            patch.setattr(tempfile, "tempdir", str(output.parent))
+            if main(["verify", str(output), "--repair"]) == 5:
                 continue
         break
     assert 3 < step < 39
