@@ -9,10 +9,7 @@ Only what is needed to end well is loaded with this module: from then on a Ctrl-
 
 import errno
 import os
-import platform
 import sys
-import tempfile
-import traceback
 from collections.abc import Sequence
 
 from overpaint.jobs.signals import (
@@ -85,25 +82,15 @@ def _ending(error: BaseException) -> tuple[int, str]:
 
 def _fault(error: BaseException) -> str:
     """Writes the trace of a fault to a file, and returns the sentence that names the file."""
+    from overpaint.jobs.traces import write_trace
+
     what = f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
-    trace = "".join(traceback.format_exception(error))
     try:
-        place = _write_trace(trace)
+        place = f"in {write_trace(error)}"
     except OSError as reason:
-        print(trace, file=sys.stderr)
+        sys.excepthook(type(error), error, error.__traceback__)
         place = f"above, since it could not be written ({reason})"
     return f"a fault of Overpaint: {what}; nothing that is stored is lost; the trace is {place}"
-
-
-def _write_trace(trace: str) -> str:
-    from importlib.metadata import version
-
-    about = f"overpaint {version('overpaint')}, Python {platform.python_version()}"
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="overpaint-fault-", suffix=".txt", delete=False, errors="backslashreplace"
-    ) as file:
-        file.write(f"{about}, {platform.platform()}\n\n{trace}")
-    return f"in {file.name}"
 
 
 if __name__ == "__main__":
