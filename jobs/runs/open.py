@@ -42,11 +42,9 @@ def check_output(folder: RunFolder, request: InputRequest) -> None:
 
 
 def _refuse_foreign_files(folder: RunFolder) -> None:
-    paths = [
-        path
-        for path in folder.storage.list()
-        if not path.startswith(f"{WORK}/") and not is_clutter(path)
-    ]
+    with first_contact(folder.storage.uri):
+        paths = folder.storage.list()
+    paths = [path for path in paths if not path.startswith(f"{WORK}/") and not is_clutter(path)]
     if paths:
         raise UsageError(
             f"{folder.storage.uri}: the output folder holds {len(paths)} files that are not a "

@@ -51,7 +51,7 @@ def acquire_lease(folder: RunFolder, timings: LeaseTimings | None = None) -> Gen
         timings: intervals of the lease; None for the usual ones.
 
     Raises:
-        UsageError: another runner holds the lease.
+        UsageError: another runner holds the lease, or the store has no such bucket.
 
     Example:
         >>> with acquire_lease(RunFolder(Storage("demo-run"))):
@@ -85,7 +85,7 @@ class _Lease:
         if claim is not None:
             self._wait_until_silent(claim)
             self._folder.storage.remove([LEASE])
-        if has_conditional_writes(self._folder.storage):
+        if self._has_conditional_writes():
             if not self._folder.storage.create(LEASE, self._claim()):
                 raise self._refusal(self._folder.read_json(LEASE) or {})
             return
@@ -96,6 +96,15 @@ class _Lease:
         self._folder.storage.write(LEASE, self._claim())
         time.sleep(self._timings.settle_s)
         self._check()
+
+    def _has_conditional_writes(self) -> bool:
+        """Probes the store, which is the first that a run writes to it."""
+        try:
+            return has_conditional_writes(self._folder.storage)
+        except StoppedError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise UsageError(str(error)) from error
+            raise
 
     def _wait_until_silent(self, claim: dict[str, object]) -> None:
         """Looks a holder of this machine up; watches the heartbeat of another's."""

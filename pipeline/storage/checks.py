@@ -53,7 +53,7 @@ def first_contact(uri: str) -> Generator[None]:
     """
     try:
         yield
-    except (OverpaintError, FileNotFoundError):
+    except OverpaintError:
         raise
     except PermissionError as error:
         advice = "its permissions" if is_local(uri) else "the credentials"

@@ -248,7 +248,10 @@ def _writing(uri: str) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_WRITES or isinstance(error, PermissionError):
+        # On a store there are no folders to be missing: the bucket is.
+        is_bucket_missing = isinstance(error, FileNotFoundError) and not is_local(uri)
+        is_refused = error.errno in _NO_WRITES or isinstance(error, PermissionError)
+        if is_refused or is_bucket_missing:
             raise StoppedError(f"{uri} could not be written: {error.strerror or error}") from error
         raise
 

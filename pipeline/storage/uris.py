@@ -55,6 +55,8 @@ def normalise(uri: str) -> str:
     """
     if not uri:
         raise UsageError("an empty text stands where a path or URL should be")
+    if not uri.rpartition("://")[2].strip("/") and "://" in uri:
+        raise UsageError(f"{uri}: names nothing but a scheme")
     if not is_local(uri):
         return uri.rstrip("/")
     try:
