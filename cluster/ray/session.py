@@ -63,10 +63,10 @@ def connected(session: Session) -> Generator[None]:
         >>> with connected(Session(num_cpus=4)):
         ...     check_fits(plan, cluster_resources())
     """
-    import ray
-
     if session.cluster_address:
         _refuse_silent(session)
+    import ray
+
     if ray.is_initialized():
         yield
         return

@@ -10,6 +10,7 @@ from overpaint.jobs.options import Flag, NewFile, Uri
 from overpaint.jobs.report.contact_sheet import contact_sheet
 from overpaint.jobs.report.report import write_report
 from overpaint.jobs.runs.status import run_status
+from overpaint.jobs.streams import is_heard
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.runs.folder import REPORT, RunFolder
 from overpaint.pipeline.runs.record import RunRecord
@@ -43,7 +44,7 @@ def status(
             print(json.dumps(counts), flush=True)
         else:
             _print_status(counts)
-        if not watch or counts["done"]:
+        if not watch or counts["done"] or not is_heard():
             return 0
         time.sleep(_WATCH_EVERY_S)
 
