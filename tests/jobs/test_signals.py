@@ -164,6 +164,13 @@ def _children(process):
     return psutil.Process(process.pid).children(recursive=True)
 
 
+def _has_ended(process):
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_sigterm_while_ray_starts_and_again_while_it_ends(place):
@@ -176,10 +183,10 @@ def test_sigterm_while_ray_starts_and_again_while_it_ends(place):
 
     process = _start(command)
     _wait_until(lambda: _committed(place, 1))
-    processes = len(_children(process))
+    raylet = next(child for child in _children(process) if child.name() == "raylet")
     process.send_signal(signal.SIGTERM)
-    _wait_until(lambda: process.poll() is not None or len(_children(process)) < processes)
-    process.send_signal(signal.SIGTERM)  # now Ray has taken its own handler away
+    _wait_until(lambda: _has_ended(raylet))
+    process.send_signal(signal.SIGTERM)  # by now Ray has taken its handler away
     process.communicate(timeout=60)
     assert process.returncode == 3
     assert main([*_command(place), "--no-ray"]) == 0
