@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
-from cyclopts import Parameter, Token
+from cyclopts import Parameter, Token, validators
 from overpaint.cluster.ray.session import Session
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.runs.inputs import InputRequest
@@ -48,6 +48,8 @@ def _check_folder(kind: Any, path: Path | None) -> None:
 
 Uri = Annotated[str, Parameter(converter=_absolute)]
 """A local path, absolute once it is parsed, or any fsspec URL."""
+Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+"""A number of things, at least one."""
 NewFile = Annotated[Path, Parameter(validator=_check_file)]
 """A local file that is to be written, over one that is there, in a folder that is there."""
 NewFolder = Annotated[Path, Parameter(validator=_check_folder)]

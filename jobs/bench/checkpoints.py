@@ -27,13 +27,17 @@ def measure_checkpoints(
         sheets: folder for a sample sheet of each, `<name>.png`; None for no sheets.
 
     Raises:
-        ValueError: a checkpoint of such a name is not measured, or there are no scenes.
+        ValueError: a checkpoint of such a name is not measured or not there, or there are no
+            scenes.
     """
     if num_scenes < 1:
         raise ValueError(f"scenes is {num_scenes}; it must be at least 1")
     for name in names:
         if name not in MEASURES:
             raise ValueError(f"only has {name!r}; known are {', '.join(MEASURES)}")
+    for name in names or MEASURES:
+        if not (checkpoints / name).is_dir():
+            raise ValueError(f"{checkpoints} has no checkpoint {name!r}")
     disable_progress_bar()
     with quietly(), TemporaryDirectory() as caches:
         context = EvalContext(checkpoints, Path(caches), num_scenes)

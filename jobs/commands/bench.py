@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from overpaint.jobs.commands.output import console, print_figures, write_figures
-from overpaint.jobs.options import NewFile, NewFolder
+from overpaint.jobs.options import Count, NewFile, NewFolder
 from overpaint.pipeline.errors import UsageError
 
 bench = App(name="bench", help="Measures what Overpaint costs and reaches, on this machine.")
@@ -31,8 +31,8 @@ def register(app: App) -> None:
 def overhead(
     *,
     batch_ms: Annotated[list[float] | None, Parameter(negative="")] = None,
-    rows: tuple[int, int] = (1024, 3072),
-    repeats: int = 3,
+    rows: tuple[Count, Count] = (1024, 3072),
+    repeats: Count = 3,
     json_file: Json = None,
 ) -> int:
     """Compares the pipeline with a bare loop that waits too: read, decode, model, PNG, write.
@@ -45,6 +45,8 @@ def overhead(
     """
     from overpaint.jobs.bench.overhead import HOW, measure_overhead
 
+    if rows[0] >= rows[1]:
+        raise UsageError(f"--rows {rows[0]} {rows[1]}: the second must be larger than the first")
     console.print(HOW)
     figures = [measure_overhead(ms, rows, repeats) for ms in batch_ms or [50.0, 200.0]]
     print_figures(figures, json_file)
@@ -55,15 +57,15 @@ def overhead(
 def busy(
     *,
     batch_ms: Annotated[list[float] | None, Parameter(negative="")] = None,
-    side_px: Annotated[list[int] | None, Parameter(negative="")] = None,
-    actors: Annotated[list[int] | None, Parameter(negative="")] = None,
+    side_px: Annotated[list[Count] | None, Parameter(negative="")] = None,
+    actors: Annotated[list[Count] | None, Parameter(negative="")] = None,
     png: Annotated[list[Literal["same", "default"]] | None, Parameter(negative="")] = None,
     work: Annotated[list[Literal["sleep", "torch"]] | None, Parameter(negative="")] = None,
     system: Annotated[
         list[Literal["overpaint", "ray_data", "loop"]] | None, Parameter(negative="")
     ] = None,
-    images: int = 96,
-    turns: int = 3,
+    images: Count = 96,
+    turns: Count = 3,
     memory: bool = False,
     json_file: Json = None,
 ) -> int:
@@ -103,7 +105,7 @@ def busy(
 
 
 @bench.command
-def planning(*, rows: int = 1_000_000, json_file: Json = None) -> int:
+def planning(*, rows: Count = 1_000_000, json_file: Json = None) -> int:
     """Plans a large table: seconds and peak memory.
 
     Args:
@@ -119,7 +121,7 @@ def planning(*, rows: int = 1_000_000, json_file: Json = None) -> int:
 
 @bench.command
 def growth(
-    *, rows: Annotated[list[int] | None, Parameter(negative="")] = None, json_file: Json = None
+    *, rows: Annotated[list[Count] | None, Parameter(negative="")] = None, json_file: Json = None
 ) -> int:
     """Runs a null model over several row counts: how time and memory grow.
 
@@ -135,7 +137,7 @@ def growth(
 
 
 @bench.command
-def resume(*, rows: int = 1_000_000, json_file: Json = None) -> int:
+def resume(*, rows: Count = 1_000_000, json_file: Json = None) -> int:
     """Measures how fast the remaining tasks of a large run, almost done, are derived.
 
     Args:
@@ -186,7 +188,7 @@ def faults(
 def checkpoints(
     *,
     only: Annotated[list[str] | None, Parameter(negative="")] = None,
-    scenes: int = 512,
+    scenes: Count = 512,
     folder: Path | None = None,
     sheets: NewFolder | None = None,
     cards: bool = False,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 from overpaint.jobs.commands.output import console
-from overpaint.jobs.options import NewFolder
+from overpaint.jobs.options import Count, NewFolder
 from overpaint.jobs.papercut.dataset import write_dataset
 from overpaint.jobs.papercut.edits import EDIT_TYPES
 from overpaint.pipeline.errors import UsageError
@@ -49,7 +49,7 @@ def train(
     steps: int | None = None,
     start: Path | None = None,
     freeze: str = "",
-    scenes: int = 60_000,
+    scenes: Count = 60_000,
     learning_rate: float | None = None,
     device: str = "auto",
     seed: int = 0,

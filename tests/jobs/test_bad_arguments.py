@@ -210,6 +210,11 @@ def test_file_that_cannot_be_written_is_said_before_the_work(
         (["train", "va"], "'va'"),
         (["bench", "checkpoints", "--only", "va"], "'va'"),
         (["bench", "faults", "--fault", "kill"], "kill"),
+        (["bench", "planning", "--rows", "0"], "--rows"),
+        (["bench", "growth", "--rows", "8", "--rows", "-8"], "--rows"),
+        (["bench", "overhead", "--rows", "8", "8"], "--rows 8 8"),
+        (["bench", "checkpoints", "--folder", "input", "--only", "vae"], "no checkpoint 'vae'"),
+        (["train", "vae", "--scenes", "0"], "--scenes"),
     ],
 )
 def test_wrong_value_is_one_sentence(arguments, word, drawn, place, monkeypatch, capsys):
