@@ -46,7 +46,7 @@ def check_writable(uri: str) -> None:
 
 @contextmanager
 def first_contact(uri: str) -> Generator[None]:
-    """Turns what a store's client raises about a URI that it cannot serve into a `UsageError`.
+    """Turns what a disk or a store's client raises about a URI into a `UsageError`.
 
     For the first request to a URI of a user: every client has errors of its own for a wrong name,
     endpoint or secret.
@@ -59,10 +59,10 @@ def first_contact(uri: str) -> Generator[None]:
         advice = "its permissions" if is_local(uri) else "the credentials"
         raise UsageError(f"{uri}: it may not be read ({error}): check {advice}") from error
     except Exception as error:
-        if is_local(uri):
+        if is_local(uri) and not isinstance(error, OSError):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"{uri}: the store cannot serve it: {reason}") from error
+        raise UsageError(f"{uri}: it cannot be read: {reason}") from error
 
 
 def _existing(path: Path) -> Path:
