@@ -5,6 +5,7 @@ Also what systems leave in folders, which is no reason to say anything.
 
 import json
 import tempfile
+from importlib.util import find_spec
 
 import pyarrow.parquet as pq
 import pytest
@@ -90,6 +91,18 @@ def test_run_whose_every_row_failed_says_so_last(place, capsys):
     assert last.startswith("every row failed: source_missing 3, source_forbidden 1;")
     assert main(["redrive", str(place / "run"), "--no-ray"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == last
+
+
+@pytest.mark.skipif(find_spec("gcsfs") is not None, reason="gcsfs is installed")
+def test_row_whose_store_needs_a_missing_package_fails_alone_and_names_it(place):
+    rows = [{"source_uri": uri} for uri in ("source-000.png", "gs://bucket/x.png")]
+    table = place / "input" / "rows.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert _run(place) == 0
+    _, failed = sorted(_rows(place), key=lambda row: row["status"])
+    assert failed["error_code"] == "source_unreachable"
+    assert "gcsfs" in failed["error_message"]
+    assert "bucket" not in failed["error_message"]
 
 
 @pytest.mark.parametrize("num_broken", range(5))
