@@ -83,12 +83,14 @@ def test_machine_that_fails_is_no_fault_of_overpaint(number, place, monkeypatch,
 
 
 def test_run_whose_every_row_failed_says_so_last(place, capsys):
-    rows = [{"source_uri": name} for name in ("gone-1.png", "gone-2.png", "../x.png", "gone-3.png")]
+    (place / "input" / "source-000.png").write_bytes(b"")
+    names = ("gone-1.png", "gone-2.png", "source-000.png", "gone-3.png")
+    rows = [{"source_uri": name} for name in names]
     table = place / "input" / "rows.jsonl"
     table.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert _run(place) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("every row failed: source_missing 3, source_forbidden 1;")
+    assert last.startswith("every row failed: source_missing 3, image_empty 1;")
     assert main(["redrive", str(place / "run"), "--no-ray"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == last
 
