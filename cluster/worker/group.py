@@ -23,7 +23,7 @@ from overpaint.cluster.worker.model_thread import ModelThread, Turn
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Row
 from overpaint.pipeline.errors import StoppedError
-from overpaint.pipeline.images import forget
+from overpaint.pipeline.images import release
 from overpaint.pipeline.runs.folder import CACHED
 from overpaint.pipeline.runs.manifest import (
     ACCEPTED,
@@ -189,7 +189,7 @@ class GroupWorker:
         run = self._run_together if num_crashes < 2 else self._run_one_by_one
         with self._seat(keys, is_alone=num_crashes > 0) as lane:
             done, seconds = run(full_rows, cached, lane)
-        forget(value for row in done for value in row.values() if isinstance(value, bytes))
+        release(value for row in done for value in row.values() if isinstance(value, bytes))
         kept = [_with_stored(row, cached.get(row["key"])) for row in done]
         stats = before.merge(StageStats(seconds, self._oom_fallbacks()))
         if self._group == self._run.plan.group_names[-1]:

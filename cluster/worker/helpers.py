@@ -19,6 +19,8 @@ _BATCHES_AT_ONCE = 3
 """Batches of a stage that a task has under way: one is prepared, one runs, one is answered."""
 _MAX_THREADS = 8
 _PIXELS_AT_ONCE = 2 * LARGE_PX
+_WORTH_A_THREAD_PX = 256 * 256
+"""Pixels of a picture that takes longer to decode or encode than to hand to another thread."""
 
 
 class Helpers:
@@ -34,8 +36,16 @@ class Helpers:
         )
         self._pixels = Share(_PIXELS_AT_ONCE)
 
-    def batches(self, call: Callable[[ItemT], T], batches: Iterable[ItemT]) -> list[T]:
-        """Calls a function for each batch, a few at a time; returns the results in order."""
+    def batches(self, call: Callable[[ItemT], T], batches: Iterable[ItemT], pixels: int) -> list[T]:
+        """Calls a function for each batch, a few at a time; returns the results in order.
+
+        Args:
+            call: called for each batch.
+            batches: what it is called with.
+            pixels: pixels of the largest picture, 0 where that is not known.
+        """
+        if 0 < pixels < _WORTH_A_THREAD_PX:
+            return [call(batch) for batch in batches]
         return list(map_ahead(self._batches, call, batches, _BATCHES_AT_ONCE))
 
     def rows(self, call: Callable[[ItemT], T], rows: Iterable[ItemT], pixels: int) -> list[T]:
@@ -44,9 +54,11 @@ class Helpers:
         Args:
             call: called for each row.
             rows: what it is called with.
-            pixels: pixels of the largest picture: few large ones are worked on at a time, so that
-                memory is bounded.
+            pixels: pixels of the largest picture, 0 where that is not known: small ones are not
+                worth a thread, and few large ones are worked on at a time, to bound memory.
         """
+        if pixels < _WORTH_A_THREAD_PX:
+            return [call(row) for row in rows]
 
         def call_in_share(row: ItemT) -> T:
             with self._pixels.taken(pixels):

@@ -62,7 +62,7 @@ class ActorLane(Lane):
 
     def batches(self, call: Callable[[ItemT], T], batches: Iterable[ItemT]) -> list[T]:
         """Calls a function for each batch, a few at a time."""
-        return self._helpers.batches(call, batches)
+        return self._helpers.batches(call, batches, self.turn.pixels)
 
     def model(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Calls a step in the thread of the models."""

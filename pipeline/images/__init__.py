@@ -7,7 +7,7 @@ and the ICC profile of RGB. A mask or map of weights is read by its numbers, whi
 
 from overpaint.pipeline.images.masks import MAY_CHANGE, decode_mask, decode_weights
 from overpaint.pipeline.images.picture import LARGE_PX, Picture, Pixels, shrink_factor
-from overpaint.pipeline.images.reading import MAX_PIXELS, decode, forget, open_image, upright
+from overpaint.pipeline.images.reading import MAX_PIXELS, decode, open_image, release, upright
 from overpaint.pipeline.images.writing import (
     FORMATS,
     PNG_OPTIONS,
@@ -30,8 +30,8 @@ __all__ = [
     "decode_weights",
     "encode",
     "encode_mask",
-    "forget",
     "open_image",
+    "release",
     "shrink_factor",
     "upright",
 ]

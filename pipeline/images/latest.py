@@ -33,12 +33,14 @@ class Latest:
             while self._num_bytes > self._max_bytes and len(self._pictures) > 1:
                 self._num_bytes -= _num_bytes(*self._pictures.popitem(last=False))
 
-    def forget(self, data: bytes) -> None:
-        """Forgets the picture of an encoded image, where it is remembered."""
+    def release(self, data: bytes) -> None:
+        """Lets the picture of an encoded image, where it is remembered, be forgotten before others.
+
+        Stages ask for pictures in turn, so that those of a task that ends are the latest.
+        """
         with self._lock:
-            picture = self._pictures.pop(data, None)
-            if picture is not None:
-                self._num_bytes -= _num_bytes(data, picture)
+            if data in self._pictures:
+                self._pictures.move_to_end(data, last=False)
 
 
 def _num_bytes(data: bytes, picture: Picture) -> int:

@@ -71,10 +71,10 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     return picture
 
 
-def forget(images: Iterable[bytes]) -> None:
-    """Forgets the pictures of encoded images: they will not be asked for again soon."""
+def release(images: Iterable[bytes]) -> None:
+    """Lets the pictures of encoded images be forgotten first: nobody will ask for them soon."""
     for data in images:
-        _LATEST.forget(data)
+        _LATEST.release(data)
 
 
 def _decode(data: bytes, max_pixels: int) -> Picture:

@@ -2,11 +2,13 @@ import json
 import uuid
 from collections import Counter
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from overpaint.cluster.worker.group import SUMMARY, GroupWorker
 from overpaint.cluster.worker.in_process import run_local
-from overpaint.pipeline.images import reading
+from overpaint.pipeline.images import Picture, reading
+from overpaint.pipeline.images.latest import Latest
 from overpaint.pipeline.runs.folder import image_path
 from overpaint.pipeline.runs.manifest import Ledger, result_name
 from overpaint.pipeline.runs.tasks import Task, remaining
@@ -137,7 +139,7 @@ def test_group_summary_counts_rows_as_the_policy_will(tmp_path):
     }
 
 
-def test_group_decodes_each_source_once_and_then_forgets_it(tmp_path, monkeypatch):
+def test_group_decodes_each_source_once_and_then_lets_it_go_first(tmp_path, monkeypatch):
     names = write_sources(tmp_path / "in", 24)
     given = table_of([{"source_uri": name, "instruction": "x"} for name in names], tmp_path / "in")
     sources = {(tmp_path / "in" / name).read_bytes() for name in names}
@@ -149,9 +151,13 @@ def test_group_decodes_each_source_once_and_then_forgets_it(tmp_path, monkeypatc
         return decode(data, max_pixels)
 
     monkeypatch.setattr(reading, "_decode", noted)
+    monkeypatch.setattr(reading, "_LATEST", Latest(2**24))
+    reading._LATEST.put(b"one of before", Picture(np.zeros((4, 4, 3), np.uint8)))
     everything(planned_run(toy_plan(), given, tmp_path / "run"))
     assert Counter(data for data in decoded if data in sources) == dict.fromkeys(sources, 1)
-    assert all(reading._LATEST.get(data) is None for data in decoded)
+    order = list(reading._LATEST._pictures)
+    assert set(order[:-1]) == set(decoded)
+    assert order[-1] == b"one of before"
 
 
 def left_behind(run, *entries):

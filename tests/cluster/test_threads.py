@@ -73,11 +73,12 @@ def actor():
     helpers.close()
 
 
-def doubled(actor, operator, model, *numbers, order=0):
+def doubled(actor, operator, model, *numbers, order=0, side_px=1024):
     stage = Stage(operator=operator, name="double")
     loaded = {"double": LoadedOperator(operator, model)}
     lane = ActorLane(Turn(order), *actor)
-    return run_stages([stage], loaded, [{"number": number} for number in numbers], lane=lane)
+    sizes = {"width_px": side_px, "height_px": side_px}
+    return run_stages([stage], loaded, [{"number": n, **sizes} for n in numbers], lane=lane)
 
 
 def test_next_batch_is_prepared_while_the_model_is_at_work(actor):
@@ -103,6 +104,13 @@ def test_rows_of_a_batch_are_prepared_at_the_same_time(actor):
     model = {"prepare": lambda number: meeting.wait()}
     found = doubled(actor, Doubler(batch_size=2), model, 1, 2)
     assert [row["double"] for row in found.rows] == [2.0, 4.0]
+
+
+def test_small_pictures_are_prepared_in_the_thread_of_their_task(actor):
+    threads: set[str] = set()
+    model = {"prepare": lambda number: threads.add(threading.current_thread().name)}
+    doubled(actor, Doubler(), model, *range(8), side_px=64)
+    assert threads == {threading.current_thread().name}
 
 
 def test_next_task_is_prepared_while_the_model_works_for_the_one_before(actor):
