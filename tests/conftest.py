@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import hypothesis
 import pytest
 from overpaint.jobs.faults import servers
 from overpaint.pipeline.errors import UsageError
 
 SUPPORT = Path(__file__).parent / "support"
+
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ def _examined(values, policy=None, part_rows=7):
     return ranges.by_name["quality"], histograms.bins("quality")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.one_of(st.none(), st.floats(width=64)), min_size=1, max_size=60))
 def test_every_value_is_in_one_bar_or_counted_apart(values):
     found, bins = _examined(values)

@@ -57,7 +57,7 @@ def test_frame_of_the_models_own_size_changes_no_byte():
     assert np.array_equal(paste(frame, source, 255 - source, None), 255 - source)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(width=SIDES, height=SIDES)
 def test_paste_keeps_the_size_and_what_alpha_leaves(width, height):
     source = noise(height, width)
@@ -83,7 +83,7 @@ def test_paste_in_strips_is_paste_as_a_whole():
     assert np.abs(pasted.astype(int) - whole).max() <= 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), width=SIDES, height=SIDES)
 def test_frame_crop_holds_the_mask(data, width, height):
     left, top = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
@@ -115,7 +115,7 @@ def test_frame_padding_repeats_the_edge_and_may_not_change():
     assert mask[top].min() == 1.0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(radius=st.integers(0, 9), width=st.integers(0, 12), seed=st.integers(0, 99))
 def test_feather_stays_inside_and_reaches_full(radius, width, seed):
     mask = np.where(np.random.default_rng(seed).random((40, 30)) > 0.98, 255, 0).astype(np.uint8)
