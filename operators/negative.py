@@ -57,8 +57,12 @@ class Negative(ModelOperator[None, Picture, Picture]):
     def infer(self, inputs: Sequence[Picture], model: None) -> list[Picture]:
         """Waits, and inverts the colours."""
         del model
-        time.sleep(self.batch_ms / 1000)
+        self.wait()
         return [replace(picture, rgb=255 - picture.rgb) for picture in inputs]
+
+    def wait(self) -> None:
+        """Takes the time that a model would take for a batch."""
+        time.sleep(self.batch_ms / 1000)
 
     def answer(self, row: Row, source: Picture, negative: Picture, model: None) -> NewColumns:
         """Encodes the negative in the run's format."""

@@ -2,15 +2,11 @@
 
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from overpaint.pipeline import columns as c
-from overpaint.pipeline.columns import Column, Row
-from overpaint.pipeline.images import Picture, decode, encode
-from overpaint.pipeline.operator import NOT_IN_FINGERPRINT, Kind, ModelOperator, NewColumns
+from overpaint.operators.negative import Negative
+from overpaint.pipeline.operator import NOT_IN_FINGERPRINT
 from pydantic import Field
 
 Work = Literal["sleep", "torch"]
@@ -67,49 +63,14 @@ def batches(log: Path) -> list[Batch]:
     return [Batch(*map(float, line.split())) for line in log.read_text().splitlines()]
 
 
-class Busy(ModelOperator[None, Picture, Picture]):
-    """Inverts the colours in the time that a model would take."""
+class Busy(Negative):
+    """Inverts the colours in the time that a model would take, and notes when."""
 
-    kind: ClassVar[Kind] = "edit"
-
-    batch_size: int = Field(default=4, ge=1)
-    """Rows in one call."""
-    batch_ms: float = Field(default=1000.0, ge=0, json_schema_extra=NOT_IN_FINGERPRINT)
-    """Time of a call, in milliseconds."""
     work: Work = Field(default="sleep", json_schema_extra=NOT_IN_FINGERPRINT)
     """How the time is spent."""
     log: str = Field(json_schema_extra=NOT_IN_FINGERPRINT)
     """Local file to which the times of the calls are appended."""
 
-    @property
-    def inputs(self) -> tuple[Column, ...]:
-        """The source, and the format in which the run stores images."""
-        return (c.SOURCE_IMAGE, c.IMAGE_FORMAT)
-
-    @property
-    def outputs(self) -> tuple[Column, ...]:
-        """The negative."""
-        return (c.EDITED_IMAGE,)
-
-    def load(self) -> None:
-        """Loads what the work needs."""
-        if self.work == "torch":
-            import torch
-
-            torch.set_num_threads(1)
-
-    def prepare(self, row: Row, model: None) -> Picture:
-        """Decodes a row's source."""
-        del model
-        return decode(row["source_image"])
-
-    def infer(self, inputs: Sequence[Picture], model: None) -> list[Picture]:
-        """Takes its time, and inverts the colours."""
-        del model
+    def wait(self) -> None:
+        """Takes the time of a batch."""
         take_time(self.work, self.batch_ms, self.log)
-        return [replace(picture, rgb=255 - picture.rgb) for picture in inputs]
-
-    def answer(self, row: Row, source: Picture, negative: Picture, model: None) -> NewColumns:
-        """Encodes the negative in the run's format."""
-        del source, model
-        return {"edited_image": encode(negative, row["image_format"])}
