@@ -11,7 +11,7 @@ from overpaint.jobs.report.report import ManifestSummary
 from overpaint.jobs.report.truth import Success
 from overpaint.jobs.runs.execute import Display, SilentDisplay, connected_runner, execute
 from overpaint.jobs.runs.open import check_output, open_run
-from overpaint.jobs.runs.prepare import named_errors, prepare
+from overpaint.jobs.runs.prepare import PreparedRun, named_errors, prepare
 from overpaint.jobs.runs.sources import check_sources
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.folder import RunFolder, Where
@@ -117,15 +117,21 @@ def run(
     folder = RunFolder.at(output)
     check_output(folder, request)
     display = display or SilentDisplay()
-    is_planned = folder.is_planned()
-    if update or not is_planned:
-        # An error in the input is raised before anything is written.
-        for note in prepared.notes:
-            display.noted(note)
-    if not is_planned:
-        check_sources(prepared.plan, prepared.input)
+    _check_input(prepared, folder, display, update=update)
     with acquire_lease(folder):
         opened = open_run(prepared.plan, request, folder, lambda: prepared.input, update=update)
         with display as shown, connected_runner(opened.plan, session) as runner:
             summary = execute(opened, runner, shown)
     return RunResult.of(folder, summary)
+
+
+def _check_input(
+    prepared: PreparedRun, folder: RunFolder, display: Display, *, update: bool
+) -> None:
+    """Reads the input where it will be planned: its errors rise before anything is written."""
+    is_planned = folder.is_planned()
+    if update or not is_planned:
+        for note in prepared.notes:
+            display.noted(note)
+    if not is_planned:
+        check_sources(prepared.plan, prepared.input)
