@@ -1,10 +1,12 @@
 import json
 import uuid
 from collections import Counter
+from contextlib import contextmanager
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from overpaint.cluster.worker.attempts import Attempts
 from overpaint.cluster.worker.group import SUMMARY, GroupWorker
 from overpaint.cluster.worker.in_process import run_local
 from overpaint.pipeline.images import Picture, reading
@@ -178,6 +180,26 @@ def test_group_after_lost_attempts_gives_the_same_bytes(started, undisturbed, nu
     everything(run)
     finish(run)
     assert outputs(run.run_uri) == undisturbed
+
+
+def test_group_task_that_lost_its_worker_has_no_other_beside_it(started, monkeypatch):
+    run = started()
+    keys = [row["key"] for row in plan_rows(run.folder)]
+    for task in remaining(run.folder, run.plan.task_rows).tasks:
+        left_behind(run, f"task-{result_name([keys[place] for place in task.rows])}")
+    beside: list[int] = []
+    of_task = Attempts.of_task
+
+    @contextmanager
+    def noted(attempts, keys, num_rows):
+        with of_task(attempts, keys, num_rows):
+            beside.append(num_rows - len(keys))
+            yield
+
+    monkeypatch.setattr(Attempts, "of_task", noted)
+    everything(run)
+    # The time limit of a task counts the rows of all tasks that are beside it.
+    assert set(beside) == {0}
 
 
 def test_group_row_that_was_alone_in_its_worker_too_often_fails(started, undisturbed):
