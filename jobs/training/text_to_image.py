@@ -37,16 +37,19 @@ _NUM_SHOWN = 24
 
 
 def build_unet(
-    text_width: int = 128, channels: tuple[int, ...] = (64, 128), heads: int = 4
+    text_width: int = 128,
+    channels: tuple[int, ...] = (64, 128),
+    heads: int = 4,
+    *,
+    in_channels: int = 4,
 ) -> UNet2DConditionModel:
-    """Builds a UNet for 16 x 16 latents with cross-attention at the coarsest level only."""
-    plain = len(channels) - 1
+    """Builds a UNet for 16 x 16 latents with self- and cross-attention at every level."""
     return UNet2DConditionModel(
         sample_size=16,
-        in_channels=4,
+        in_channels=in_channels,
         out_channels=4,
-        down_block_types=("DownBlock2D",) * plain + ("CrossAttnDownBlock2D",),
-        up_block_types=("CrossAttnUpBlock2D",) + ("UpBlock2D",) * plain,
+        down_block_types=("CrossAttnDownBlock2D",) * len(channels),
+        up_block_types=("CrossAttnUpBlock2D",) * len(channels),
         block_out_channels=channels,
         layers_per_block=1,
         cross_attention_dim=text_width,

@@ -24,7 +24,9 @@ _KL_WEIGHT = 1e-4
 _NUM_SHOWN = 12
 
 
-def build_vae(channels: tuple[int, ...] = (32, 64, 64)) -> AutoencoderKL:
+def build_vae(
+    channels: tuple[int, ...] = (32, 64, 64), *, layers_per_block: int = 2
+) -> AutoencoderKL:
     """Builds an AutoencoderKL of factor 4 with 4 latent channels, without attention."""
     levels = len(channels)
     settings: dict[str, Any] = {
@@ -34,7 +36,7 @@ def build_vae(channels: tuple[int, ...] = (32, 64, 64)) -> AutoencoderKL:
         "down_block_types": ("DownEncoderBlock2D",) * levels,
         "up_block_types": ("UpDecoderBlock2D",) * levels,
         "block_out_channels": channels,
-        "layers_per_block": 1,
+        "layers_per_block": layers_per_block,
         "norm_num_groups": 8,
         "mid_block_add_attention": False,
         "sample_size": 64,

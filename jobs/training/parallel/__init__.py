@@ -1,0 +1,1 @@
+"""Training of all papercut checkpoints in one command, in minutes of a GPU."""
