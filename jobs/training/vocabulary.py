@@ -5,17 +5,16 @@ them; BLIP's tokenizer takes whole words and has an unknown token.
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
+from overpaint.jobs.training.byte_pairs import WORD_END, split_word
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from torch import Tensor
 from transformers import BertTokenizer, CLIPTokenizer, PreTrainedTokenizerFast
 
 MAX_TOKENS = 32
-_WORD_END = "</w>"
 
 
 class BytePairs(NamedTuple):
@@ -38,11 +37,11 @@ def byte_pairs(words: Iterable[str], special_tokens: Sequence[str]) -> BytePairs
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     ranks: dict[tuple[str, str], int] = {}
     for word in words:
-        pieces = _pieces(word, ranks)
+        pieces = split_word(word, ranks)
         while len(pieces) > 1:
             ranks.setdefault((pieces[0], pieces[1]), len(ranks))
-            pieces = _pieces(word, ranks)
-    tokens = [*letters, *(letter + _WORD_END for letter in letters)]
+            pieces = split_word(word, ranks)
+    tokens = [*letters, *(letter + WORD_END for letter in letters)]
     tokens += ["".join(pair) for pair in ranks]
     tokens = [*dict.fromkeys(tokens), *special_tokens]
     return BytePairs({token: i for i, token in enumerate(tokens)}, list(ranks))
@@ -66,7 +65,7 @@ def bert_tokenizer(words: Iterable[str], *, max_tokens: int = MAX_TOKENS) -> Ber
 def chat_tokenizer(words: Iterable[str], *, max_tokens: int) -> PreTrainedTokenizerFast:
     """Builds judge's byte-level tokenizer, with `<image>`; numbers and `name:` are one token."""
     vocab, merges = byte_pairs(words, ["<pad>", "<s>", "</s>", "<image>"])
-    backend = Tokenizer(BPE(vocab=vocab, merges=merges, end_of_word_suffix=_WORD_END))
+    backend = Tokenizer(BPE(vocab=vocab, merges=merges, end_of_word_suffix=WORD_END))
     backend.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     pattern = Regex(r"\p{L}+:?|\p{N}+|[^\s\p{L}\p{N}]+")
     backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -75,7 +74,7 @@ def chat_tokenizer(words: Iterable[str], *, max_tokens: int) -> PreTrainedTokeni
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    backend.decoder = decoders.Sequence([decoders.Replace(_WORD_END, " "), decoders.ByteLevel()])
+    backend.decoder = decoders.Sequence([decoders.Replace(WORD_END, " "), decoders.ByteLevel()])
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         pad_token="<pad>",
@@ -91,26 +90,3 @@ def token_table(tokenizer: CLIPTokenizer | BertTokenizer, texts: Sequence[str]) 
     """Tokenizes texts, NT, padded and truncated to the longest that the model takes."""
     encoded = tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt")
     return torch.as_tensor(encoded["input_ids"])
-
-
-def _pieces(word: str, ranks: dict[tuple[str, str], int]) -> list[str]:
-    pieces = [*word[:-1], word[-1] + _WORD_END]
-    while True:
-        mergeable = [pair for pair in pairwise(pieces) if pair in ranks]
-        if not mergeable:
-            return pieces
-        best = min(mergeable, key=ranks.__getitem__)
-        pieces = _merged(pieces, best)
-
-
-def _merged(pieces: list[str], pair: tuple[str, str]) -> list[str]:
-    merged: list[str] = []
-    i = 0
-    while i < len(pieces):
-        if tuple(pieces[i : i + 2]) == pair:
-            merged.append(pieces[i] + pieces[i + 1])
-            i += 2
-        else:
-            merged.append(pieces[i])
-            i += 1
-    return merged
