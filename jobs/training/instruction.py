@@ -44,7 +44,7 @@ _CONDITIONING_DROPOUT = 0.05
 _LEAST_CHANGE = 0.5
 _LEAST_SHARE = 0.05
 # Relative sampling weight of the edit types that are learned slowly; 1 for the others.
-_TYPE_WEIGHTS: dict[EditType, float] = {
+TYPE_WEIGHTS: dict[EditType, float] = {
     "move": 4.0,
     "texture": 4.0,
     "add": 2.0,
@@ -251,7 +251,7 @@ def gain(
 
 def sampling_weights(cache: Cache) -> NDArray[np.float64]:
     """Returns the sampling probability of each edit: higher for types that are learned slowly."""
-    weights = np.array([_TYPE_WEIGHTS.get(entry["edit_type"], 1.0) for entry in cache.texts])
+    weights = np.array([TYPE_WEIGHTS.get(entry["edit_type"], 1.0) for entry in cache.texts])
     return weights / weights.sum()
 
 

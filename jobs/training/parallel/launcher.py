@@ -1,0 +1,262 @@
+"""Training of all checkpoints: drawing workers, lanes that are started again, and a deadline.
+
+The folder of a training holds what the lanes write (`lane.py`), `launcher.jsonl`, and at the end
+`facts.json`: the scaling factor, the device, and the training record of each checkpoint.
+"""
+
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from overpaint.jobs.training.parallel.drawing import SIZES_FILE
+from overpaint.jobs.training.parallel.plan import (
+    DRY_RUN,
+    ORDER,
+    Plan,
+    num_workers,
+    plan_for,
+    shared_folder,
+)
+from overpaint.pipeline.errors import UsageError
+
+ENDED_FILE = "ended.json"
+FACTS_FILE = "facts.json"
+_PACKAGE = __package__ or "overpaint.jobs.training.parallel"
+_POLL_S = 0.5
+_MOST_STARTS = 20
+# A lane logs every 15 s; the first time also imports, and compiles what CUDA needs.
+_SILENCE_S = 60.0
+_START_SILENCE_S = 150.0
+_EXPORT_S = 8.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """Training of all checkpoints.
+
+    Attributes:
+        out: folder of weights and logs.
+        seconds: duration.
+        device: `cuda` or `cpu`.
+        shipped: folder of the checkpoints to start from.
+        is_dry: take a few steps of every stage only.
+        can_record: record steps as CUDA graphs.
+        plan: examples, workers and lanes; None for what suits the machine.
+    """
+
+    out: Path
+    seconds: float
+    device: str
+    shipped: Path
+    is_dry: bool = False
+    can_record: bool = True
+    plan: Plan | None = None
+
+
+def train_all(training: Training) -> int:
+    """Trains all checkpoints until the time is over.
+
+    Returns:
+        0; 1 where a lane could not be brought to its end, with what it has reached in the folder.
+
+    Raises:
+        UsageError: the folder is not empty, or device or disk do not suit.
+    """
+    started = time.time()
+    _prepare(training)
+    with ExitStack() as stack:
+        drawn = shared_folder() / f"overpaint-drawn-{os.getpid()}"
+        drawn.mkdir()
+        stack.callback(shutil.rmtree, drawn, ignore_errors=True)
+        plan = training.plan or _plan(training, drawn)
+        log = _Log(training.out, started)
+        log.line({"event": "start", **_machine(), "plan": _described(plan)})
+        drawing = _start_drawing(drawn, plan, training.out)
+        stack.callback(_end, drawing)
+        deadline = started + training.seconds - _EXPORT_S
+        lanes = [
+            _Lane(name, _lane_command(name, training, drawn, started, deadline, plan), training.out)
+            for name in (("all",) if plan.num_lanes == 1 else ("latent", "perception"))
+        ]
+        for lane in lanes:
+            stack.callback(lane.end)
+        signal.signal(signal.SIGTERM, _stop)
+        failed = _watch_over(lanes, drawing, started + training.seconds, log)
+    write_facts(training.out)
+    (training.out / ENDED_FILE).write_text(json.dumps({"failed": failed}))
+    log.line({"event": "end", "failed": ", ".join(failed) or "none"})
+    return 1 if failed else 0
+
+
+def write_facts(out: Path) -> None:
+    """Writes `facts.json` from what the lanes have written so far."""
+    facts: dict[str, Any] = {"checkpoints": {}}
+    for path in sorted(out.glob("*.json")):
+        state = json.loads(path.read_text())
+        if "records" in state:
+            facts["checkpoints"] |= state["records"]
+            facts |= state["facts"]
+    devices = [record["device"] for record in facts["checkpoints"].values()]
+    temporary = out / f".{FACTS_FILE}"
+    temporary.write_text(json.dumps(facts | {"device": devices[0] if devices else ""}, indent=1))
+    temporary.replace(out / FACTS_FILE)
+
+
+def _prepare(training: Training) -> None:
+    if training.seconds <= 0:
+        raise UsageError(f"seconds is {training.seconds:g}; it must be above 0")
+    if training.out.is_dir() and any(training.out.iterdir()):
+        raise UsageError(f"{training.out} is not empty; name a folder that is empty or absent")
+    training.out.mkdir(parents=True, exist_ok=True)
+    if training.device == "cuda" and shutil.which("nvidia-smi") is None:
+        raise UsageError("device is cuda, and this machine has no nvidia-smi: no GPU to train on")
+
+
+def _plan(training: Training, drawn: Path) -> Plan:
+    if training.is_dry:
+        return replace(DRY_RUN, num_workers=num_workers())
+    return plan_for(training.seconds, drawn, has_gpu=training.device == "cuda")
+
+
+def _described(plan: Plan) -> dict[str, Any]:
+    return {"sizes": dict(plan.sizes), "workers": plan.num_workers, "lanes": plan.num_lanes}
+
+
+def _machine() -> dict[str, Any]:
+    free = shutil.disk_usage(shared_folder()).free
+    machine = {"python": platform.python_version(), "cores": os.cpu_count()}
+    return machine | {"free_shared_gb": round(free / 1e9, 1)}
+
+
+def _start_drawing(drawn: Path, plan: Plan, out: Path) -> subprocess.Popen[bytes]:
+    command = [
+        *(sys.executable, "-m", f"{_PACKAGE}.drawing", str(drawn)),
+        *("--sizes", json.dumps(dict(plan.sizes)), "--workers", str(plan.num_workers)),
+        *("--order", json.dumps(dict(ORDER))),
+    ]
+    with (out / "drawing.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log)
+
+
+def _lane_command(
+    name: str, training: Training, drawn: Path, started: float, deadline: float, plan: Plan
+) -> list[str]:
+    command = [
+        *(sys.executable, "-m", _PACKAGE, "lane", name),
+        *("--out", str(training.out), "--drawn", str(drawn), "--device", training.device),
+        *("--shipped", str(training.shipped)),
+        *("--started", str(started), "--deadline", str(deadline)),
+    ]
+    if plan.most_steps is not None:
+        command += ["--most-steps", str(plan.most_steps)]
+    return command if training.can_record else [*command, "--eager"]
+
+
+@dataclass(slots=True)
+class _Lane:
+    """Process of a lane, started again when it dies or falls silent."""
+
+    name: str
+    command: Sequence[str]
+    out: Path
+    starts: int = 0
+    started: float = 0.0
+    process: subprocess.Popen[bytes] | None = field(default=None)
+
+    def start(self) -> None:
+        self.starts += 1
+        self.started = time.time()
+        with (self.out / f"{self.name}.log").open("ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
+
+    def end(self) -> None:
+        _end(self.process)
+
+    def is_silent(self) -> bool:
+        path = self.out / f"{self.name}.jsonl"
+        said = path.stat().st_mtime if path.is_file() else 0.0
+        if said < self.started:
+            return time.time() - self.started > _START_SILENCE_S
+        return time.time() - said > _SILENCE_S
+
+    def state(self) -> int | None:
+        """Returns the exit code; None while it runs."""
+        return None if self.process is None else self.process.poll()
+
+
+def _watch_over(
+    lanes: Sequence[_Lane], drawing: subprocess.Popen[bytes], deadline: float, log: "_Log"
+) -> list[str]:
+    """Keeps lanes running until they end or the deadline; returns those that failed."""
+    for lane in lanes:
+        lane.start()
+    left, failed = list(lanes), []
+    reported = False
+    while left and time.time() < deadline:
+        time.sleep(_POLL_S)
+        if not reported and drawing.poll() not in (None, 0):
+            reported = True
+            log.line({"event": "drawing failed", "code": drawing.returncode})
+        for lane in [lane for lane in left if _needs_care(lane, log)]:
+            if lane.state() == 0:
+                left.remove(lane)
+            elif lane.starts < _MOST_STARTS and not _is_without_data(drawing, lane):
+                lane.start()
+            else:
+                left.remove(lane)
+                failed.append(lane.name)
+    return failed + [lane.name for lane in left if lane.state() != 0]
+
+
+def _is_without_data(drawing: subprocess.Popen[bytes], lane: _Lane) -> bool:
+    drawn = Path(lane.command[lane.command.index("--drawn") + 1])
+    return drawing.poll() not in (None, 0) and not (drawn / SIZES_FILE).is_file()
+
+
+def _needs_care(lane: _Lane, log: "_Log") -> bool:
+    """Tells whether a lane has ended; one that fell silent is killed."""
+    if lane.state() is None and lane.is_silent():
+        log.line({"event": "silent", "lane": lane.name})
+        lane.end()
+    if lane.state() is None:
+        return False
+    if lane.state() != 0:
+        log.line({"event": "died", "lane": lane.name, "code": lane.state(), "start": lane.starts})
+    return True
+
+
+def _end(process: subprocess.Popen[bytes] | None) -> None:
+    if process is None or process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(_EXPORT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _stop(number: int, frame: Any) -> None:
+    raise SystemExit(128 + number)
+
+
+@dataclass(frozen=True, slots=True)
+class _Log:
+    out: Path
+    started: float
+
+    def line(self, line: dict[str, Any]) -> None:
+        seconds = round(time.time() - self.started, 1)
+        with (self.out / "launcher.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"seconds": seconds} | line) + "\n")
+        print(f"launcher {seconds:.0f}s {json.dumps(line)}", flush=True)

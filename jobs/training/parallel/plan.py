@@ -1,0 +1,102 @@
+"""Plan of a training of all checkpoints: lanes, and examples to draw for a time and a machine."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from overpaint.jobs.training.parallel.drawing import CHUNK
+from overpaint.jobs.training.parallel.kinds import KINDS
+
+# Share of the drawing time, and examples that one core draws in a second.
+_SHARES: Mapping[str, tuple[float, float]] = {
+    "scene": (0.15, 1000.0),
+    "view": (0.03, 1000.0),
+    "mask": (0.08, 900.0),
+    "edit": (0.32, 450.0),
+    "pair": (0.24, 500.0),
+    "fill": (0.18, 450.0),
+}
+ORDER: Mapping[str, tuple[float, float]] = {
+    "scene": (0.0, 0.25),
+    "view": (0.0, 0.25),
+    "edit": (0.1, 0.7),
+    "pair": (0.3, 0.9),
+    "fill": (0.5, 1.0),
+    "mask": (0.6, 1.0),
+}
+"""Begin and end of the drawing of each kind, as shares of the whole."""
+# Share of the time in which drawing goes on beside a GPU, and on a machine without one.
+_DRAWING_SHARE = {True: 0.27, False: 0.12}
+_DISK_SHARE = 0.6
+_MEMORY_DISK = Path("/dev/shm")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """Size of a training of all checkpoints.
+
+    Attributes:
+        sizes: number of examples to draw, by kind.
+        num_workers: number of drawing processes.
+        num_lanes: number of processes that train.
+        most_steps: steps after which each stage ends; None for no limit but time.
+    """
+
+    sizes: Mapping[str, int]
+    num_workers: int
+    num_lanes: int
+    most_steps: int | None = None
+
+
+DRY_RUN = Plan(
+    sizes={"scene": 1024, "view": 256, "mask": 512, "edit": 768, "pair": 512, "fill": 512},
+    num_workers=1,
+    num_lanes=1,
+    most_steps=4,
+)
+"""Plan that takes every stage, export and check in two minutes of a CPU core."""
+
+
+def plan_for(seconds: float, folder: Path, *, has_gpu: bool) -> Plan:
+    """Returns the plan of a training on this machine.
+
+    Args:
+        seconds: duration of the training.
+        folder: existing folder of the drawn arrays; they take at most 0.6 of its free space.
+        has_gpu: draw beside a GPU, on all cores but three; otherwise two cores train.
+    """
+    workers = num_workers()
+    drawing_s = _DRAWING_SHARE[has_gpu] * seconds * workers
+    sizes = {kind: _whole_chunks(s * rate * drawing_s) for kind, (s, rate) in _SHARES.items()}
+    fits = _DISK_SHARE * shutil.disk_usage(folder).free / _num_bytes(sizes)
+    if fits < 1.0:
+        sizes = {kind: _whole_chunks(number * fits) for kind, number in sizes.items()}
+    num_lanes = 1 if has_gpu or os.cpu_count() == 1 else 2
+    return Plan(sizes=sizes, num_workers=workers, num_lanes=num_lanes)
+
+
+def num_workers() -> int:
+    """Returns the number of drawing processes: all cores but those of launcher and lanes."""
+    return max(1, (os.cpu_count() or 1) - 3)
+
+
+def shared_folder() -> Path:
+    """Returns the folder for drawn arrays: shared memory where there is any, else temporary."""
+    from tempfile import gettempdir
+
+    return _MEMORY_DISK if os.access(_MEMORY_DISK, os.W_OK) else Path(gettempdir())
+
+
+def _num_bytes(sizes: Mapping[str, int]) -> int:
+    return sum(
+        size * int(np.prod(field.shape)) * np.dtype(field.dtype).itemsize
+        for kind, size in sizes.items()
+        for field in KINDS[kind].fields.values()
+    )
+
+
+def _whole_chunks(number: float) -> int:
+    return max(1, int(number) // CHUNK) * CHUNK
