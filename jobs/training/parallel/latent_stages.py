@@ -30,7 +30,7 @@ _UNKNOWN_LABEL_SHARE = 0.5
 _VIEW_SHARE = 0.125
 _MIN_SNR_END = 0.85
 _PLAIN_OVER = 0.02
-_SCALE_EXAMPLES = 2048
+_SCALE_EXAMPLES = 1024
 
 
 def _vae(shop: Workshop, batch_size: int) -> Trainee:

@@ -34,9 +34,10 @@ FACTS_FILE = "facts.json"
 _PACKAGE = __package__ or "overpaint.jobs.training.parallel"
 _POLL_S = 0.5
 _MOST_STARTS = 20
-# A lane logs every 15 s; the first time also imports, and compiles what CUDA needs.
-_SILENCE_S = 60.0
-_START_SILENCE_S = 150.0
+# A lane logs every 15 s, between two stages later: a CPU then encodes for minutes.
+_SILENCE_S = {"cuda": 60.0, "cpu": 600.0}
+# Imports, and what CUDA compiles at first.
+_START_S = 90.0
 _EXPORT_S = 8.0
 
 
@@ -84,9 +85,15 @@ def train_all(training: Training) -> int:
         drawing = _start_drawing(drawn, plan, training.out)
         stack.callback(_end, drawing)
         deadline = started + training.seconds - _EXPORT_S
+        names = ("all",) if plan.num_lanes == 1 else ("latent", "perception")
         lanes = [
-            _Lane(name, _lane_command(name, training, drawn, started, deadline, plan), training.out)
-            for name in (("all",) if plan.num_lanes == 1 else ("latent", "perception"))
+            _Lane(
+                name,
+                _lane_command(name, training, drawn, started, deadline, plan),
+                training.out,
+                _SILENCE_S[training.device],
+            )
+            for name in names
         ]
         for lane in lanes:
             stack.callback(lane.end)
@@ -169,6 +176,7 @@ class _Lane:
     name: str
     command: Sequence[str]
     out: Path
+    silence_s: float
     starts: int = 0
     started: float = 0.0
     process: subprocess.Popen[bytes] | None = field(default=None)
@@ -186,8 +194,8 @@ class _Lane:
         path = self.out / f"{self.name}.jsonl"
         said = path.stat().st_mtime if path.is_file() else 0.0
         if said < self.started:
-            return time.time() - self.started > _START_SILENCE_S
-        return time.time() - said > _SILENCE_S
+            return time.time() - self.started > _START_S + self.silence_s
+        return time.time() - said > self.silence_s
 
     def state(self) -> int | None:
         """Returns the exit code; None while it runs."""

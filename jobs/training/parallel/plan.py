@@ -52,7 +52,7 @@ class Plan:
 
 
 DRY_RUN = Plan(
-    sizes={"scene": 1024, "view": 256, "mask": 512, "edit": 768, "pair": 512, "fill": 512},
+    sizes={"scene": 512, "view": 256, "mask": 256, "edit": 512, "pair": 256, "fill": 256},
     num_workers=1,
     num_lanes=1,
     most_steps=4,
