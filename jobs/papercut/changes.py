@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 from overpaint.jobs.papercut.draw import coverage, detail_silhouette, draw, footprint
 from overpaint.jobs.papercut.scene import SIZE_PX, Scene
-from PIL import ImageFilter
 
 EditType = Literal[
     "add",
@@ -69,7 +68,7 @@ class Draft:
 
 def is_visible(source: Scene, target: Scene) -> bool:
     """Tells whether two scenes differ by an MSE of at least 0.005, of colours in 0..1."""
-    before, after = (np.asarray(draw(scene), np.int64) for scene in (source, target))
+    before, after = (np.asarray(draw(scene), np.int32) for scene in (source, target))
     error = int(((before - after) ** 2).sum())
     return error * 1000 >= MIN_MSE_THOUSANDTHS * 255 * 255 * before.size
 
@@ -94,6 +93,20 @@ def backdrop_mask(scene: Scene, num_items: int) -> Mask:
 
 def features_mask(source: Scene, target: Scene) -> Mask:
     """Returns the facial features of two faces, with a margin for their shadows."""
-    reach = ImageFilter.MaxFilter(9)
-    masks = [np.asarray(detail_silhouette(scene).filter(reach)) for scene in (source, target)]
-    return np.where(masks[0] | masks[1], 255, 0).astype(np.uint8)
+    details = np.maximum(*(np.asarray(detail_silhouette(scene)) for scene in (source, target)))
+    return np.where(grown(details, 4) > 0, 255, 0).astype(np.uint8)
+
+
+def grown(mask: Mask, radius_px: int) -> Mask:
+    """Returns the largest value in a square of 2 * radius_px + 1 pixels around each pixel."""
+    for _ in range(radius_px):
+        mask = _grown_down(_grown_down(mask).T).T
+    return mask
+
+
+def _grown_down(mask: Mask) -> Mask:
+    """Returns the largest of each value and those above and below it."""
+    wide = mask.copy()
+    np.maximum(wide[1:], mask[:-1], out=wide[1:])
+    np.maximum(wide[:-1], mask[1:], out=wide[:-1])
+    return wide

@@ -1,5 +1,6 @@
 """Rendering of a scene: the backdrop, then every cutout with its shadow, then the style."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from overpaint.jobs.papercut.people import face_cutout, figure_cutout
 from overpaint.jobs.papercut.scene import (
     SIZE_PX,
     Car,
+    Colour,
     Face,
     Figure,
     House,
@@ -37,6 +39,8 @@ from overpaint.jobs.papercut.styles import apply_style
 from PIL import Image, ImageChops
 
 TEXTURE_PERIOD_PX = 8
+# Pictures of the last scenes: an edit is drawn several times while it is sampled and shown.
+_NUM_KEPT = 16
 
 
 class PlacedCutout(NamedTuple):
@@ -63,14 +67,25 @@ def draw(scene: Scene) -> Image.Image:
         >>> draw(sample_scene(0)).size
         (64, 64)
     """
-    return apply_style(draw_flat(scene), scene.style)
+    return _draw(scene).copy()
 
 
 def draw_flat(scene: Scene) -> Image.Image:
     """Draws a scene without its style, RGB 64x64."""
+    return _draw_flat(scene).copy()
+
+
+# Callers get copies, because they may paint on them.
+@lru_cache(maxsize=_NUM_KEPT)
+def _draw(scene: Scene) -> Image.Image:
+    return apply_style(_draw_flat(scene), scene.style)
+
+
+@lru_cache(maxsize=_NUM_KEPT)
+def _draw_flat(scene: Scene) -> Image.Image:
     image = backdrop(scene.background).copy()
     for item in placed_cutouts(scene):
-        image.paste(SHADOW_RGB, item.corner, item.cutout.shadow)
+        item.cutout.shadow_stamp.paste(image, SHADOW_RGB, item.corner)
         for sheet in item.cutout.sheets:
             _paste_sheet(image, sheet, item)
     return image
@@ -134,28 +149,33 @@ def _in_picture(mask: Image.Image, corner: tuple[int, int]) -> Image.Image:
 
 def _paste_sheet(image: Image.Image, sheet: Sheet, item: PlacedCutout) -> None:
     rgb = item.paints[sheet.paint]
-    image.paste(rgb, item.corner, sheet.mask)
+    sheet.stamp.paste(image, rgb, item.corner)
     if sheet.paint == "main" and item.texture != "plain":
-        other = pattern(item.texture, TEXTURE_PERIOD_PX)
-        image.paste(second_tone(rgb), item.corner, ImageChops.multiply(sheet.mask, other))
-    image.paste(mix(rgb, (255, 255, 255), 60), item.corner, sheet.rim)
+        other = sheet.stamp.times(pattern(item.texture, TEXTURE_PERIOD_PX))
+        other.paste(image, second_tone(rgb), item.corner)
+    sheet.rim_stamp.paste(image, mix(rgb, (255, 255, 255), 60), item.corner)
 
 
 def _place_thing(thing: Thing) -> PlacedCutout:
-    rgb = COLOUR_RGB[thing.colour]
-    paints = {
+    cutout, paints = thing_cutout(thing.kind, thing.radius_px), _thing_paints(thing.colour)
+    corner = (thing.x_px - HALF_PX, thing.y_px - HALF_PX)
+    return PlacedCutout(cutout, corner, paints, thing.texture)
+
+
+@lru_cache(maxsize=16)
+def _thing_paints(colour: Colour) -> dict[str, Rgb]:
+    rgb = COLOUR_RGB[colour]
+    return {
         "main": rgb,
-        "shade": shade(rgb) if thing.colour != "black" else light(light(INK)),
-        "light": light(rgb) if thing.colour != "white" else (222, 214, 220),
-        "centre": COLOUR_RGB["brown"] if thing.colour in ("yellow", "orange") else (252, 216, 84),
-        "nose": COLOUR_RGB["red"] if thing.colour == "pink" else (244, 142, 182),
+        "shade": shade(rgb) if colour != "black" else light(light(INK)),
+        "light": light(rgb) if colour != "white" else (222, 214, 220),
+        "centre": COLOUR_RGB["brown"] if colour in ("yellow", "orange") else (252, 216, 84),
+        "nose": COLOUR_RGB["red"] if colour == "pink" else (244, 142, 182),
         "leaf": (120, 178, 84),
-        "wood": (122, 78, 50) if thing.colour != "brown" else (88, 56, 40),
-        "cream": CREAM if thing.colour != "white" else (226, 206, 178),
+        "wood": (122, 78, 50) if colour != "brown" else (88, 56, 40),
+        "cream": CREAM if colour != "white" else (226, 206, 178),
         "ink": INK,
     }
-    corner = (thing.x_px - HALF_PX, thing.y_px - HALF_PX)
-    return PlacedCutout(thing_cutout(thing.kind, thing.radius_px), corner, paints, thing.texture)
 
 
 def _place_subject(subject: Subject) -> PlacedCutout:

@@ -1,5 +1,7 @@
 """Colours of Papercut, and the rule that tells which of them are distinguishable side by side."""
 
+from functools import lru_cache
+
 from overpaint.jobs.papercut.scene import Background, Colour, HairColour, SkinTone, Tint
 
 Rgb = tuple[int, int, int]
@@ -54,6 +56,7 @@ LANDSCAPE_RGB: dict[str, tuple[Rgb, ...]] = {
 MIN_DISTANCE = 92
 
 
+@lru_cache(maxsize=1024)
 def mix(first: Rgb, second: Rgb, percent: int) -> Rgb:
     """Mixes `percent` of the second colour into the first, in integers: equal on every machine."""
     red, green, blue = (

@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from overpaint.jobs.papercut.palette import Rgb
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
@@ -44,6 +45,26 @@ class Piece:
     outlines: tuple[str, ...]
 
 
+class Stamp(NamedTuple):
+    """Alpha without its empty margin, which would take most of the time of a paste.
+
+    Attributes:
+        alpha: alpha, L.
+        box: its position in the frame: left, top, right, bottom.
+    """
+
+    alpha: Image.Image
+    box: tuple[int, int, int, int]
+
+    def paste(self, image: Image.Image, rgb: Rgb, corner: tuple[int, int]) -> None:
+        """Pastes a colour through the alpha into an image whose frame begins at `corner`."""
+        image.paste(rgb, (corner[0] + self.box[0], corner[1] + self.box[1]), self.alpha)
+
+    def times(self, mask: Image.Image) -> "Stamp":
+        """Returns the stamp multiplied with a mask of the frame, L 88x88."""
+        return Stamp(ImageChops.multiply(self.alpha, mask.crop(self.box)), self.box)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sheet:
     """Piece after cutting.
@@ -52,11 +73,15 @@ class Sheet:
         paint: name of the colour.
         mask: alpha of the piece, L 88x88.
         rim: alpha of its lit upper left rim, L 88x88.
+        stamp: `mask` to paste with.
+        rim_stamp: `rim` to paste with.
     """
 
     paint: str
     mask: Image.Image
     rim: Image.Image
+    stamp: Stamp
+    rim_stamp: Stamp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +92,13 @@ class Cutout:
         sheets: sheets from back to front.
         silhouette: alpha of all sheets together, L 88x88.
         shadow: alpha of the shadow they throw, L 88x88.
+        shadow_stamp: `shadow` to paste with.
     """
 
     sheets: tuple[Sheet, ...]
     silhouette: Image.Image
     shadow: Image.Image
+    shadow_stamp: Stamp
 
 
 def piece(paint: str, *outlines: str) -> Piece:
@@ -92,9 +119,23 @@ def cut(pieces: Sequence[Piece], radius_px: int, *, is_lifted: bool = True) -> C
     for each in pieces:
         mask, rim = _cut_piece(each, radius_px)
         silhouette = ImageChops.lighter(silhouette, mask)
-        sheets.append(Sheet(paint=each.paint, mask=mask, rim=rim))
+        sheet = Sheet(
+            paint=each.paint, mask=mask, rim=rim, stamp=stamp_of(mask), rim_stamp=stamp_of(rim)
+        )
+        sheets.append(sheet)
     shadow = shadow_of(silhouette) if is_lifted else Image.new("L", silhouette.size)
-    return Cutout(sheets=tuple(sheets), silhouette=silhouette, shadow=shadow)
+    return Cutout(
+        sheets=tuple(sheets),
+        silhouette=silhouette,
+        shadow=shadow,
+        shadow_stamp=stamp_of(shadow),
+    )
+
+
+def stamp_of(mask: Image.Image) -> Stamp:
+    """Returns a mask without its empty margin; one pixel of an empty mask."""
+    box = mask.getbbox() or (0, 0, 1, 1)
+    return Stamp(mask.crop(box), box)
 
 
 def shadow_of(mask: Image.Image) -> Image.Image:

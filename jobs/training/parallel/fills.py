@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from overpaint.jobs.papercut import words
-from overpaint.jobs.papercut.changes import EditType, Mask, whole_mask
+from overpaint.jobs.papercut.changes import EditType, Mask, grown, whole_mask
 from overpaint.jobs.papercut.draw import draw, footprint, item_mask, num_items
 from overpaint.jobs.papercut.edits import sample_edit
 from overpaint.jobs.papercut.scene import Scene
@@ -23,7 +23,6 @@ from overpaint.jobs.training.parallel.regions import (
     NUM_PRECISIONS,
     box_mask,
     context_mask,
-    grown_mask,
     object_mask,
 )
 from overpaint.jobs.training.parallel.view_images import mask_image
@@ -114,7 +113,7 @@ def _sample_captioned(index: int, label: int, rng: np.random.Generator) -> _Fill
 
 def _sample_edited(index: int, rng: np.random.Generator) -> _Fill:
     edit = sample_edit(index, _EDIT_TYPES[rng.integers(len(_EDIT_TYPES))], "train")
-    mask = grown_mask(edit.mask, int(rng.integers(_MOST_GROWTH_PX + 1)))
+    mask = grown(edit.mask, int(rng.integers(_MOST_GROWTH_PX + 1)))
     texts = words.captions(edit.target)
     return _Fill(rgb(draw(edit.target)), rgb(draw(edit.source)), mask, texts)
 

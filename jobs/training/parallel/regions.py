@@ -43,14 +43,6 @@ def box_mask(shape: Mask, rng: np.random.Generator) -> Mask:
     return mask
 
 
-def grown_mask(mask: Mask, radius_px: int) -> Mask:
-    """Grows a mask by some pixels to all sides."""
-    if not radius_px:
-        return mask
-    grown = Image.fromarray(mask).filter(ImageFilter.MaxFilter(2 * radius_px + 1))
-    return np.asarray(grown, np.uint8)
-
-
 def context_mask(rng: np.random.Generator) -> Mask:
     """Returns a mask that knows no item: boxes, brush strokes or margins, equally likely."""
     draw = (_random_boxes, _brush_strokes, _margins)[rng.integers(3)]
