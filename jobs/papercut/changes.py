@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from overpaint.jobs.papercut.draw import coverage, detail_silhouette, draw, footprint
+from overpaint.jobs.papercut.draw import coverage, detail_silhouette, draw_pixels, footprint
 from overpaint.jobs.papercut.scene import SIZE_PX, Scene
 
 EditType = Literal[
@@ -68,9 +68,9 @@ class Draft:
 
 def is_visible(source: Scene, target: Scene) -> bool:
     """Tells whether two scenes differ by an MSE of at least 0.005, of colours in 0..1."""
-    before, after = (np.asarray(draw(scene), np.int32) for scene in (source, target))
-    error = int(((before - after) ** 2).sum())
-    return error * 1000 >= MIN_MSE_THOUSANDTHS * 255 * 255 * before.size
+    difference = np.subtract(draw_pixels(source), draw_pixels(target), dtype=np.int32)
+    error = int(np.vdot(difference, difference))
+    return error * 1000 >= MIN_MSE_THOUSANDTHS * 255 * 255 * difference.size
 
 
 def changed_mask(source: Scene, index: int, target: Scene, target_index: int) -> Mask:

@@ -67,18 +67,21 @@ def draw(scene: Scene) -> Image.Image:
         >>> draw(sample_scene(0)).size
         (64, 64)
     """
-    return _draw(scene).copy()
+    return apply_style(draw_flat(scene), scene.style)
+
+
+@lru_cache(maxsize=_NUM_KEPT)
+def draw_pixels(scene: Scene) -> NDArray[np.uint8]:
+    """Draws a scene, RGB uint8 HWC, 64x64; read-only, because it is kept for the next call."""
+    pixels = np.asarray(draw(scene))
+    pixels.flags.writeable = False
+    return pixels
 
 
 def draw_flat(scene: Scene) -> Image.Image:
     """Draws a scene without its style, RGB 64x64."""
+    # Callers get copies, because they may paint on them.
     return _draw_flat(scene).copy()
-
-
-# Callers get copies, because they may paint on them.
-@lru_cache(maxsize=_NUM_KEPT)
-def _draw(scene: Scene) -> Image.Image:
-    return apply_style(_draw_flat(scene), scene.style)
 
 
 @lru_cache(maxsize=_NUM_KEPT)

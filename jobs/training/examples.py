@@ -4,12 +4,13 @@ Nothing here imports torch, so that drawing processes start quickly.
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from overpaint.jobs.papercut import words
-from overpaint.jobs.papercut.draw import coverage, draw, item_mask, num_items
-from overpaint.jobs.papercut.edits import EDIT_TYPES, sample_edit
+from overpaint.jobs.papercut.draw import coverage, draw_pixels, item_mask, num_items
+from overpaint.jobs.papercut.edits import EDIT_TYPES, sample_draft
 from overpaint.jobs.papercut.sample import sample_scene
 from overpaint.jobs.papercut.scene import COLOURS, KINDS, Family, Scene, Split, Style
 from overpaint.jobs.training.cache import Example
@@ -62,9 +63,10 @@ def scene_example(index: int, *, split: Split, mixture: Mixture = EVERYTHING) ->
     """Returns a scene's `image` (RGB uint8 HWC), `captions`, most detailed first, and `ordered`."""
     scene = mixture_scene(index, split=split, mixture=mixture)
     texts = {"captions": words.captions(scene), "ordered": ordered_caption(scene)}
-    return Example({"image": rgb(draw(scene))}, texts)
+    return Example({"image": draw_pixels(scene)}, texts)
 
 
+@lru_cache(maxsize=16)
 def ordered_caption(scene: Scene) -> str:
     """Returns the most detailed caption, with the things from left to right.
 
@@ -79,9 +81,10 @@ def edit_example(index: int, *, split: Split) -> Example:
 
     The types of edits alternate.
     """
-    edit = sample_edit(index, EDIT_TYPES[index % len(EDIT_TYPES)], split)
-    images = {"source": rgb(draw(edit.source)), "target": rgb(draw(edit.target))}
-    return Example(images, {"phrasings": edit.phrasings, "edit_type": edit.edit_type})
+    edit_type = EDIT_TYPES[index % len(EDIT_TYPES)]
+    draft = sample_draft(index, edit_type, split)
+    images = {"source": draw_pixels(draft.source), "target": draw_pixels(draft.target)}
+    return Example(images, {"phrasings": draft.phrasings, "edit_type": edit_type})
 
 
 def mask_example(index: int, *, split: Split) -> Example:
@@ -98,7 +101,7 @@ def mask_example(index: int, *, split: Split) -> Example:
         mask, phrases = _background_mask(scene), ["the background", "background"]
     else:
         mask, phrases = item_mask(scene, item), item_phrases(scene, item)
-    return Example({"image": rgb(draw(scene)), "mask": mask}, {"phrases": phrases})
+    return Example({"image": draw_pixels(scene), "mask": mask}, {"phrases": phrases})
 
 
 def item_phrases(scene: Scene, item: int) -> list[str]:

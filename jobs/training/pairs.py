@@ -10,11 +10,11 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from overpaint.jobs.papercut.draw import draw
-from overpaint.jobs.papercut.edits import EDIT_TYPES, DrawnEdit, EditType, sample_edit
+from overpaint.jobs.papercut.draw import draw_pixels
+from overpaint.jobs.papercut.edits import EDIT_TYPES, DrawnEdit, EditType, sample_draft, sample_edit
 from overpaint.jobs.papercut.scene import COLOURS, KINDS, Scene
 from overpaint.jobs.training.cache import Example
-from overpaint.jobs.training.examples import Split, ordered_caption, rgb
+from overpaint.jobs.training.examples import Split, ordered_caption
 from PIL import Image, ImageFilter
 
 Outcome = Literal["true", "no-op", "failed", "other", "over-edited", "unrelated"]
@@ -95,8 +95,8 @@ def sample_pair(index: int, *, split: Split, edit_types: tuple[EditType, ...] = 
     scene, outcome = _carry_out(edit, outcome, index, split, rng)
     mask = np.full_like(edit.mask, 255) if outcome in ("other", "unrelated") else edit.mask
     return Pair(
-        source=rgb(draw(edit.source)),
-        edited=degrade(rgb(draw(scene)), mask, finish, rng),
+        source=draw_pixels(edit.source),
+        edited=degrade(draw_pixels(scene), mask, finish, rng),
         instruction=edit.phrasings[int(rng.integers(len(edit.phrasings)))],
         before=ordered_caption(edit.source),
         after=ordered_caption(scene),
@@ -150,7 +150,7 @@ def _carry_out(
             changed = perturb(edit.target, edit, rng)
             return (edit.target, "true") if changed is None else (changed, outcome)
         case "unrelated":
-            return sample_edit(index + 1_000_003, edit.edit_type, split).target, outcome
+            return sample_draft(index + 1_000_003, edit.edit_type, split).target, outcome
 
 
 def wrong_edit(edit: DrawnEdit, rng: np.random.Generator) -> Scene | None:
@@ -180,7 +180,7 @@ def wrong_edit(edit: DrawnEdit, rng: np.random.Generator) -> Scene | None:
 
 def _wrong_scene_edit(edit: DrawnEdit, rng: np.random.Generator) -> Scene | None:
     for _ in range(12):
-        other = sample_edit(int(rng.integers(2**31)), edit.edit_type, "train").target
+        other = sample_draft(int(rng.integers(2**31)), edit.edit_type, "train").target
         if edit.edit_type == "background" and other.background not in (
             edit.source.background,
             edit.target.background,
@@ -217,7 +217,7 @@ def perturb(scene: Scene, edit: DrawnEdit, rng: np.random.Generator) -> Scene | 
     if edit.edit_type == "background":
         return None
     for _ in range(12):
-        other = sample_edit(int(rng.integers(2**31)), "background", "train").target
+        other = sample_draft(int(rng.integers(2**31)), "background", "train").target
         if other.background != scene.background:
             return replace(scene, background=other.background)
     return None

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from overpaint.jobs.papercut import words
 from overpaint.jobs.papercut.changes import EditType, Mask, grown, whole_mask
-from overpaint.jobs.papercut.draw import draw, footprint, item_mask, num_items
-from overpaint.jobs.papercut.edits import sample_edit
+from overpaint.jobs.papercut.draw import draw_pixels, footprint, item_mask, num_items
+from overpaint.jobs.papercut.edits import sample_draft
 from overpaint.jobs.papercut.scene import Scene
 from overpaint.jobs.training.examples import item_phrases, mixture_scene, rgb
 from overpaint.jobs.training.parallel.kind import Arrays
@@ -90,13 +90,13 @@ def fill_example(index: int) -> Arrays:
 def _sample_object(index: int, label: int, rng: np.random.Generator) -> _Fill:
     scene, item = _sample_item(index, rng)
     precision = int(rng.integers(NUM_PRECISIONS)) if label == CLEAN_OUTSIDE else label - 1
-    picture = rgb(draw(scene))
+    picture = draw_pixels(scene)
     mask = object_mask(footprint(scene, item), precision, rng)
     return _Fill(picture, picture, mask, _shuffled(item_phrases(scene, item), rng))
 
 
 def _sample_context(index: int, label: int, rng: np.random.Generator) -> _Fill:
-    picture = rgb(draw(mixture_scene(index, split="train")))
+    picture = draw_pixels(mixture_scene(index, split="train"))
     return _Fill(picture, picture, context_mask(rng), [""])
 
 
@@ -107,15 +107,15 @@ def _sample_captioned(index: int, label: int, rng: np.random.Generator) -> _Fill
     items = rng.permutation(num_items(scene))
     items = items[: rng.integers(1, len(items) + 1)]
     shape = np.maximum.reduce([footprint(scene, int(item)) for item in items])
-    picture = rgb(draw(scene))
+    picture = draw_pixels(scene)
     return _Fill(picture, picture, box_mask(shape, rng), words.captions(scene))
 
 
 def _sample_edited(index: int, rng: np.random.Generator) -> _Fill:
-    edit = sample_edit(index, _EDIT_TYPES[rng.integers(len(_EDIT_TYPES))], "train")
-    mask = grown(edit.mask, int(rng.integers(_MOST_GROWTH_PX + 1)))
-    texts = words.captions(edit.target)
-    return _Fill(rgb(draw(edit.target)), rgb(draw(edit.source)), mask, texts)
+    draft = sample_draft(index, _EDIT_TYPES[rng.integers(len(_EDIT_TYPES))], "train")
+    mask = grown(draft.mask, int(rng.integers(_MOST_GROWTH_PX + 1)))
+    texts = words.captions(draft.target)
+    return _Fill(draw_pixels(draft.target), draw_pixels(draft.source), mask, texts)
 
 
 def _sample_mask_proposal(index: int, label: int, rng: np.random.Generator) -> _Fill:
@@ -124,12 +124,12 @@ def _sample_mask_proposal(index: int, label: int, rng: np.random.Generator) -> _
     mask = box_mask(shape, rng) if rng.random() < 0.5 else whole_mask()
     things = (*scene.things[:item], *scene.things[item + 1 :])
     before = replace(scene, things=things, subject=None)
-    return _Fill(mask_image(shape), rgb(draw(before)), mask, _placed_phrases(scene, item))
+    return _Fill(mask_image(shape), draw_pixels(before), mask, _placed_phrases(scene, item))
 
 
 def _sample_erased(index: int, label: int, rng: np.random.Generator) -> _Fill:
     scene, item = _sample_item(index, rng)
-    picture, mask = rgb(draw(scene)), footprint(scene, item)
+    picture, mask = draw_pixels(scene), footprint(scene, item)
     if rng.random() < 0.5:
         plain = rgb(Image.fromarray(picture).convert("L"))
     else:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from overpaint.jobs.papercut.draw import draw, footprint, item_mask, num_items
+from overpaint.jobs.papercut.draw import draw_pixels, footprint, item_mask, num_items
 from overpaint.jobs.papercut.scene import Scene
 from overpaint.jobs.papercut.views import reference_crop, segmentation_image, sketch
 from overpaint.jobs.training.examples import mixture_scene, rgb
@@ -52,7 +52,7 @@ def _masked(scene: Scene, rng: np.random.Generator) -> _Picture:
     else:
         shape = footprint(scene, _item(scene, rng))
         mask = object_mask(shape, int(rng.integers(NUM_PRECISIONS)), rng)
-    return np.where(mask[..., None] > 0, np.uint8(MID_GREY), rgb(draw(scene)))
+    return np.where(mask[..., None] > 0, np.uint8(MID_GREY), draw_pixels(scene))
 
 
 def _item(scene: Scene, rng: np.random.Generator) -> int:
