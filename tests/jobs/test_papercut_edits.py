@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from overpaint.jobs.papercut.draw import draw
-from overpaint.jobs.papercut.edits import EDIT_TYPES, sample_edit
+from overpaint.jobs.papercut.edits import EDIT_TYPES, sample_draft, sample_edit
 from overpaint.jobs.papercut.sample import split_of
 from overpaint.jobs.papercut.thing_edits import centre_of, resized_px
 from overpaint.jobs.papercut.views import layout_boxes
@@ -118,3 +118,11 @@ def test_pose_drags_every_joint():
     edit = sample_edit(3, "pose")
     assert edit.drag_points is not None
     assert len(edit.drag_points) == 11
+
+
+@pytest.mark.parametrize("edit_type", EDIT_TYPES)
+def test_draft_is_what_is_drawn_of_the_edit(edit_type):
+    edit, draft = sample_edit(5, edit_type), sample_draft(5, edit_type)
+    assert (draft.source, draft.target) == (edit.source, edit.target)
+    assert (draft.phrasings, draft.drag_points) == (edit.phrasings, edit.drag_points)
+    assert (draft.mask == edit.mask).all()

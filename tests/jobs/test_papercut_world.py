@@ -5,7 +5,14 @@ import time
 
 import numpy as np
 import pytest
-from overpaint.jobs.papercut.draw import draw, footprint, item_mask, num_items
+from overpaint.jobs.papercut.draw import (
+    draw,
+    draw_flat,
+    draw_pixels,
+    footprint,
+    item_mask,
+    num_items,
+)
 from overpaint.jobs.papercut.palette import COLOUR_RGB, HAIR_RGB, SKIN_RGB, is_near
 from overpaint.jobs.papercut.sample import content_of, sample_scene, split_of
 from overpaint.jobs.papercut.scene import COLOURS, FAMILIES, KINDS, Background, Scene, Thing
@@ -48,6 +55,17 @@ def test_draw_twice_does_not_paint_on_shared_backdrop():
     before = draw(bare).tobytes()
     draw(scene)
     assert draw(bare).tobytes() == before
+
+
+def test_pictures_are_the_callers_own():
+    scene = sample_scene(1)
+    before, flat = draw(scene).tobytes(), draw_flat(scene).tobytes()
+    for picture in (draw(scene), draw_flat(scene)):
+        picture.paste((1, 2, 3), (0, 0, 64, 64))
+    assert (draw(scene).tobytes(), draw_flat(scene).tobytes()) == (before, flat)
+    assert draw_pixels(scene).tobytes() == before
+    with pytest.raises(ValueError, match="read-only"):
+        draw_pixels(scene)[0, 0] = 1
 
 
 def test_draw_is_fast_enough():

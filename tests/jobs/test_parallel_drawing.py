@@ -242,6 +242,13 @@ def test_full_disk_is_said_before_anything_is_drawn(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_file_system_of_unknown_size_is_no_full_one(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(total=0, free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    create_arrays(tmp_path, {"scene": 10})
+    assert np.load(tmp_path / "scene.image.npy").shape == (10, 64, 64, 3)
+
+
 @pytest.mark.parametrize(
     ("sizes", "workers", "order", "message"),
     [

@@ -235,10 +235,11 @@ def _check_space(
     folder: Path, shapes: Mapping[str, tuple[tuple[int, ...], type[np.generic]]]
 ) -> None:
     needed = sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in shapes.values())
-    free = shutil.disk_usage(folder).free
-    if needed > free:
+    usage = shutil.disk_usage(folder)
+    # Some virtual file systems say nothing of their size.
+    if usage.total and needed > usage.free:
         raise OSError(
-            f"{folder} has {free:,} bytes free, and the drawn arrays need {needed:,}: "
+            f"{folder} has {usage.free:,} bytes free, and the drawn arrays need {needed:,}: "
             "draw fewer examples, or name a folder with more room"
         )
 
