@@ -247,6 +247,7 @@ def caption_loss(caption: Any, images_n3hw: Tensor, tokens_nt: Tensor, padding: 
         input_ids=tokens_nt[:, :-1],
         attention_mask=is_word_nt[:, :-1].long(),
         encoder_hidden_states=features,
+        use_cache=False,
     ).logits
     labels = tokens_nt.masked_fill(~is_word_nt, -100)[:, 1:]
     return functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten())

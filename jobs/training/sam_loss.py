@@ -66,8 +66,8 @@ def point_prompts(masks_nhw: Tensor, num_points: int) -> dict[str, Tensor]:
     """Draws points in the masks; those after the first lie outside with probability 1/2."""
     size, width = len(masks_nhw), masks_nhw.shape[-1]
     inside = masks_nhw.flatten(1)[:, None].expand(-1, num_points, -1)
-    wants_inside = torch.rand(size, num_points, device=masks_nhw.device) < 0.5
-    wants_inside[:, 0] = True
+    is_first = torch.arange(num_points, device=masks_nhw.device) == 0
+    wants_inside = is_first | (torch.rand(size, num_points, device=masks_nhw.device) < 0.5)
     is_inside = wants_inside | masks_nhw.flatten(1).all(dim=1, keepdim=True)
     allowed = torch.where(is_inside[..., None], inside, 1.0 - inside)
     chosen = (torch.rand_like(allowed) * allowed).argmax(dim=2)

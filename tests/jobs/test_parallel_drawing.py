@@ -140,7 +140,7 @@ def test_fills_change_nothing_outside_their_mask_but_for_proposals(filled):
     for fill in filled:
         assert set(np.unique(fill["mask"])) <= {0, 1}
         assert fill["mask"].any()
-        assert fill["is_masked"] == (fill["task"] != fills.ERASED)
+        assert fill["is_masked"] == (fill["task"] not in (fills.MASK_PROPOSAL, fills.ERASED))
         if fill["task"] == fills.MASK_PROPOSAL:
             continue
         outside = fill["mask"] == 0

@@ -124,7 +124,8 @@ def _sample_mask_proposal(index: int, label: int, rng: np.random.Generator) -> _
     mask = box_mask(shape, rng) if rng.random() < 0.5 else whole_mask()
     things = (*scene.things[:item], *scene.things[item + 1 :])
     before = replace(scene, things=things, subject=None)
-    return _Fill(mask_image(shape), draw_pixels(before), mask, _placed_phrases(scene, item))
+    texts = _placed_phrases(scene, item)
+    return _Fill(mask_image(shape), draw_pixels(before), mask, texts, is_masked=False)
 
 
 def _sample_erased(index: int, label: int, rng: np.random.Generator) -> _Fill:

@@ -110,7 +110,7 @@ PERCEPTION_STAGES: tuple[Stage, ...] = (
     Stage(
         name="judge",
         checkpoint="judge",
-        share=130,
+        share=120,
         batch_size=128,
         cpu_batch_size=32,
         settings=StepSettings(learning_rate=8e-4, warmup_steps=200, ema_decay=0.999),
@@ -119,7 +119,7 @@ PERCEPTION_STAGES: tuple[Stage, ...] = (
     Stage(
         name="clipseg",
         checkpoint="clipseg",
-        share=20,
+        share=15,
         batch_size=128,
         cpu_batch_size=64,
         settings=StepSettings(learning_rate=5e-4, warmup_steps=100, ema_decay=0.999),
@@ -128,7 +128,7 @@ PERCEPTION_STAGES: tuple[Stage, ...] = (
     Stage(
         name="caption",
         checkpoint="caption",
-        share=20,
+        share=15,
         batch_size=128,
         cpu_batch_size=32,
         settings=StepSettings(learning_rate=5e-4, warmup_steps=100, ema_decay=0.999),
@@ -137,7 +137,7 @@ PERCEPTION_STAGES: tuple[Stage, ...] = (
     Stage(
         name="sam",
         checkpoint="sam",
-        share=30,
+        share=25,
         batch_size=128,
         cpu_batch_size=32,
         # The frequencies of its positions are not exact enough in bf16.

@@ -12,12 +12,12 @@ from overpaint.jobs.training.parallel.kinds import KINDS
 
 # Share of the drawing time, and examples that one core draws in a second.
 _SHARES: Mapping[str, tuple[float, float]] = {
-    "scene": (0.15, 1000.0),
-    "view": (0.03, 1000.0),
-    "mask": (0.08, 900.0),
-    "edit": (0.32, 450.0),
-    "pair": (0.24, 500.0),
-    "fill": (0.18, 450.0),
+    "scene": (0.20, 2000.0),
+    "view": (0.03, 2500.0),
+    "mask": (0.06, 2500.0),
+    "edit": (0.34, 1700.0),
+    "pair": (0.22, 1400.0),
+    "fill": (0.15, 2000.0),
 }
 ORDER: Mapping[str, tuple[float, float]] = {
     "scene": (0.0, 0.25),
@@ -29,7 +29,7 @@ ORDER: Mapping[str, tuple[float, float]] = {
 }
 """Begin and end of the drawing of each kind, as shares of the whole."""
 # Share of the time in which drawing goes on beside a GPU, and on a machine without one.
-_DRAWING_SHARE = {True: 0.27, False: 0.12}
+_DRAWING_SHARE = {True: 0.12, False: 0.03}
 _DISK_SHARE = 0.6
 _MEMORY_DISK = Path("/dev/shm")
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from overpaint.jobs.training.parallel.recordable import tensors_on
 from torch import Tensor, nn
 
 _BETAS = (0.9, 0.99)
@@ -212,7 +213,8 @@ class Stepper:
         self._keep.fill_(1.0 - decay)
 
     def _take_step(self) -> None:
-        loss = self._loss()
+        with tensors_on(self._device):
+            loss = self._loss()
         gradients = torch.autograd.grad(loss, self._parameters)
         masters = self._masters
         kept: Any = [master.grad for master in masters]
