@@ -10,6 +10,7 @@ import torch
 from overpaint.jobs.training.checkpoints import CHECKPOINTS
 from overpaint.jobs.training.history import read_history
 from overpaint.jobs.training.loop import TrainingBudget, TrainingResult, run_training
+from overpaint.jobs.training.sharing import own_files
 from overpaint.jobs.training.task import TrainingTask
 from overpaint.jobs.training.workspace import Workspace
 from overpaint.operators.models.pretrained import quietly
@@ -45,16 +46,17 @@ def train(
     with quietly():
         task = CHECKPOINTS[name](workspace)
     _freeze(task, freeze)
-    return run_training(
-        task,
-        out=workspace.checkpoints / name,
-        state=workspace.state / name,
-        budget=budget or TrainingBudget(steps=task.config.steps),
-        device=workspace.device,
-        seed=seed,
-        previous=read_history(workspace.start / name) if workspace.start else (),
-        num_examples=workspace.num_train,
-    )
+    with own_files(workspace.checkpoints, name):
+        return run_training(
+            task,
+            out=workspace.checkpoints / name,
+            state=workspace.state / name,
+            budget=budget or TrainingBudget(steps=task.config.steps),
+            device=workspace.device,
+            seed=seed,
+            previous=read_history(workspace.start / name) if workspace.start else (),
+            num_examples=workspace.num_train,
+        )
 
 
 def _freeze(task: TrainingTask, prefixes: Sequence[str]) -> None:
