@@ -220,7 +220,7 @@ class Edit(
                     f"method {edit.method!r} takes a {' or '.join(edit.own.checkpoints)}, and "
                     "papercut has none: name a checkpoint"
                 )
-            edit.weights.check(edit.own.checkpoints)
+            edit.own.check_weights(edit.weights)
 
     def revisions(self) -> dict[str, str]:
         """Returns the exact weights."""

@@ -39,11 +39,13 @@ class BranchInputs:
         prompts: embedded prompts, the same in all steps or by step.
         latents: latents of its own by step.
         channels_bchw: more input channels of the UNet.
+        task_label: task of a UNet that knows task labels.
     """
 
     prompts: "PromptEmbeds | Callable[[Step], PromptEmbeds] | None" = None
     latents: "Callable[[Step], Tensor] | None" = None
     channels_bchw: "Tensor | None" = None
+    task_label: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -224,6 +226,7 @@ class Batch:
             prompts=prompts,
             latents=inputs.latents,
             channels_bchw=inputs.channels_bchw,
+            task_label=inputs.task_label,
             steps=None if steps == self.walked else steps,
         )
 

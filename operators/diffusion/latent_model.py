@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from overpaint.operators.diffusion.attention import AttentionControl
 from overpaint.operators.diffusion.attention_processor import install_attention_control
+from overpaint.operators.diffusion.task_labels import load_task_labels
 from overpaint.operators.models.pretrained import device, quietly, torch_dtype
 from overpaint.operators.models.tokenizing import TextLength, one_call_at_a_time, text_length
 from overpaint.operators.models.weights import Checkpoint
@@ -93,7 +94,8 @@ def load_latent_model(checkpoint: Checkpoint) -> LatentModel:
     """Loads the model of a checkpoint; a second call returns the one already loaded.
 
     Raises:
-        ValueError: the checkpoint is not of the Stable Diffusion shape.
+        ValueError: the checkpoint is not of the Stable Diffusion shape, or its task labels are not
+            of its UNet's size.
     """
     pipeline = _read_pipeline(checkpoint)
     parts: Mapping[str, Any] = pipeline.components
@@ -105,6 +107,7 @@ def load_latent_model(checkpoint: Checkpoint) -> LatentModel:
             )
     if parts.get("text_encoder_2") is not None and parts["vae"].config.get("force_upcast"):
         parts["vae"].to(torch.float32)  # SDXL's own VAE overflows in half precision
+    load_task_labels(checkpoint, parts["unet"])
     model = LatentModel(
         checkpoint=checkpoint,
         identity=checkpoint.identity(),

@@ -101,6 +101,14 @@ class Method(Variant, ABC):
             "checkpoints": ", ".join(cls.checkpoints),
         }
 
+    def check_weights(self, checkpoint: Checkpoint) -> None:
+        """Checks, before anything is started, that weights are there and can do the work.
+
+        Raises:
+            ValueError: they are not, or are of a kind that the method does not take.
+        """
+        checkpoint.check(self.checkpoints)
+
     @abstractmethod
     def load(self, checkpoint: Checkpoint) -> Editor:
         """Loads a model, or returns the one that is loaded."""

@@ -16,6 +16,7 @@ from overpaint.operators.diffusion.latent_model import LatentModel
 from overpaint.operators.diffusion.prompts import PromptEmbeds
 from overpaint.operators.diffusion.schedule import Schedule, Step
 from overpaint.operators.diffusion.state import Guidance, Hook, StepState
+from overpaint.operators.diffusion.task_labels import class_labels
 from overpaint.pipeline.cost import Cost
 from torch import Tensor
 
@@ -29,12 +30,14 @@ class Branch:
         latents: latents of its own by step; None reads those that are being denoised.
         channels_bchw: more input channels, such as those of an image or a mask.
         steps: indices of the steps in which the branch runs; None runs it in all.
+        task_label: task of a UNet that knows task labels; 0 is an unknown one.
     """
 
     prompts: PromptEmbeds | Callable[[Step], PromptEmbeds]
     latents: Callable[[Step], Tensor] | None = None
     channels_bchw: Tensor | None = None
     steps: range | None = None
+    task_label: int = 0
 
     def prompts_at(self, step: Step) -> PromptEmbeds:
         """Returns the embedded prompts of a step."""
@@ -106,12 +109,14 @@ def predict(
     inputs = torch.cat([_inputs(branch, latents_bchw, step) for branch in running.values()])
     prompts = [branch.prompts_at(step) for branch in running.values()]
     tokens = torch.cat([embeds.tokens_bsd for embeds in prompts])
+    labels = [branch.task_label for branch in running.values()]
     dtype = model.unet.dtype
     with model.attention.on(attention, tuple(running), step):
         prediction: Tensor = model.unet(
             inputs.to(dtype),
             step.timestep,
             encoder_hidden_states=tokens.to(dtype),
+            class_labels=class_labels(model.unet, labels, len(latents_bchw)),
             added_cond_kwargs=_added_conditions(model, prompts, inputs),
             return_dict=False,
         )[0]
