@@ -207,7 +207,7 @@ def checkpoints(
     from overpaint.operators.models.pretrained import quietly
 
     with quietly():  # diffusers has advice to give when it is imported
-        from overpaint.jobs.bench.checkpoints import measure_checkpoints, write_cards
+        from overpaint.jobs.training.measuring import measure_checkpoints, write_cards
 
     checkpoints = folder or Path(str(files("overpaint.operators.models"))) / "papercut"
     if sheets is None and json_file is not None:

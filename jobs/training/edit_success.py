@@ -1,11 +1,11 @@
-"""Success of an instruction editor on test edits of the 12 types, by the operators of a run.
+"""Success of an editor on test edits, by the operators of a run.
 
 The `truth` operator decides success: gain of 0.5 or more, 25 dB outside the true mask. Its oracle,
 the VAE's round trip of the true targets, bounds what the editor can reach.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -16,15 +16,20 @@ from overpaint.cluster.worker.batch import run_stages
 from overpaint.cluster.worker.memory import LoadedOperator
 from overpaint.jobs.papercut.dataset import ROWS_FILE, write_dataset
 from overpaint.jobs.papercut.scene import SIZE_PX
-from overpaint.jobs.training.instruction import EditSampling
+from overpaint.jobs.training.instruction import NUM_INFERENCE_STEPS, EditSampling
 from overpaint.operators.edit import Edit
+from overpaint.operators.methods.inpaint import Inpaint
 from overpaint.operators.methods.instruct_pix2pix import InstructPix2Pix
 from overpaint.operators.truth import Truth
+from overpaint.pipeline.conditions import MASK
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import decode
 from overpaint.pipeline.stage import Stage
 
+INPAINTING_GUIDANCE_SCALE = 4.0
 _BATCH_SIZE = 16
+# Truth measures what is kept from here on outward.
+_MASK_DILATE_PX = 2
 
 
 class MeasuredEdit(NamedTuple):
@@ -47,40 +52,56 @@ class MeasuredEdit(NamedTuple):
     is_oracle_success: bool
 
 
-def edit_test_scenes(
-    editor: Path, num_edits: int, sampling: EditSampling, *, seed: int = 0
-) -> list[MeasuredEdit]:
-    """Edits test scenes by their instructions, the 12 types in turn, and measures success.
-
-    Args:
-        editor: folder of a StableDiffusionInstructPix2PixPipeline.
-        num_edits: number of edits.
-        sampling: sampling settings of the edits.
-        seed: any integer; each gives other edits.
-
-    Raises:
-        RowError: an edit failed.
-    """
-    stages = (
-        Stage(operator=_editor(editor, sampling)),
-        Stage(operator=Truth(checkpoint=str(editor))),
-    )
-    loaded = {stage.name: LoadedOperator.load(stage.operator) for stage in stages}
-    with TemporaryDirectory() as folder:
-        data = Path(folder) / "edits"
-        write_dataset(data, rows=num_edits, seed=seed, edit_types=["all"])
-        lines = (data / ROWS_FILE).read_text(encoding="utf-8").splitlines()
-        rows = [_row(data, json.loads(line), index) for index, line in enumerate(lines)]
-        return [_measured(row) for row in run_stages(stages, loaded, rows).rows]
-
-
-def _editor(checkpoint: Path, sampling: EditSampling) -> Edit:
+def instruction_editor(checkpoint: Path, sampling: EditSampling | None = None) -> Edit:
+    """Returns the edit by instructions of a StableDiffusionInstructPix2PixPipeline's folder."""
+    sampling = sampling or EditSampling()
     method = InstructPix2Pix(
         guidance_scale=sampling.guidance_scale,
         image_guidance_scale=sampling.image_guidance_scale,
         num_inference_steps=sampling.num_inference_steps,
     )
     return Edit(settings=method, checkpoint=str(checkpoint), batch_size=_BATCH_SIZE)
+
+
+def inpainting_editor(checkpoint: Path) -> Edit:
+    """Returns the edit by the target's caption in the true mask, of an inpainting folder."""
+    method = Inpaint(
+        guidance_scale=INPAINTING_GUIDANCE_SCALE, num_inference_steps=NUM_INFERENCE_STEPS
+    )
+    return Edit(
+        settings=method,
+        checkpoint=str(checkpoint),
+        batch_size=_BATCH_SIZE,
+        mask_dilate_px=_MASK_DILATE_PX,
+        feather_px=_MASK_DILATE_PX,
+    )
+
+
+def edit_test_scenes(
+    edit: Edit, num_edits: int, *, edit_types: Sequence[str] = ("all",), seed: int = 0
+) -> list[MeasuredEdit]:
+    """Edits test scenes, the types in turn, and measures success.
+
+    Args:
+        edit: editor; a method that needs a mask is given the true one.
+        num_edits: number of edits.
+        edit_types: some of the 12, or "all" alone.
+        seed: any integer; each gives other edits.
+
+    Raises:
+        RowError: an edit failed.
+    """
+    stages = (Stage(operator=edit), Stage(operator=Truth(checkpoint=edit.checkpoint)))
+    loaded = {stage.name: LoadedOperator.load(stage.operator) for stage in stages}
+    needs_mask = MASK in edit.own.needs
+    with TemporaryDirectory() as folder:
+        data = Path(folder) / "edits"
+        write_dataset(data, rows=num_edits, seed=seed, edit_types=edit_types)
+        lines = (data / ROWS_FILE).read_text(encoding="utf-8").splitlines()
+        rows = [_row(data, json.loads(line), index) for index, line in enumerate(lines)]
+        if needs_mask:
+            rows = [{**row, "mask_image": (data / row["mask_uri"]).read_bytes()} for row in rows]
+        return [_measured(row) for row in run_stages(stages, loaded, rows).rows]
 
 
 def _row(data: Path, line: Mapping[str, Any], index: int) -> dict[str, Any]:

@@ -288,10 +288,19 @@ def _copy(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
 
 @contextmanager
 def replacement(path: Path) -> Generator[Path]:
-    """Yields a temporary path beside `path`, and renames it over `path` unless the body raises."""
+    """Yields a temporary path beside `path`, and renames it over `path`.
+
+    A body that raises leaves `path` as it was, and nothing beside it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
-    yield temporary
+    try:
+        yield temporary
+    except BaseException:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        temporary.unlink(missing_ok=True)
+        raise
     if path.is_dir():
         old = path.with_name(f".{path.name}.old-{os.getpid()}")
         path.rename(old)

@@ -4,9 +4,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from overpaint.jobs.bench.checkpoints import measure_checkpoints, write_cards
 from overpaint.jobs.training.evaluate import MEASURES
 from overpaint.jobs.training.history import read_history
+from overpaint.jobs.training.measuring import measure_checkpoints, write_cards
 from overpaint.operators.models.weights import Checkpoint
 
 pytestmark = pytest.mark.slow
@@ -25,7 +25,8 @@ FLOORS: dict[str, tuple[int, dict[str, float]]] = {
 
 
 def test_every_measured_checkpoint_has_a_floor() -> None:
-    assert FLOORS.keys() == MEASURES.keys()
+    shipped = Path(Checkpoint(name="papercut").path).parent
+    assert FLOORS.keys() == {name for name in MEASURES if (shipped / name).is_dir()}
 
 
 @pytest.mark.parametrize("name", FLOORS)

@@ -94,10 +94,10 @@ def test_rows_with_a_task_are_independent(inpaint, row):
 
 def test_task_that_a_checkpoint_does_not_know_is_refused(inpaint, checkpoint_of):
     inpaint(task="rough_shape").check()
-    with pytest.raises(ValueError, match="'object' is label 4: .* has 4 task labels"):
+    with pytest.raises(ValueError, match=r"'object' is label 4: .* has 4 task labels"):
         inpaint(task="object").check()
     plain = checkpoint_of("StableDiffusionInpaintPipeline")
-    with pytest.raises(ValueError, match="'shape': .* has no task labels: leave task out"):
+    with pytest.raises(ValueError, match=r"'shape': .* has no task labels: leave task out"):
         inpaint(task="shape", checkpoint=plain).check()
 
 

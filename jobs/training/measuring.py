@@ -22,7 +22,7 @@ def measure_checkpoints(
 
     Args:
         checkpoints: folder with one folder for each checkpoint.
-        names: names of the checkpoints to measure; none for all of `MEASURES`.
+        names: names of the checkpoints to measure; none for all that are there.
         num_scenes: number of unseen scenes for each.
         sheets: folder for a sample sheet of each, `<name>.png`; None for no sheets.
 
@@ -35,13 +35,15 @@ def measure_checkpoints(
     for name in names:
         if name not in MEASURES:
             raise ValueError(f"only has {name!r}; known are {', '.join(MEASURES)}")
-    for name in names or MEASURES:
         if not (checkpoints / name).is_dir():
             raise ValueError(f"{checkpoints} has no checkpoint {name!r}")
+    names = names or [name for name in MEASURES if (checkpoints / name).is_dir()]
+    if not names:
+        raise ValueError(f"{checkpoints} has no checkpoint of {', '.join(MEASURES)}")
     disable_progress_bar()
     with quietly(), TemporaryDirectory() as caches:
         context = EvalContext(checkpoints, Path(caches), num_scenes)
-        return [row for name in names or MEASURES for row in _rows(name, context, sheets)]
+        return [row for name in names for row in _rows(name, context, sheets)]
 
 
 def write_cards(checkpoints: Path, rows: Sequence[Mapping[str, Any]]) -> None:
