@@ -14,6 +14,7 @@ from overpaint.jobs.commands import (
     plan,
     run,
     submit,
+    train,
     verify,
 )
 from overpaint.pipeline.errors import UsageError
@@ -24,7 +25,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 _COMMANDS = (run, plan, submit, inspect, verify, finished, catalogue, methods, doctor, papercut)
-for module in (*_COMMANDS, bench):
+for module in (*_COMMANDS, train, bench):
     module.register(app)
 
 
