@@ -99,9 +99,8 @@ def _import(folder: Path, scenes: int, only: list[str], force: list[str], out: P
         force=force,
         num_scenes=scenes,
     )
-    console.print(f"measures each checkpoint and the present one by {scenes} scenes")
     try:
-        result = import_checkpoints(request)
+        result = import_checkpoints(request, console.print)
     except ValueError as error:
         raise UsageError(str(error)) from error
     print_figures(result.rows)

@@ -112,8 +112,7 @@ def write_model_card(folder: Path, figures: Sequence[Mapping[str, Any]]) -> None
         "",
         *(f"- {training}" for training in read_history(folder)),
         "",
-        f"From nothing: `overpaint train {folder.name} --minutes M`. Further from here:",
-        "the same with `--start`, the folder of all checkpoints.",
+        *_how_to_train(folder.name),
         "",
         "## Quality on unseen scenes",
         f"As `overpaint bench checkpoints --only {folder.name}` measures it.",
@@ -126,6 +125,15 @@ def write_model_card(folder: Path, figures: Sequence[Mapping[str, Any]]) -> None
         *_architecture(folder),
     ]
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _how_to_train(name: str) -> list[str]:
+    if name == "inpainting":
+        return ["It is trained with all others, by `overpaint train --all`."]
+    return [
+        f"From nothing: `overpaint train {name} --minutes M`. Further from here:",
+        "the same with `--start`, the folder of all checkpoints.",
+    ]
 
 
 def _figure_line(row: Mapping[str, Any]) -> str:

@@ -12,8 +12,10 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionInpaintPipeline, UNet2DConditionModel
 from overpaint.jobs.cli import main
 from overpaint.jobs.training.edit_success import edit_test_scenes, inpainting_editor
+from overpaint.jobs.training.evaluate import main_figure
 from overpaint.jobs.training.grown import grow, inpainting_channels, with_input_channels
 from overpaint.jobs.training.history import read_history
+from overpaint.jobs.training.parallel.deciding import Rows, rejections
 from overpaint.jobs.training.parallel.importing import (
     ImportRequest,
     ImportResult,
@@ -299,6 +301,51 @@ def test_what_stands_on_a_vae_that_is_left_out_is_held_back(
     result = run(folder, checkpoints, only=["text_to_image", "instruction"])
     reason = "not taken: it stands on the new vae, which is not imported"
     assert results(result) == {"text_to_image": reason, "instruction": reason}
+
+
+def measured(**values: float) -> Rows:
+    return [
+        {"checkpoint": name, "figure": main_figure(name), "value": value}
+        for name, value in values.items()
+    ]
+
+
+TODAY = measured(vae=31.0, text_to_image=0.78, instruction=0.74, judge=0.83)
+BETTER = {"vae": 34.0, "text_to_image": 0.9, "instruction": 0.8, "inpainting": 0.5, "judge": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("changes", "force", "rejected"),
+    [
+        ({}, [], []),
+        ({"judge": 0.83}, [], []),
+        ({"judge": 0.8}, [], ["judge"]),
+        ({"vae": 30.0}, [], LATENT),
+        ({"instruction": 0.7}, [], LATENT),
+        ({"instruction": 0.7}, ["instruction"], []),
+        ({"instruction": 0.7, "vae": 30.0}, ["instruction"], LATENT),
+        ({"instruction": 0.7, "judge": 0.8}, [], [*LATENT, "judge"]),
+        ({"inpainting": float("nan")}, [], LATENT),
+        ({"text_to_image": float("nan")}, [], LATENT),
+    ],
+)
+def test_vae_and_what_stands_on_it_are_decided_together(
+    changes: dict[str, float], force: list[str], rejected: list[str]
+) -> None:
+    after = measured(**BETTER | changes)
+    assert sorted(rejections(list(BETTER), TODAY, after, force)) == sorted(rejected)
+
+
+def test_one_that_fell_is_named_for_all_that_go_with_it() -> None:
+    reasons = rejections(list(BETTER), TODAY, measured(**BETTER | {"instruction": 0.7}), [])
+    assert reasons["instruction"] == "not taken: success is lower"
+    assert reasons["vae"].startswith("not taken: instruction fell")
+
+
+def test_latent_pipelines_without_a_new_vae_are_decided_each_by_itself() -> None:
+    today = [*TODAY, *measured(inpainting=0.6)]
+    names = ["text_to_image", "instruction", "inpainting"]
+    assert list(rejections(names, today, measured(**BETTER), [])) == ["inpainting"]
 
 
 def truncate(path: Path) -> None:

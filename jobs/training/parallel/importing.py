@@ -5,11 +5,10 @@ vae alone.
 """
 
 import logging
-import math
 import multiprocessing
 import os
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -18,11 +17,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
-from overpaint.jobs.training.evaluate import MEASURES, main_figure
+from overpaint.jobs.training.evaluate import MEASURES
 from overpaint.jobs.training.loop import replacement
 from overpaint.jobs.training.measuring import measure_checkpoints, write_cards
+from overpaint.jobs.training.parallel.deciding import ON_VAE, Rows, comparison, rejections
 from overpaint.jobs.training.parallel.raw_weights import raw_files, read_facts
-from overpaint.jobs.training.parallel.staging import LATENT_PIPELINES, Staging, latents_differ
+from overpaint.jobs.training.parallel.staging import Staging, latents_differ
 from overpaint.jobs.training.sharing import share_files
 from overpaint.operators.models.pretrained import quietly
 from overpaint.pipeline.errors import RowError, near_miss
@@ -30,11 +30,6 @@ from overpaint.pipeline.errors import RowError, near_miss
 log = logging.getLogger(__name__)
 
 _SUFFIX = ".safetensors"
-_ON_VAE = ("vae", *LATENT_PIPELINES)
-# inpainting does not decide: it is new, and stands on what decides.
-_DECIDING = ("vae", "text_to_image", "instruction")
-
-Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,8 +76,14 @@ class ImportResult(NamedTuple):
     sentences: list[str]
 
 
-def import_checkpoints(request: ImportRequest) -> ImportResult:
+def import_checkpoints(
+    request: ImportRequest, say: Callable[[str], object] = log.info
+) -> ImportResult:
     """Imports raw weights, and replaces each checkpoint whose main figure is not lower than before.
+
+    Args:
+        request: raw weights and conditions.
+        say: is told of each checkpoint once it is measured.
 
     Raises:
         ValueError: the raw weights are broken or incomplete, or a name is unknown; one sentence,
@@ -96,13 +97,13 @@ def import_checkpoints(request: ImportRequest) -> ImportResult:
             staging.stage(name, files[name + _SUFFIX])
         held_back = _held_back(names, files, staging)
         compared = [name for name in names if name not in held_back]
-        before, after = _measure_both(staging, compared, request)
-        problems = held_back | _problems(compared, before, after, request.force)
+        before, after = _measure_both(staging, compared, request, say)
+        problems = held_back | rejections(compared, before, after, request.force)
         taken = [name for name in names if name not in problems]
         write_cards(staged, [row for row in after if row["checkpoint"] in taken])
         if taken:
             _replace(staging, request, taken)
-        rows = _table(before, after, problems)
+        rows = comparison(before, after, problems)
         return ImportResult(taken, rows, _sentences(taken, problems))
 
 
@@ -127,10 +128,10 @@ def _held_back(names: Sequence[str], files: Mapping[str, Path], staging: Staging
 
     Where the folder has a vae with other latents, all that stands on the vae is needed.
     """
-    with_vae = [name for name in names if name in _ON_VAE]
+    with_vae = [name for name in names if name in ON_VAE]
     if "vae" + _SUFFIX not in files or not with_vae:
         return {}
-    shipped = [name for name in _ON_VAE if (staging.shipped / name).is_dir()]
+    shipped = [name for name in ON_VAE if (staging.shipped / name).is_dir()]
     missing = [name for name in shipped if name not in names]
     if not missing or ("vae" in names and not _has_other_latents(staging)):
         return {}
@@ -145,7 +146,7 @@ def _has_other_latents(staging: Staging) -> bool:
 
 
 def _measure_both(
-    staging: Staging, names: Sequence[str], request: ImportRequest
+    staging: Staging, names: Sequence[str], request: ImportRequest, say: Callable[[str], object]
 ) -> tuple[Rows, Rows]:
     """Measures checkpoints of today and the new ones on the same scenes."""
     for folder in staging.shipped.iterdir():
@@ -154,17 +155,20 @@ def _measure_both(
             (staging.folder / folder.name).symlink_to(folder.resolve())
     folders = (staging.shipped, staging.folder)
     jobs = [(f, n, request.num_scenes) for n in names for f in folders if (f / n).is_dir()]
-    num_processes = min(request.num_processes, len(jobs))
-    if num_processes <= 1:
-        measured = [_measure(*job) for job in jobs]
-    else:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(num_processes, context, torch.set_num_threads, (1,)) as pool:
-            measured = list(pool.map(_measure, *zip(*jobs, strict=True)))
     rows: dict[Path, list[Mapping[str, Any]]] = {folder: [] for folder in folders}
-    for (folder, _, _), own in zip(jobs, measured, strict=True):
+    for (folder, name, _), own in zip(jobs, _measured(jobs, request.num_processes), strict=True):
+        say(f"measured {name} {'of today' if folder == staging.shipped else 'of the import'}")
         rows[folder] += own
     return rows[staging.shipped], rows[staging.folder]
+
+
+def _measured(jobs: Sequence[tuple[Path, str, int]], num_processes: int) -> Iterator[Rows]:
+    if min(num_processes, len(jobs)) <= 1:
+        yield from (_measure(*job) for job in jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(num_processes, context, torch.set_num_threads, (1,)) as pool:
+        yield from pool.map(_measure, *zip(*jobs, strict=True))
 
 
 def _measure(checkpoints: Path, name: str, num_scenes: int) -> Rows:
@@ -176,32 +180,6 @@ def _measure(checkpoints: Path, name: str, num_scenes: int) -> Rows:
         return []
 
 
-def _problems(
-    names: Sequence[str], before: Rows, after: Rows, force: Collection[str]
-) -> dict[str, str]:
-    """Returns the checkpoints that are not to be taken for their figures, with the reason."""
-    problems = {
-        name: f"not taken: {main_figure(name)} is lower"
-        for name in names
-        if name not in force and not _main(after, name) >= _main(before, name, -math.inf)
-    }
-    if "vae" not in names:
-        return problems
-    fallen = [n for n in problems if n in _DECIDING or math.isnan(_main(after, n))]
-    fallen = [name for name in fallen if name in _ON_VAE]
-    alone = {name: problems[name] for name in problems if name not in _ON_VAE}
-    if not fallen:
-        return alone
-    reason = f"not taken: {' and '.join(fallen)} fell, and what stands on the vae goes together"
-    return alone | {name: problems.get(name, reason) for name in names if name in _ON_VAE}
-
-
-def _main(rows: Rows, name: str, default: float = math.nan) -> float:
-    """Returns the main figure of a checkpoint."""
-    figures = {row["figure"]: row["value"] for row in rows if row["checkpoint"] == name}
-    return figures.get(main_figure(name), default)
-
-
 def _replace(staging: Staging, request: ImportRequest, taken: Sequence[str]) -> None:
     """Replaces checkpoints, none before all are copied, and shares files among all."""
     if request.today != request.checkpoints:
@@ -211,27 +189,6 @@ def _replace(staging: Staging, request: ImportRequest, taken: Sequence[str]) -> 
             temporary = stack.enter_context(replacement(request.checkpoints / name))
             shutil.copytree(staging.folder / name, temporary)
     share_files(request.checkpoints)
-
-
-def _table(before: Rows, after: Rows, problems: Mapping[str, str]) -> list[dict[str, Any]]:
-    known = {(row["checkpoint"], row["figure"]): row["value"] for row in before}
-    new = {(row["checkpoint"], row["figure"]): row["value"] for row in after}
-    measured = list(dict.fromkeys(name for name, _ in (*known, *new)))
-    rows: list[dict[str, Any]] = []
-    for name in [*measured, *(name for name in problems if name not in measured)]:
-        figures = [figure for own, figure in dict.fromkeys((*known, *new)) if own == name]
-        for figure in figures or [main_figure(name)]:
-            is_main = figure == main_figure(name)
-            rows.append(
-                {
-                    "checkpoint": name,
-                    "figure": figure,
-                    "shipped": known.get((name, figure)),
-                    "new": new.get((name, figure)),
-                    "result": problems.get(name, "taken") if is_main else "",
-                }
-            )
-    return rows
 
 
 def _sentences(taken: Sequence[str], problems: Mapping[str, str]) -> list[str]:
