@@ -163,6 +163,8 @@ def test_equal_weights_are_taken_with_history_and_card(
     assert f"- {new}\n" in card
     assert "| 2 |" in card
     assert names(checkpoints / "sam") == names(SHIPPED / "sam")
+    modes = {path.stat().st_mode for path in (checkpoints / "sam").iterdir()}
+    assert len(modes) == 1, "other users can read the weights, too"
     assert names(checkpoints) == names(SHIPPED)
 
 

@@ -19,13 +19,14 @@ from typing import Any, NamedTuple
 import torch
 from overpaint.jobs.training.evaluate import MEASURES
 from overpaint.jobs.training.loop import replacement
-from overpaint.jobs.training.measuring import measure_checkpoints, write_cards
+from overpaint.jobs.training.measuring import write_cards
 from overpaint.jobs.training.parallel.deciding import ON_VAE, Rows, comparison, rejections
+from overpaint.jobs.training.parallel.measuring_alone import measure_alone
 from overpaint.jobs.training.parallel.raw_weights import raw_files, read_facts
 from overpaint.jobs.training.parallel.staging import Staging, latents_differ
 from overpaint.jobs.training.sharing import share_files
 from overpaint.operators.models.pretrained import quietly
-from overpaint.pipeline.errors import RowError, near_miss
+from overpaint.pipeline.errors import near_miss
 
 log = logging.getLogger(__name__)
 
@@ -164,20 +165,11 @@ def _measure_both(
 
 def _measured(jobs: Sequence[tuple[Path, str, int]], num_processes: int) -> Iterator[Rows]:
     if min(num_processes, len(jobs)) <= 1:
-        yield from (_measure(*job) for job in jobs)
+        yield from (measure_alone(*job) for job in jobs)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(num_processes, context, torch.set_num_threads, (1,)) as pool:
-        yield from pool.map(_measure, *zip(*jobs, strict=True))
-
-
-def _measure(checkpoints: Path, name: str, num_scenes: int) -> Rows:
-    """Measures a checkpoint; returns no rows where its outputs are no numbers."""
-    try:
-        return measure_checkpoints(checkpoints, [name], num_scenes=num_scenes, sheets=None)
-    except RowError as error:
-        log.warning("%s: %s", name, error)
-        return []
+        yield from pool.map(measure_alone, *zip(*jobs, strict=True))
 
 
 def _replace(staging: Staging, request: ImportRequest, taken: Sequence[str]) -> None:
@@ -187,7 +179,8 @@ def _replace(staging: Staging, request: ImportRequest, taken: Sequence[str]) -> 
     with ExitStack() as stack:
         for name in taken:
             temporary = stack.enter_context(replacement(request.checkpoints / name))
-            shutil.copytree(staging.folder / name, temporary)
+            # safetensors writes files that no other user can read: these are new ones.
+            shutil.copytree(staging.folder / name, temporary, copy_function=shutil.copyfile)
     share_files(request.checkpoints)
 
 
