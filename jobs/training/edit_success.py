@@ -20,6 +20,8 @@ from overpaint.jobs.training.instruction import NUM_INFERENCE_STEPS, EditSamplin
 from overpaint.operators.edit import Edit
 from overpaint.operators.methods.inpaint import Inpaint
 from overpaint.operators.methods.instruct_pix2pix import InstructPix2Pix
+from overpaint.operators.models.task_labels import task_labels_file
+from overpaint.operators.models.weights import Checkpoint
 from overpaint.operators.truth import Truth
 from overpaint.pipeline.conditions import MASK
 from overpaint.pipeline.errors import RowError
@@ -64,9 +66,15 @@ def instruction_editor(checkpoint: Path, sampling: EditSampling | None = None) -
 
 
 def inpainting_editor(checkpoint: Path) -> Edit:
-    """Returns the edit by the target's caption in the true mask, of an inpainting folder."""
+    """Returns the edit by the target's caption in the true mask, of an inpainting folder.
+
+    A UNet that knows task labels is told that it reads a caption of the whole scene.
+    """
+    has_labels = task_labels_file(Checkpoint(name=str(checkpoint))) is not None
     method = Inpaint(
-        guidance_scale=INPAINTING_GUIDANCE_SCALE, num_inference_steps=NUM_INFERENCE_STEPS
+        guidance_scale=INPAINTING_GUIDANCE_SCALE,
+        num_inference_steps=NUM_INFERENCE_STEPS,
+        task="scene" if has_labels else None,
     )
     return Edit(
         settings=method,

@@ -43,9 +43,10 @@ _ABOUT: dict[str, tuple[str, str, str]] = {
     ),
     "inpainting": (
         "StableDiffusionInpaintPipeline",
-        "Fills a mask with what a caption says, by the method `inpaint`; made for guidance_scale 4 "
-        "and 20 steps. `unet/task_labels.safetensors` holds embeddings of tasks, the field `task` "
-        "of the method; plain diffusers does not read them and draws for an unknown task.",
+        "Fills a mask with what a caption says, by the method `inpaint`; made for guidance_scale "
+        "4, 20 steps and the task `scene`. `unet/task_labels.safetensors` holds embeddings of "
+        "tasks, the field `task` of the method; plain diffusers does not read them and draws for "
+        "an unknown task.",
         "Starts from instruction, the source's channels taken for the masked image; velocity "
         "prediction on a noise schedule of zero terminal SNR, half of the loss inside the mask, "
         "half outside. Masks are shapes of things, near and rough, boxes, strokes and margins. "

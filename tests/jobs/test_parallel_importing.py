@@ -33,7 +33,7 @@ SHIPPED = Path(Checkpoint(name="papercut").path).parent
 SCALE = AutoencoderKL.from_pretrained(SHIPPED / "vae").config["scaling_factor"]
 RUN = {"steps": 5, "minutes": 1.5, "batch_size": 8, "learning_rate": 1e-3, "examples": 64}
 LATENT = ("vae", "text_to_image", "instruction", "inpainting")
-NUM_LABELS = 4
+NUM_LABELS = 16
 
 
 def save_raw(path: Path, **modules: nn.Module) -> None:
@@ -410,6 +410,11 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
         "sam",
         lambda path: (path.parent / "facts.json").unlink(),
         "there is no facts.json",
+    ),
+    "no scaling factor": (
+        "vae",
+        lambda path: write_facts(path.parent, scaling_factor=None),
+        "facts.json has no scaling_factor, which vae.safetensors needs",
     ),
     "wrong facts": (
         "sam",

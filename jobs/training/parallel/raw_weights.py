@@ -36,12 +36,12 @@ class Facts(BaseModel):
     """Facts of a run.
 
     Attributes:
-        scaling_factor: scaling factor of the vae's latents.
+        scaling_factor: scaling factor of the vae's latents; None where no vae was trained.
         device: hardware, such as `NVIDIA H100`.
         checkpoints: training of each checkpoint, by name.
     """
 
-    scaling_factor: FiniteFloat = Field(gt=0)
+    scaling_factor: FiniteFloat | None = Field(default=None, gt=0)
     device: str
     checkpoints: dict[str, CheckpointFacts]
 

@@ -20,7 +20,7 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_instruct_pix
 from overpaint.jobs.training.history import read_history, write_history
 from overpaint.jobs.training.instruction import build_edit_scheduler
 from overpaint.jobs.training.latent_pipelines import build_pipeline, save_pipeline
-from overpaint.jobs.training.parallel.raw_weights import Facts, load_raw, read_shapes
+from overpaint.jobs.training.parallel.raw_weights import FACTS_FILE, Facts, load_raw, read_shapes
 from overpaint.jobs.training.saving import save_fp16
 from overpaint.jobs.training.text_to_image import build_scheduler, build_unet
 from overpaint.jobs.training.vae import build_vae
@@ -92,6 +92,8 @@ class Staging:
         write_history(self.folder / name, [*read_history(self.shipped / name), record])
 
     def _stage_vae(self, path: Path) -> None:
+        if self.facts.scaling_factor is None:
+            raise ValueError(f"{FACTS_FILE} has no scaling_factor, which {path.name} needs")
         vae = build_vae()
         load_raw(path, {"vae": vae})
         vae.register_to_config(scaling_factor=self.facts.scaling_factor)
