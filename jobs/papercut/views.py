@@ -120,16 +120,42 @@ def reference_crop(scene: Scene, index: int, size_px: int = SIZE_PX) -> Image.Im
         size_px: side of the result.
     """
     alone = Image.new("RGB", (SIZE_PX, SIZE_PX), (255, 255, 255))
+    alone.paste(draw_flat(scene), None, _silhouette(scene, index))
+    return _square_around(alone, scene, index, (255, 255, 255)).resize(
+        (size_px, size_px), Image.Resampling.BICUBIC
+    )
+
+
+def reference_crop_alpha(scene: Scene, index: int, size_px: int = SIZE_PX) -> Image.Image:
+    """Returns the alpha of the item that `reference_crop` shows, L.
+
+    Args:
+        scene: any scene.
+        index: number of the item, from the back.
+        size_px: side of the result.
+    """
+    return _square_around(_silhouette(scene, index), scene, index, 0).resize(
+        (size_px, size_px), Image.Resampling.BICUBIC
+    )
+
+
+def _silhouette(scene: Scene, index: int) -> Image.Image:
     item = placed_cutouts(scene)[index]
-    shape = Image.new("L", alone.size)
+    shape = Image.new("L", (SIZE_PX, SIZE_PX))
     shape.paste(item.cutout.silhouette, item.corner)
-    alone.paste(draw_flat(scene), None, shape)
+    return shape
+
+
+def _square_around(
+    picture: Image.Image, scene: Scene, index: int, fill: int | tuple[int, int, int]
+) -> Image.Image:
+    """Crops a picture to a square around an item; `fill` is beyond its edges."""
     left, top, right, bottom, _ = box_of(item_mask(scene, index), "")
     half = (max(right - left, bottom - top) + 5) // 2
     x, y = (left + right) // 2, (top + bottom) // 2
-    square = Image.new("RGB", (2 * half, 2 * half), (255, 255, 255))
-    square.paste(alone, (half - x, half - y))
-    return square.resize((size_px, size_px), Image.Resampling.BICUBIC)
+    square = Image.new(picture.mode, (2 * half, 2 * half), fill)
+    square.paste(picture, (half - x, half - y))
+    return square
 
 
 def _class_rgb(index: int) -> tuple[int, int, int]:
