@@ -1,5 +1,6 @@
 """The folder that `overpaint papercut` writes."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -19,6 +20,12 @@ COLUMNS = {
     "mask_phrase",
 }
 
+PINNED = {
+    ("all", 3, ""): "bbf2b4eaa4512bf9",
+    ("color,replace", 7, ""): "d724c15fa873ea5d",
+    ("all", 3, "all"): "384612f63dde602b",
+}
+
 
 def _rows(out):
     return [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
@@ -28,6 +35,24 @@ def _bytes(out):
     return {
         str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()
     }
+
+
+def _digest(out):
+    digest = hashlib.sha256()
+    for path in sorted(path for path in out.rglob("*") if path.is_file()):
+        is_picture = path.suffix == ".png"
+        digest.update(str(path.relative_to(out)).encode())
+        digest.update(Image.open(path).tobytes() if is_picture else path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@pytest.mark.parametrize(("types", "seed", "conditions"), PINNED)
+def test_write_dataset_pinned_arguments_give_pinned_tables_and_pixels(
+    types, seed, conditions, tmp_path
+):
+    edit_types, wanted = types.split(","), [conditions] if conditions else []
+    write_dataset(tmp_path, rows=12, seed=seed, edit_types=edit_types, conditions=wanted)
+    assert _digest(tmp_path) == PINNED[types, seed, conditions]
 
 
 def test_write_dataset_alternates_types_and_writes_every_file(tmp_path):
