@@ -169,6 +169,7 @@ NEW_FILES = {
     "bench --json": lambda drawn, path: ["bench", "planning", "--json", path],
     "bench faults --json": lambda drawn, path: ["bench", "faults", "--json", path],
     "report --sheet": lambda drawn, path: ["report", str(drawn / "run"), "--sheet", path],
+    "papercut --sheet": lambda drawn, path: ["papercut", "d", "--rows", "1", "--sheet", path],
 }
 NO_FILES = {
     "a folder": ("folder", "a folder is there"),
