@@ -71,7 +71,7 @@ def train_all(training: Training) -> int:
         0; 1 where a lane could not be brought to its end, with what it has reached in the folder.
 
     Raises:
-        UsageError: the folder is not empty, or device or disk do not suit.
+        UsageError: the folder is not empty, there is no GPU, or too little disk for what is drawn.
     """
     started = time.time()
     _prepare(training)
@@ -84,6 +84,7 @@ def train_all(training: Training) -> int:
         log.line({"event": "start", **_machine(), "plan": _described(plan)})
         drawing = _start_drawing(drawn, plan, training.out)
         stack.callback(_end, drawing)
+        _wait_for_arrays(drawing, drawn, training.out)
         deadline = started + training.seconds - _EXPORT_S
         names = ("all",) if plan.num_lanes == 1 else ("latent", "perception")
         lanes = [
@@ -98,7 +99,7 @@ def train_all(training: Training) -> int:
         for lane in lanes:
             stack.callback(lane.end)
         signal.signal(signal.SIGTERM, _stop)
-        failed = _watch_over(lanes, drawing, started + training.seconds, log)
+        failed = _watch_over(lanes, started + training.seconds, log)
     write_facts(training.out)
     (training.out / ENDED_FILE).write_text(json.dumps({"failed": failed}))
     log.line({"event": "end", "failed": ", ".join(failed) or "none"})
@@ -202,23 +203,17 @@ class _Lane:
         return None if self.process is None else self.process.poll()
 
 
-def _watch_over(
-    lanes: Sequence[_Lane], drawing: subprocess.Popen[bytes], deadline: float, log: "_Log"
-) -> list[str]:
+def _watch_over(lanes: Sequence[_Lane], deadline: float, log: "_Log") -> list[str]:
     """Keeps lanes running until they end or the deadline; returns those that failed."""
     for lane in lanes:
         lane.start()
     left, failed = list(lanes), []
-    reported = False
     while left and time.time() < deadline:
         time.sleep(_POLL_S)
-        if not reported and drawing.poll() not in (None, 0):
-            reported = True
-            log.line({"event": "drawing failed", "code": drawing.returncode})
         for lane in [lane for lane in left if _needs_care(lane, log)]:
             if lane.state() == 0:
                 left.remove(lane)
-            elif lane.starts < _MOST_STARTS and not _is_without_data(drawing, lane):
+            elif lane.starts < _MOST_STARTS:
                 lane.start()
             else:
                 left.remove(lane)
@@ -226,9 +221,12 @@ def _watch_over(
     return failed + [lane.name for lane in left if lane.state() != 0]
 
 
-def _is_without_data(drawing: subprocess.Popen[bytes], lane: _Lane) -> bool:
-    drawn = Path(lane.command[lane.command.index("--drawn") + 1])
-    return drawing.poll() not in (None, 0) and not (drawn / SIZES_FILE).is_file()
+def _wait_for_arrays(drawing: subprocess.Popen[bytes], drawn: Path, out: Path) -> None:
+    while not (drawn / SIZES_FILE).is_file():
+        if drawing.poll() is not None:
+            lines = (out / "drawing.log").read_text(errors="replace").strip().splitlines()
+            raise UsageError(lines[-1] if lines else f"drawing ended with {drawing.returncode}")
+        time.sleep(_POLL_S)
 
 
 def _needs_care(lane: _Lane, log: "_Log") -> bool:
