@@ -12,7 +12,7 @@ case recording or memory was to blame; a stage that fails a third time is left o
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ from overpaint.jobs.training.parallel.workshop import Stage, Trainee, Workshop
 from safetensors.torch import load_file, save_file
 
 _PULL_S, _GUARD_S, _LOG_S, _SAVE_S = 2.0, 5.0, 15.0, 60.0
+_FIRST_LOG_S = 3.0
 _EAGER_STEPS = 12
 _MOST_TRIES = 2
 _LABELS = ("unet.class_embedding.weight", "task_labels.weight")
@@ -194,6 +195,19 @@ class LaneRun:
             path.write_text(json.dumps(state, indent=1))
 
 
+class _Timer:
+    """Something to do every few seconds."""
+
+    def __init__(self, period_s: float, act: Callable[[], object], *, first_s: float = 0.0) -> None:
+        self._period_s, self._act = period_s, act
+        self._due = time.monotonic() + first_s
+
+    def act_if_due(self) -> None:
+        if time.monotonic() >= self._due:
+            self._act()
+            self._due = time.monotonic() + self._period_s
+
+
 @dataclass(slots=True)
 class _Turn:
     """Stage in progress."""
@@ -238,19 +252,17 @@ class _Turn:
 
     def train(self) -> None:
         """Takes steps until the deadline."""
-        every = {_PULL_S: self.trainee.pull, _GUARD_S: self._guard, _LOG_S: self._log}
-        every[_SAVE_S] = self._save
-        due = dict.fromkeys(every, time.time())
-        due[_LOG_S] += 3.0
-        due[_SAVE_S] += _SAVE_S
+        timers = [
+            _Timer(_PULL_S, self.trainee.pull),
+            _Timer(_GUARD_S, self._guard),
+            _Timer(_LOG_S, self._log, first_s=_FIRST_LOG_S),
+            _Timer(_SAVE_S, self._save, first_s=_SAVE_S),
+        ]
         most = self.lane.most_steps
         while time.time() < self.deadline and (most is None or self.stepper.steps < most):
             self._step()
-            now = time.time()
-            for period, act in every.items():
-                if now >= due[period]:
-                    act()
-                    due[period] = time.time() + period
+            for timer in timers:
+                timer.act_if_due()
         self._log()
 
     def record(self, before: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -28,8 +28,9 @@ ORDER: Mapping[str, tuple[float, float]] = {
     "mask": (0.6, 1.0),
 }
 """Begin and end of the drawing of each kind, as shares of the whole."""
-# Share of the time in which drawing goes on beside a GPU, and on a machine without one.
-_DRAWING_SHARE = {True: 0.12, False: 0.03}
+# Share of the time in which drawing goes on beside a GPU, and on a machine without one. To encode
+# an example costs a third of a step's time for it: it is to be used several times.
+_DRAWING_SHARE = {True: 0.07, False: 0.03}
 _DISK_SHARE = 0.6
 _MEMORY_DISK = Path("/dev/shm")
 
