@@ -48,8 +48,8 @@ def _vae(shop: Workshop, batch_size: int) -> Trainee:
 def _decoder(shop: Workshop, batch_size: int) -> Trainee:
     vae = shop.grown(build_vae(), "vae", "vae")
     vae.register_to_config(scaling_factor=shop.scaling_factor)
-    vae.encoder.requires_grad_(False)
-    vae.quant_conv.requires_grad_(False)
+    for name in ("encoder", "quant_conv"):
+        vae.get_submodule(name).requires_grad_(False)
     scenes, views = shop.bank("scene", "image"), shop.bank("view", "image")
 
     def loss() -> Tensor:

@@ -10,9 +10,10 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
+from overpaint.jobs.training.foreach import copy_all, move_all, total_norm
 from overpaint.jobs.training.parallel.recordable import tensors_on
 from torch import Tensor, nn
 
@@ -144,7 +145,7 @@ class Stepper:
         self._guarded = (self.steps, skipped)
         is_stuck = 2 * (skipped - skipped_before) > self.steps - steps_before
         if is_stuck or (self._snapshot and loss > _DIVERGED * self._best):
-            torch._foreach_copy_(self._state(), self._snapshot)
+            copy_all(self._snapshot, self._state())
             self._scale *= 0.5
             return False
         self._best = min(self._best, loss)
@@ -169,7 +170,7 @@ class Stepper:
         names = [name for name, parameter in named.items() if parameter.requires_grad]
         parameters = [named[name] for name in names]
         gradients = torch.autograd.grad(self._loss(), parameters, allow_unused=True)
-        both = zip(names, gradients, strict=True)
+        both = zip(names, cast("tuple[Tensor | None, ...]", gradients), strict=True)
         return [name for name, gradient in both if gradient is not None]
 
     @torch.no_grad()
@@ -218,8 +219,8 @@ class Stepper:
         gradients = torch.autograd.grad(loss, self._parameters)
         masters = self._masters
         kept: Any = [master.grad for master in masters]
-        torch._foreach_copy_(kept, list(gradients))
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(kept)))
+        copy_all(gradients, kept)
+        norm = total_norm(kept)
         # AdamW divides by the one, and leaves all as it is where the other is 1: it clips gradients
         # and skips steps that are not finite, and the host need not know.
         optimizer: Any = self._optimizer
@@ -228,11 +229,8 @@ class Stepper:
         optimizer.step()
         with torch.no_grad():
             if self._settings.is_half:
-                torch._foreach_copy_(self._parameters, masters)
-            # A lerp with a weight on the device would read it on the host.
-            change = torch._foreach_sub(masters, self._ema)
-            torch._foreach_mul_(change, self._keep)
-            torch._foreach_add_(self._ema, change)
+                copy_all(masters, self._parameters)
+            move_all(self._ema, masters, self._keep)
             self._skipped.add_(optimizer.found_inf)
             self._last.copy_(loss.detach())
             self._mean.lerp_(torch.nan_to_num(loss.detach().float()), _MEAN_WEIGHT)

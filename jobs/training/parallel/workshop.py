@@ -108,7 +108,8 @@ class Workshop:
             return float(self.facts["scaling_factor"])
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-        return float(AutoencoderKL.load_config(self.shipped / "vae")["scaling_factor"])
+        config: Any = AutoencoderKL.load_config(self.shipped / "vae")
+        return float(config["scaling_factor"])
 
     def frozen_vae(self) -> Any:
         """Returns the vae at rest, float32 on the device, with the scaling factor that holds."""
