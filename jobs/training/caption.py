@@ -14,13 +14,12 @@ import torch
 from numpy.typing import NDArray
 from overpaint.jobs.papercut.scene import SIZES
 from overpaint.jobs.papercut.words import POSITION_PHRASES
-from overpaint.jobs.training import pictures
+from overpaint.jobs.training import losses, pictures
 from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.saving import save_fp16
 from overpaint.jobs.training.task import StepContext, TrainingConfig
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import (
     BertTokenizer,
     BlipConfig,
@@ -108,16 +107,9 @@ class CaptionTrainingTask:
     def loss(self, context: StepContext) -> Tensor:
         """Returns the cross-entropy of each token, given the image and the tokens before it."""
         batch = context.sample_batch(self.train, self.config.batch_size)
-        tokens_nt = self.tokens_nt[batch.indices].to(context.device)
-        features = self.caption.vision_model(pixel_values=batch.images())[0]
-        is_word_nt = tokens_nt.ne(_token_id(self.tokenizer.pad_token_id))
-        logits = self.caption.text_decoder(
-            input_ids=tokens_nt[:, :-1],
-            attention_mask=is_word_nt[:, :-1].long(),
-            encoder_hidden_states=features,
-        ).logits
-        labels = tokens_nt.masked_fill(~is_word_nt, -100)[:, 1:]
-        return functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten())
+        tokens_nt = self.tokens_nt[batch.indices].long().to(context.device)
+        padding = _token_id(self.tokenizer.pad_token_id)
+        return losses.caption_loss(self.caption, batch.images(), tokens_nt, padding)
 
     def export(self, folder: Path) -> None:
         """Writes the model, its tokenizer and its image processor."""

@@ -31,9 +31,9 @@ from overpaint.jobs.training.judge import (
     ANSWER_WORDS,
     MAX_TOKENS,
     JudgeTrainingTask,
+    answer_tokens,
     build_judge,
     build_processor,
-    label_smoothing,
     tokenize_answers,
 )
 from overpaint.jobs.training.judge_init import initialise_judge
@@ -49,7 +49,12 @@ from overpaint.jobs.training.text_to_image import (
 )
 from overpaint.jobs.training.vae import VaeTrainingTask, build_vae
 from overpaint.jobs.training.vision_transfer import copy_clip_to_blip
-from overpaint.jobs.training.vocabulary import bert_tokenizer, chat_tokenizer, clip_tokenizer
+from overpaint.jobs.training.vocabulary import (
+    bert_tokenizer,
+    chat_tokenizer,
+    clip_tokenizer,
+    token_table,
+)
 from overpaint.jobs.training.workspace import Workspace
 from transformers import (
     BlipForConditionalGeneration,
@@ -116,6 +121,7 @@ def _text_to_image(workspace: Workspace) -> TrainingTask:
         train=workspace.encoded(name, scenes, encode),
         test=test,
         captions=CaptionTokens.from_cache(scenes, tokenizer),
+        empty_t=token_table(tokenizer, [""])[0],
         config=workspace.configured(config),
     )
 
@@ -139,6 +145,7 @@ def _instruction(workspace: Workspace) -> TrainingTask:
         train=workspace.encoded(f"edit-latents-{digest}", edits, encode),
         test=test,
         tokens_npt=phrasing_tokens(edits, tokenizer),
+        empty_t=token_table(tokenizer, [""])[0],
         sampling_weights_n=sampling_weights(edits),
         config=workspace.configured(config),
     )
@@ -177,7 +184,7 @@ def _judge(workspace: Workspace) -> TrainingTask:
         test=test,
         texts_nt=texts_nt,
         is_answer_nt=is_answer_nt,
-        soft_labels_vv=label_smoothing(tokenizer).to(workspace.device),
+        answers=answer_tokens(tokenizer, workspace.device),
         config=workspace.configured(config),
     )
 

@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from overpaint.jobs.training import pictures
+from overpaint.jobs.training import losses, pictures
 from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.saving import save_fp16
 from overpaint.jobs.training.task import StepContext, TrainingConfig
 from overpaint.jobs.training.vocabulary import token_table
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import (
     CLIPConfig,
     CLIPImageProcessorPil,
@@ -129,10 +128,7 @@ class ClipTrainingTask:
         """Returns the symmetric cross-entropy (InfoNCE) over scenes and one caption each."""
         batch = context.sample_batch(self.train, self.config.batch_size)
         tokens = self.captions.sample(batch.indices, context.rng, detailed_share=0.5)
-        tokens_nt = tokens.to(context.device)
-        output = self.clip(input_ids=tokens_nt, pixel_values=batch.images())
-        is_same_nn = (tokens_nt[:, None] == tokens_nt[None]).all(-1)
-        return _contrastive_loss(output.logits_per_image.float(), is_same_nn)
+        return losses.clip_loss(self.clip, batch.images(), tokens.to(context.device))
 
     def export(self, folder: Path) -> None:
         """Writes the model, its tokenizer and its image processor."""
@@ -178,11 +174,3 @@ def best_captions(
     tokens = token_table(tokenizer, [test.texts[i]["captions"][0] for i in group]).to(device)
     output = clip(input_ids=tokens, pixel_values=images)
     return output.logits_per_image.argmax(1).cpu().numpy()
-
-
-def _contrastive_loss(logits_nn: Tensor, is_same_nn: Tensor) -> Tensor:
-    own_nn = torch.eye(len(logits_nn), dtype=torch.bool, device=logits_nn.device)
-    logits_nn = logits_nn.masked_fill(is_same_nn & ~own_nn, -1e4)
-    target = torch.arange(len(logits_nn), device=logits_nn.device)
-    by_image = functional.cross_entropy(logits_nn, target)
-    return 0.5 * (by_image + functional.cross_entropy(logits_nn.T, target))

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from overpaint.jobs.training import pictures
+from overpaint.jobs.training import losses, pictures
 from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.saving import save_fp16
 from overpaint.jobs.training.task import StepContext, TrainingConfig
 from overpaint.jobs.training.vocabulary import token_table
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import (
     CLIPSegConfig,
     CLIPSegForImageSegmentation,
@@ -104,22 +103,9 @@ class ClipsegTrainingTask:
     def loss(self, context: StepContext) -> Tensor:
         """Returns the loss on a batch of scenes, with one of the phrases of each mask."""
         batch = context.sample_batch(self.train, self.config.batch_size)
-        masks_nhw = torch.from_numpy(batch.masks()).to(context.device).float()
         choices = context.rng.integers(self.phrases_npt.shape[1], size=len(batch.indices))
-        tokens_nt = self.phrases_npt[batch.indices, choices].to(context.device)
-        logits = self._logits(batch.images(), tokens_nt)
-        return _mask_loss(logits.float().reshape_as(masks_nhw), masks_nhw)
-
-    def _logits(self, images_n3hw: Tensor, tokens_nt: Tensor) -> Tensor:
-        """Runs the model's forward pass without its no_grad around the clip.
-
-        Features that were trained on captions alone hold too little about edges.
-        """
-        clip = self.clipseg.clip
-        vision = clip.vision_model(pixel_values=images_n3hw, output_hidden_states=True)
-        text = clip.get_text_features(tokens_nt).pooler_output
-        layers = [vision.hidden_states[i + 1] for i in self.clipseg.config.extract_layers]
-        return self.clipseg.decoder(layers, text).logits
+        tokens_nt = self.phrases_npt[batch.indices, choices].long().to(context.device)
+        return losses.clipseg_loss(self.clipseg, batch.images(), tokens_nt, batch.masks())
 
     def export(self, folder: Path) -> None:
         """Writes the model, its tokenizer and its image processor."""
@@ -180,15 +166,6 @@ def phrase_tokens(cache: Cache, tokenizer: CLIPTokenizer, *, num_phrases: int = 
         for i in range(num_phrases)
     ]
     return token_table(tokenizer, phrases).reshape(len(cache), num_phrases, -1)
-
-
-def _mask_loss(logits_nhw: Tensor, masks_nhw: Tensor) -> Tensor:
-    cross_entropy = functional.binary_cross_entropy_with_logits(logits_nhw, masks_nhw)
-    predicted_nhw = logits_nhw.sigmoid()
-    intersection = (predicted_nhw * masks_nhw).sum(dim=(1, 2))
-    sizes = predicted_nhw.sum(dim=(1, 2)) + masks_nhw.sum(dim=(1, 2))
-    dice = 1.0 - (2.0 * intersection + 1.0) / (sizes + 1.0)
-    return cross_entropy + 0.5 * dice.mean()
 
 
 def mask_images(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -26,11 +26,11 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_instruct_pix
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from numpy.typing import NDArray
 from overpaint.jobs.papercut.edits import EditType
-from overpaint.jobs.training import pictures
+from overpaint.jobs.training import losses, pictures
 from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.latent_pipelines import build_pipeline, save_pipeline
-from overpaint.jobs.training.task import Batch, StepContext, TrainingConfig
-from overpaint.jobs.training.text_to_image import add_noise, build_scheduler
+from overpaint.jobs.training.task import StepContext, TrainingConfig
+from overpaint.jobs.training.text_to_image import build_scheduler
 from overpaint.jobs.training.vocabulary import token_table
 from PIL import Image
 from torch import Tensor, nn
@@ -39,10 +39,6 @@ from transformers import CLIPTextModel, CLIPTokenizer
 GUIDANCE_SCALE = 2.0
 IMAGE_GUIDANCE_SCALE = 1.5
 NUM_INFERENCE_STEPS = 20
-_CONDITIONING_DROPOUT = 0.05
-# Latents have a standard deviation of about 1; a change leaks to neighbours by less than this.
-_LEAST_CHANGE = 0.5
-_LEAST_SHARE = 0.05
 # Relative sampling weight of the edit types that are learned slowly; 1 for the others.
 TYPE_WEIGHTS: dict[EditType, float] = {
     "move": 4.0,
@@ -107,6 +103,7 @@ class InstructionTrainingTask:
         train: training edits with the latents `source` and `target` (float16, scaled).
         test: test edits with the images `source` and `target`, and their phrasings.
         tokens_npt: token ids of some phrasings of each instruction.
+        empty_t: token ids of the empty instruction.
         sampling_weights_n: probability of each training edit.
         config: hyperparameters.
         name: name of the checkpoint.
@@ -120,6 +117,7 @@ class InstructionTrainingTask:
     train: Cache
     test: Cache
     tokens_npt: Tensor
+    empty_t: Tensor
     sampling_weights_n: NDArray[np.float64]
     config: TrainingConfig
     name: str = "instruction"
@@ -134,29 +132,15 @@ class InstructionTrainingTask:
         batch = context.sample_batch(
             self.train, self.config.batch_size, weights=self.sampling_weights_n
         )
-        source, target = batch.floats("source"), batch.floats("target")
-        tokens, shown = self._drop_conditioning(self._tokens(batch, context), source, context)
-        text_ntd = self.text_encoder(tokens.to(context.device))[0]
-        noised = add_noise(target, self.scheduler, context.generator)
-        inputs = torch.cat([noised.latents, shown / self.vae.config.scaling_factor], dim=1)
-        predicted = self.unet(inputs, noised.timesteps, encoder_hidden_states=text_ntd).sample
-        velocity = self.scheduler.get_velocity(target, noised.noise, noised.timesteps)
-        return (change_weights(source, target) * (predicted.float() - velocity) ** 2).mean()
-
-    def _tokens(self, batch: Batch, context: StepContext) -> Tensor:
         phrasings = context.rng.integers(self.tokens_npt.shape[1], size=len(batch.indices))
-        return self.tokens_npt[batch.indices, phrasings]
-
-    def _drop_conditioning(
-        self, tokens_nt: Tensor, source_n4hw: Tensor, context: StepContext
-    ) -> tuple[Tensor, Tensor]:
-        """Drops the instruction, the source or both, each in 5 % of the examples."""
-        uniform = torch.from_numpy(context.rng.random(len(tokens_nt)))
-        no_text = uniform < 2 * _CONDITIONING_DROPOUT
-        no_image = (uniform >= _CONDITIONING_DROPOUT) & (uniform < 3 * _CONDITIONING_DROPOUT)
-        empty = token_table(self.tokenizer, [""])
-        shown = source_n4hw * (~no_image).to(source_n4hw)[:, None, None, None]
-        return torch.where(no_text[:, None], empty, tokens_nt), shown
+        edits = losses.EditBatch(
+            sources=batch.floats("source"),
+            targets=batch.floats("target"),
+            tokens=self.tokens_npt[batch.indices, phrasings].long().to(context.device),
+        )
+        empty_t = self.empty_t.to(context.device)
+        scale = float(self.vae.config.scaling_factor)
+        return losses.instruction_loss(self.unet, self.text_encoder, edits, empty_t, scale)
 
     def export(self, folder: Path) -> None:
         """Writes the whole pipeline, the vae included."""
@@ -195,20 +179,6 @@ class InstructionTrainingTask:
             unet=self.unet,
             scheduler=self.scheduler,
         )
-
-
-def change_weights(source_n4hw: Tensor, target_n4hw: Tensor) -> Tensor:
-    """Returns loss weights N1HW of mean 1: half on the latents that change, half on the others.
-
-    A small edited object then counts as much as a whole edited background, and so does a small
-    region that is to stay.
-    """
-    change_n1hw = (target_n4hw - source_n4hw).abs().amax(dim=1, keepdim=True)
-    changed = (change_n1hw > _LEAST_CHANGE).float()
-    share = changed.mean(dim=(1, 2, 3), keepdim=True)
-    weights = changed / share.clamp(min=_LEAST_SHARE)
-    weights += (1.0 - changed) / (1.0 - share).clamp(min=_LEAST_SHARE)
-    return weights / weights.mean(dim=(1, 2, 3), keepdim=True)
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.clip import clip_image_processor
+from overpaint.jobs.training.judge_loss import AnswerTokens, PairBatch, judge_loss
 from overpaint.jobs.training.pairs import PAIRS_AN_EDIT
 from overpaint.jobs.training.saving import save_fp16
 from overpaint.jobs.training.task import StepContext, TrainingConfig
@@ -45,9 +46,6 @@ MAX_TOKENS = 320
 MAX_ANSWER_TOKENS = 120
 _PATCH_PX = 8
 _NUM_IMAGE_TOKENS = 64
-_WORD_CORRUPTION_SHARE = 0.02
-# Smoothed this much, right and wrong scores differ by a tenth of a nat: words would dominate them.
-_SCORE_WEIGHT = 10.0
 # Standard deviation of a score's soft label; the mean of those of 0 and 10 peaks between the two.
 _SCORE_STD = 5.0
 _NUM_SHOWN = 12
@@ -134,10 +132,7 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
 class JudgeTrainingTask:
     """Training of the judge: next-token loss on the words and the scores of the answer.
 
-    Scores have soft labels, so wide that a judge in doubt answers with a middling score, and its
-    scores rank edits by its certainty. In half of the teacher-forced answers the scores and some
-    words are replaced at random: the judge then relies on the images, and no score on the scores
-    before it. A batch holds edits with all of their pairs, which are similar to each other.
+    A batch holds edits with all of their pairs, which are similar to each other.
 
     Attributes:
         judge: model to train.
@@ -146,7 +141,7 @@ class JudgeTrainingTask:
         test: test pairs with `source`, `edited`, instruction, answer and outcome.
         texts_nt: token ids of the training prompts and answers.
         is_answer_nt: mask of the tokens that belong to an answer.
-        soft_labels_vv: distribution over the tokens for each true token.
+        answers: scores and labels of the answers' tokens.
         config: hyperparameters.
         name: name of the checkpoint.
     """
@@ -157,7 +152,7 @@ class JudgeTrainingTask:
     test: Cache
     texts_nt: Tensor
     is_answer_nt: Tensor
-    soft_labels_vv: Tensor
+    answers: AnswerTokens
     config: TrainingConfig
     name: str = "judge"
 
@@ -171,36 +166,15 @@ class JudgeTrainingTask:
         num_edits = max(1, self.config.batch_size // PAIRS_AN_EDIT)
         edits = np.sort(context.rng.integers(len(self.train) // PAIRS_AN_EDIT, size=num_edits))
         pairs = (edits[:, None] * PAIRS_AN_EDIT + np.arange(PAIRS_AN_EDIT)).ravel()
+        texts_nt = self.texts_nt[pairs]
         padding = int(self.processor.tokenizer.pad_token_id)
-        longest = int((self.texts_nt[pairs] != padding).any(dim=0).sum())
-        tokens_nt = self.texts_nt[pairs, :longest].to(context.device)
-        is_answer_nt = self.is_answer_nt[pairs, :longest].to(context.device)
-        logits = self.judge(
-            input_ids=self._corrupted(tokens_nt, is_answer_nt, context),
-            attention_mask=(tokens_nt != padding).long(),
-            pixel_values=_pixels(self.train, pairs, context.device),
-        ).logits
-        labels = tokens_nt[:, 1:][is_answer_nt[:, 1:]]
-        log_probabilities = logits[:, :-1][is_answer_nt[:, 1:]].float().log_softmax(-1)
-        cross_entropy = -(self.soft_labels_vv[labels] * log_probabilities).sum(-1)
-        is_score = torch.isin(labels, self._score_ids(context.device))
-        return cross_entropy[~is_score].mean() + _SCORE_WEIGHT * cross_entropy[is_score].mean()
-
-    def _corrupted(self, tokens_nt: Tensor, is_answer_nt: Tensor, context: StepContext) -> Tensor:
-        """Returns the tokens with random scores and some random words in half of the answers."""
-        scores = self._score_ids(tokens_nt.device)
-        is_score_nt = torch.isin(tokens_nt, scores) & is_answer_nt
-        words = tokens_nt[is_answer_nt & ~is_score_nt]
-        uniform = torch.from_numpy(context.rng.random((3, *tokens_nt.shape))).to(tokens_nt.device)
-        is_corrupted_nt = is_answer_nt & (uniform[0, :, :1] < 0.5)
-        random_scores = scores[(uniform[1] * len(scores)).long()]
-        random_words = words[(uniform[1] * len(words)).long()]
-        is_word_nt = is_corrupted_nt & ~is_score_nt & (uniform[2] < _WORD_CORRUPTION_SHARE)
-        corrupted_nt = torch.where(is_corrupted_nt & is_score_nt, random_scores, tokens_nt)
-        return torch.where(is_word_nt, random_words, corrupted_nt)
-
-    def _score_ids(self, device: torch.device) -> Tensor:
-        return torch.tensor(score_token_ids(self.processor.tokenizer), device=device)
+        longest = int((texts_nt != padding).any(dim=0).sum())
+        batch = PairBatch(
+            images=_pixels(self.train, pairs, context.device),
+            tokens=texts_nt[:, :longest].long().to(context.device),
+            is_answer=self.is_answer_nt[pairs, :longest].to(context.device),
+        )
+        return judge_loss(self.judge, batch, self.answers)
 
     def export(self, folder: Path) -> None:
         """Writes the model and its processor with the chat template."""
@@ -236,6 +210,12 @@ def tokenize_answers(cache: Cache, processor: Any) -> tuple[Tensor, Tensor]:
         texts_nt[i, :end] = torch.tensor(prompt + answer)
         is_answer_nt[i, len(prompt) : end] = True
     return texts_nt, is_answer_nt
+
+
+def answer_tokens(tokenizer: Any, device: torch.device) -> AnswerTokens:
+    """Returns the scores and the labels of the tokens of answers, on a device."""
+    score_ids = torch.tensor(score_token_ids(tokenizer), device=device)
+    return AnswerTokens(score_ids, label_smoothing(tokenizer).to(device))
 
 
 def label_smoothing(tokenizer: Any) -> Tensor:

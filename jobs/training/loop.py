@@ -132,7 +132,7 @@ def _take_steps(run: "_TrainingRun", budget: TrainingBudget, out: Path, seed: in
     started = saved = time.monotonic()
     offset_s, loss = run.seconds, math.nan
     while (progress := budget.progress(run.step, run.seconds)) < 1.0:
-        loss = run.take_step(_step_context(run.step, progress, seed, run.device))
+        loss = run.take_step(_seeded_context(run.step, progress, seed, run.device))
         run.seconds = offset_s + time.monotonic() - started
         if run.step % _LOG_EVERY == 0:
             run.log_metrics(loss=run.mean_loss, learning_rate=run.learning_rate)
@@ -142,10 +142,11 @@ def _take_steps(run: "_TrainingRun", budget: TrainingBudget, out: Path, seed: in
     return loss
 
 
-def _step_context(step: int, progress: float, seed: int, device: torch.device) -> StepContext:
+def _seeded_context(step: int, progress: float, seed: int, device: torch.device) -> StepContext:
+    """Returns a step's context, and seeds the generators of all devices for the step."""
     rng = np.random.default_rng([seed, step])
-    generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
-    return StepContext(step, progress, rng, generator, device)
+    torch.manual_seed(int(rng.integers(2**62)))
+    return StepContext(step, progress, rng, device)
 
 
 class _TrainingRun:

@@ -16,6 +16,8 @@ from torch.nn import functional
 NUM_TIMESTEPS = 1000
 PROMPT_DROPOUT = 0.1
 MIN_SNR_GAMMA = 5.0
+MIN_SNR_END = 0.85
+MIN_SNR_FADE = 0.02
 _KL_WEIGHT = 1e-4
 # An instruction, a source or both are dropped, each with this probability.
 _CONDITIONING_DROPOUT = 0.05
@@ -124,6 +126,15 @@ def drop_prompts(tokens_nt: Tensor, empty_t: Tensor) -> Tensor:
     """Returns prompts of which a tenth is empty, for classifier-free guidance."""
     chance = torch.rand(len(tokens_nt), 1, device=tokens_nt.device)
     return torch.where(chance < PROMPT_DROPOUT, empty_t, tokens_nt)
+
+
+def plain_share(progress: float) -> float:
+    """Returns the share of equal weights in the loss weights: 0, and 1 in the last part of a run.
+
+    Args:
+        progress: used fraction of the training's time, 0 to 1.
+    """
+    return min(1.0, max(0.0, (progress - MIN_SNR_END) / MIN_SNR_FADE))
 
 
 def text_to_image_loss(
@@ -251,6 +262,20 @@ def caption_loss(caption: Any, images_n3hw: Tensor, tokens_nt: Tensor, padding: 
     ).logits
     labels = tokens_nt.masked_fill(~is_word_nt, -100)[:, 1:]
     return functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten())
+
+
+def clip_loss(clip: Any, images_n3hw: Tensor, tokens_nt: Tensor) -> Tensor:
+    """Returns the symmetric cross-entropy (InfoNCE) over images and one caption each.
+
+    Equal captions are no negatives of each other.
+    """
+    logits_nn = clip(input_ids=tokens_nt, pixel_values=images_n3hw).logits_per_image.float()
+    is_same_nn = (tokens_nt[:, None] == tokens_nt[None]).all(-1)
+    target = torch.arange(len(logits_nn), device=logits_nn.device)
+    is_other_nn = target[:, None] != target[None]
+    logits_nn = logits_nn.masked_fill(is_same_nn & is_other_nn, -1e4)
+    by_image = functional.cross_entropy(logits_nn, target)
+    return 0.5 * (by_image + functional.cross_entropy(logits_nn.T, target))
 
 
 def clipseg_loss(clipseg: Any, images_n3hw: Tensor, tokens_nt: Tensor, masks_nhw: Tensor) -> Tensor:

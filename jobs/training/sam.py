@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from overpaint.jobs.training import pictures
 from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.clipseg import iou, mask_images
+from overpaint.jobs.training.sam_loss import sam_loss
 from overpaint.jobs.training.saving import save_fp16
 from overpaint.jobs.training.task import StepContext, TrainingConfig
 from overpaint.operators.framing.masks import Region, bounding_box
@@ -22,14 +23,10 @@ from overpaint.operators.models.sam import Point, Selection, select
 from PIL import Image
 from scipy import ndimage
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import SamConfig, SamImageProcessorPil, SamModel, SamProcessor
 
 _IMAGE_PX = 64
 _PATCH_PX = 4
-# Loss weight of each kind of prompt: number of points, 0 for a box.
-_PROMPT_WEIGHTS = {0: 0.4, 1: 0.4, 3: 0.2}
-_BOX_JITTER_PX = 2.0
 _NUM_SHOWN = 12
 
 
@@ -86,9 +83,6 @@ def build_sam_processor() -> SamProcessor:
 class SamTrainingTask:
     """Training of sam: each image is encoded once and prompted with a box, a point and points.
 
-    Encoding takes six times as long as decoding a mask. Of the three proposals for a single point
-    only the best one learns its mask, as in the paper (arXiv 2304.02643).
-
     Attributes:
         sam: model to train.
         train: training scenes with `image` and `mask` (uint8, 0 or 255).
@@ -113,30 +107,7 @@ class SamTrainingTask:
     def loss(self, context: StepContext) -> Tensor:
         """Returns the mask and IoU loss on a batch of scenes, over all kinds of prompts."""
         batch = context.sample_batch(self.train, self.config.batch_size, candidates=self.nonempty)
-        embeddings = self.sam.vision_encoder(batch.images()).last_hidden_state
-        losses = [
-            weight * self._prompt_loss(embeddings, batch.masks(), num_points, context)
-            for num_points, weight in _PROMPT_WEIGHTS.items()
-        ]
-        return torch.stack(losses).sum()
-
-    def _prompt_loss(
-        self, embeddings: Tensor, masks: NDArray[np.bool_], num_points: int, context: StepContext
-    ) -> Tensor:
-        """Returns the loss of one kind of prompt: that many points, or a box for 0."""
-        prompts = _points(masks, num_points, context.rng) if num_points else _boxes(masks, context)
-        output = self.sam(
-            image_embeddings=embeddings,
-            multimask_output=num_points == 1,
-            **{name: prompt.to(context.device) for name, prompt in prompts.items()},
-        )
-        true_n1hw = torch.from_numpy(masks).to(context.device).float()[:, None]
-        logits_nkhw = output.pred_masks[:, 0].float()
-        mask_losses_nk = _mask_losses(logits_nkhw, true_n1hw)
-        iou_loss = functional.mse_loss(
-            output.iou_scores[:, 0].float(), _ious(logits_nkhw, true_n1hw)
-        )
-        return mask_losses_nk.min(dim=1).values.mean() + 0.2 * iou_loss
+        return sam_loss(self.sam, batch.images(), batch.masks())
 
     def export(self, folder: Path) -> None:
         """Writes the model and its processor."""
@@ -194,46 +165,3 @@ def _innermost(mask: NDArray[np.bool_]) -> Point:
     depth: Any = ndimage.distance_transform_edt(np.pad(mask, 1))
     y, x = np.unravel_index(int(depth[1:-1, 1:-1].argmax()), mask.shape)
     return Point(float(x), float(y))
-
-
-def _boxes(masks: NDArray[np.bool_], context: StepContext) -> dict[str, Tensor]:
-    """Returns the bounding boxes of masks, half of them jittered by up to 2 px a side."""
-    boxes = np.array([bounding_box(mask) for mask in masks], np.float64)
-    boxes += context.rng.uniform(-_BOX_JITTER_PX, _BOX_JITTER_PX, boxes.shape) * (
-        context.rng.random((len(boxes), 1)) < 0.5
-    )
-    return {"input_boxes": torch.from_numpy(boxes.clip(0, _IMAGE_PX)).float()[:, None]}
-
-
-def _points(
-    masks: NDArray[np.bool_], num_points: int, rng: np.random.Generator
-) -> dict[str, Tensor]:
-    """Draws points inside the masks; those after the first are outside with probability 1/2."""
-    points = np.zeros((len(masks), 1, num_points, 2), np.float32)
-    labels = np.ones((len(masks), 1, num_points), np.int64)
-    for i, mask in enumerate(masks):
-        for j in range(num_points):
-            is_inside = j == 0 or bool(mask.all()) or rng.random() < 0.5
-            rows, columns = np.nonzero(mask == is_inside)
-            choice = int(rng.integers(len(rows)))
-            points[i, 0, j] = columns[choice], rows[choice]
-            labels[i, 0, j] = int(is_inside)
-    return {"input_points": torch.from_numpy(points), "input_labels": torch.from_numpy(labels)}
-
-
-def _mask_losses(logits_nkhw: Tensor, true_n1hw: Tensor) -> Tensor:
-    true_nkhw = true_n1hw.expand_as(logits_nkhw)
-    cross_entropy_nk = functional.binary_cross_entropy_with_logits(
-        logits_nkhw, true_nkhw, reduction="none"
-    ).mean(dim=(2, 3))
-    predicted_nkhw = logits_nkhw.sigmoid()
-    intersection = (predicted_nkhw * true_nkhw).sum(dim=(2, 3))
-    sizes = predicted_nkhw.sum(dim=(2, 3)) + true_nkhw.sum(dim=(2, 3))
-    return cross_entropy_nk + 0.5 * (1.0 - (2.0 * intersection + 1.0) / (sizes + 1.0))
-
-
-@torch.no_grad()
-def _ious(logits_nkhw: Tensor, true_n1hw: Tensor) -> Tensor:
-    predicted, true = logits_nkhw > 0, true_n1hw > 0.5
-    intersection = (predicted & true).sum(dim=(2, 3)).float()
-    return intersection / (predicted | true).sum(dim=(2, 3)).clamp(min=1)

@@ -34,7 +34,7 @@ def _prompt_losses(sam: Any, embeddings: Tensor, masks_nhw: Tensor, num_points: 
     prompts = (
         point_prompts(masks_nhw, num_points)
         if num_points
-        else {"input_boxes": jittered_boxes(masks_nhw)[:, None].to(embeddings.dtype)}
+        else {"input_boxes": jittered_boxes(masks_nhw)[:, None].to(sam.dtype)}
     )
     output = sam(image_embeddings=embeddings, multimask_output=num_points == 1, **prompts)
     logits_nkhw, true_n1hw = output.pred_masks[:, 0].float(), masks_nhw[:, None]

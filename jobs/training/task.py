@@ -2,7 +2,8 @@
 
 A `TrainingTask` brings modules, a loss, an export and validation; the loop (`loop.run_training`)
 brings the optimizer, EMA weights, saved state and log. What a step draws depends on the seed and
-the step alone: all of its randomness comes from its `StepContext`.
+the step alone: its randomness comes from its `StepContext` and from PyTorch's default generators,
+which the loop seeds before each step.
 """
 
 from collections.abc import Mapping
@@ -66,26 +67,25 @@ class Batch:
         """Returns an array of numbers as float32."""
         return torch.from_numpy(self.cache.arrays[name][self.indices]).to(self.device).float()
 
-    def masks(self, name: str = "mask") -> NDArray[np.bool_]:
-        """Returns an array of masks (uint8 NHW, 0 or 255) as bool NHW."""
-        return self.cache.arrays[name][self.indices] > 127
+    def masks(self, name: str = "mask") -> Tensor:
+        """Returns an array of masks (uint8 NHW, 0 or 255) as float32 NHW, 0 or 1."""
+        masks = self.cache.arrays[name][self.indices] > 127
+        return torch.from_numpy(masks).to(self.device).float()
 
 
 class StepContext(NamedTuple):
-    """Position of a step in its run, and its randomness.
+    """Position of a step in its run, and the randomness of its batch.
 
     Attributes:
         step: number of the step, from 0.
         progress: fraction of the run's budget that is used, 0 to 1.
         rng: randomness of what is drawn.
-        generator: randomness of what is computed on the device, such as noise.
         device: device of the trained modules.
     """
 
     step: int
     progress: float
     rng: np.random.Generator
-    generator: torch.Generator
     device: torch.device
 
     def sample_batch(
@@ -128,7 +128,7 @@ class TrainingTask(Protocol):
         ...
 
     def loss(self, context: StepContext) -> Tensor:
-        """Returns the loss of one batch, drawn with the context's generators."""
+        """Returns the loss of one batch, drawn with the context's `rng`."""
         ...
 
     def export(self, folder: Path) -> None:

@@ -10,7 +10,7 @@ Shapes: n images, 4 latent channels, h and w latent pixels, t tokens, d text fea
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,21 +18,16 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from numpy.typing import NDArray
-from overpaint.jobs.training import pictures
+from overpaint.jobs.training import losses, pictures
 from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.clip import CaptionTokens
 from overpaint.jobs.training.latent_pipelines import build_pipeline, save_pipeline
-from overpaint.jobs.training.task import Batch, StepContext, TrainingConfig
-from overpaint.jobs.training.vocabulary import token_table
+from overpaint.jobs.training.task import StepContext, TrainingConfig
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-PROMPT_DROPOUT = 0.1
 DETAILED_CAPTION_SHARE = 0.7
-_MIN_SNR_END = 0.85
-_MIN_SNR_GAMMA = 5.0
 _NUM_SHOWN = 24
 
 
@@ -103,6 +98,7 @@ class TextToImageTrainingTask:
         train: training scenes with `latent` (float16, scaled).
         test: test scenes with `image` and their captions.
         captions: captions of the training scenes.
+        empty_t: token ids of the empty prompt.
         config: hyperparameters.
         name: name of the checkpoint.
     """
@@ -115,6 +111,7 @@ class TextToImageTrainingTask:
     train: Cache
     test: Cache
     captions: CaptionTokens
+    empty_t: Tensor
     config: TrainingConfig
     name: str = "text_to_image"
 
@@ -126,29 +123,16 @@ class TextToImageTrainingTask:
     def loss(self, context: StepContext) -> Tensor:
         """Returns the min-SNR-weighted MSE of the predicted noise on a batch of latents."""
         batch = context.sample_batch(self.train, self.config.batch_size)
-        noised = add_noise(batch.floats("latent"), self.scheduler, context.generator)
-        text_ntd = self.text_encoder(self._prompts(batch, context))[0]
-        predicted = self.unet(noised.latents, noised.timesteps, encoder_hidden_states=text_ntd)
-        error = functional.mse_loss(predicted.sample.float(), noised.noise, reduction="none")
-        weights = self._loss_weights(noised.timesteps, context.progress)
-        return (weights * error.mean(dim=(1, 2, 3))).mean()
-
-    def _prompts(self, batch: Batch, context: StepContext) -> Tensor:
-        """Draws captions NT, some of them empty for classifier-free guidance."""
-        tokens = self.captions.sample(
+        tokens_nt = self.captions.sample(
             batch.indices, context.rng, detailed_share=DETAILED_CAPTION_SHARE
+        ).to(context.device)
+        return losses.text_to_image_loss(
+            self.unet,
+            self.text_encoder,
+            batch.floats("latent"),
+            losses.drop_prompts(tokens_nt, self.empty_t.to(context.device)),
+            torch.tensor(losses.plain_share(context.progress), device=context.device),
         )
-        is_dropped = torch.from_numpy(context.rng.random(len(tokens)) < PROMPT_DROPOUT)
-        tokens = torch.where(is_dropped[:, None], token_table(self.tokenizer, [""]), tokens)
-        return tokens.to(context.device)
-
-    def _loss_weights(self, timesteps: Tensor, progress: float) -> Tensor:
-        """Returns each example's loss weight: min-SNR, or 1 in the last part of a run."""
-        if progress >= _MIN_SNR_END:
-            return torch.ones(len(timesteps), device=timesteps.device)
-        alpha_bar = self.scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
-        snr = alpha_bar / (1.0 - alpha_bar)
-        return snr.clamp(max=_MIN_SNR_GAMMA) / snr
 
     def export(self, folder: Path) -> None:
         """Writes the whole pipeline, the vae included."""
@@ -201,25 +185,3 @@ def generate(
         )
         images.append(np.round(np.asarray(output[0]) * 255.0).astype(np.uint8))
     return np.concatenate(images)
-
-
-class Noised(NamedTuple):
-    """Latents after the forward diffusion process.
-
-    Attributes:
-        latents: noised latents N4HW.
-        noise: noise N4HW that was added.
-        timesteps: timestep of each example, N.
-    """
-
-    latents: Tensor
-    noise: Tensor
-    timesteps: Tensor
-
-
-def add_noise(latents: Tensor, scheduler: Any, generator: torch.Generator) -> Noised:
-    """Adds noise to latents N4HW at random timesteps."""
-    noise = torch.randn(latents.shape, generator=generator, device=latents.device)
-    last = int(scheduler.config.num_train_timesteps)
-    timesteps = torch.randint(0, last, (len(latents),), generator=generator, device=latents.device)
-    return Noised(scheduler.add_noise(latents, noise, timesteps), noise, timesteps)

@@ -12,15 +12,13 @@ import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from numpy.typing import NDArray
-from overpaint.jobs.training import pictures
+from overpaint.jobs.training import losses, pictures
 from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.saving import save_fp16
 from overpaint.jobs.training.task import StepContext, TrainingConfig
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional
 
-_KL_WEIGHT = 1e-4
 _NUM_SHOWN = 12
 
 
@@ -92,15 +90,9 @@ class VaeTrainingTask:
         return {"vae": self.vae}
 
     def loss(self, context: StepContext) -> Tensor:
-        """Returns the loss of reconstructing a batch of scenes, mirrored in every second step."""
-        images_n3hw = context.sample_batch(self.train, self.config.batch_size).images()
-        if context.step % 2:
-            images_n3hw = images_n3hw.flip(3)
-        posterior = self.vae.encode(images_n3hw).latent_dist
-        latents = posterior.sample(context.generator)
-        decoded_n3hw = self.vae.decode(latents).sample.float()
-        kl = posterior.kl().float().mean() / latents[0].numel()
-        return _reconstruction_loss(decoded_n3hw, images_n3hw) + _KL_WEIGHT * kl
+        """Returns the loss of reconstructing a batch of scenes, half of them mirrored."""
+        batch = context.sample_batch(self.train, self.config.batch_size)
+        return losses.vae_loss(self.vae, losses.mirrored(batch.images()))
 
     def export(self, folder: Path) -> None:
         """Writes the autoencoder, its scaling factor measured on training scenes.
@@ -130,9 +122,3 @@ class VaeTrainingTask:
         starts = (0, _NUM_SHOWN)
         halves = [(images[i : i + _NUM_SHOWN], decoded[i : i + _NUM_SHOWN]) for i in starts]
         return pictures.image_grid([row for pair in halves for row in pair])
-
-
-def _reconstruction_loss(decoded_n3hw: Tensor, images_n3hw: Tensor) -> Tensor:
-    error = decoded_n3hw - images_n3hw
-    edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
-    return error.abs().mean() + 4.0 * functional.mse_loss(decoded_n3hw, images_n3hw) + 0.5 * edges

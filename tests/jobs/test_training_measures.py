@@ -17,7 +17,7 @@ from overpaint.jobs.training.examples import (
     mixture_scene,
     rgb,
 )
-from overpaint.jobs.training.instruction import change_weights, sampling_weights
+from overpaint.jobs.training.instruction import sampling_weights
 from overpaint.jobs.training.judge import (
     ANSWER_WORDS,
     MAX_TOKENS,
@@ -197,27 +197,11 @@ def agreement(one: torch.Tensor, other: torch.Tensor) -> float:
     return float(functional.cosine_similarity(one, other, dim=-1).mean(0).min().detach())
 
 
-def test_change_weights_give_half_to_the_change_whatever_its_size() -> None:
-    source = torch.zeros(2, 4, 16, 16)
-    target = source.clone()
-    target[0, 1, :4, :4] = 1.0
-    target[1, :, :15] = -1.0
-    weights = change_weights(source, target)
-    assert weights.mean(dim=(1, 2, 3)).tolist() == pytest.approx([1.0, 1.0])
-    assert float(weights[0, 0, :4, :4].sum()) / 256 == pytest.approx(0.5)
-    assert float(weights[1, 0, :15].sum()) / 256 == pytest.approx(0.5)
-
-
 def test_sampling_weights_are_a_distribution_that_favours_slowly_learned_types() -> None:
     edits = Cache(arrays={}, texts=[{"edit_type": name} for name in ("color", "move", "color")])
     first, second, third = sampling_weights(edits)
     assert first + second + third == pytest.approx(1.0)
     assert second > first == third
-
-
-def test_change_weights_of_equal_latents_are_equal() -> None:
-    latents = torch.ones(1, 4, 16, 16)
-    assert (change_weights(latents, latents) == 1.0).all()
 
 
 def test_sam_learns_from_a_box_and_from_points_inside_and_outside_in_every_step() -> None:
@@ -234,8 +218,7 @@ def test_sam_learns_from_a_box_and_from_points_inside_and_outside_in_every_step(
         nonempty=nonempty_masks(drawn),
         config=TrainingConfig(),
     )
-    generator = torch.Generator().manual_seed(0)
-    context = StepContext(0, 0.0, np.random.default_rng(0), generator, torch.device("cpu"))
+    context = StepContext(0, 0.0, np.random.default_rng(0), torch.device("cpu"))
     task.loss(context).backward()
     # The first two stand for points outside and inside, the others for the corners of a box.
     learned = [part.weight.grad for part in task.sam.prompt_encoder.point_embed]
@@ -246,8 +229,7 @@ def test_sample_batch_draws_candidates_only_and_returns_images_and_masks_of_them
     images = np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
     masks = np.where(np.arange(10) % 2, 255, 0).astype(np.uint8)[:, None, None]
     cache = Cache(arrays={"image": images, "mask": masks}, texts=[{} for _ in images])
-    rng, generator = np.random.default_rng(0), torch.Generator()
-    context = StepContext(0, 0.0, rng, generator, torch.device("cpu"))
+    context = StepContext(0, 0.0, np.random.default_rng(0), torch.device("cpu"))
     odd = np.arange(1, 10, 2)
     batch = context.sample_batch(cache, 64, candidates=odd, weights=np.eye(5)[2] / 2 + 0.1)
     assert set(batch.indices) == set(odd)

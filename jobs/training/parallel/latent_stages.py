@@ -28,8 +28,6 @@ NUM_INPAINTING_LABELS = 16
 _CLEAN_OUTSIDE_TASK = 7
 _UNKNOWN_LABEL_SHARE = 0.5
 _VIEW_SHARE = 0.125
-_MIN_SNR_END = 0.85
-_PLAIN_OVER = 0.02
 _SCALE_EXAMPLES = 1024
 
 
@@ -98,10 +96,10 @@ def _text_to_image(shop: Workshop, batch_size: int) -> Trainee:
         return losses.text_to_image_loss(unet, text_encoder, latents, tokens, plain)
 
     def on_progress(progress: float) -> None:
-        plain.fill_(min(1.0, max(0.0, (progress - _MIN_SNR_END) / _PLAIN_OVER)))
+        plain.fill_(losses.plain_share(progress))
 
     modules = {"unet": unet, "text_encoder": text_encoder}
-    unguarded = (_MIN_SNR_END, _MIN_SNR_END + 2 * _PLAIN_OVER)
+    unguarded = (losses.MIN_SNR_END, losses.MIN_SNR_END + 2 * losses.MIN_SNR_FADE)
     return Trainee(modules, loss, (bank,), on_progress=on_progress, unguarded=unguarded)
 
 

@@ -8,10 +8,9 @@ from overpaint.jobs.training import losses
 from overpaint.jobs.training.judge import (
     ANSWER_WORDS,
     MAX_TOKENS,
-    label_smoothing,
-    score_token_ids,
+    answer_tokens,
 )
-from overpaint.jobs.training.judge_loss import AnswerTokens, PairBatch, judge_loss
+from overpaint.jobs.training.judge_loss import PairBatch, judge_loss
 from overpaint.jobs.training.pairs import PAIRS_AN_EDIT
 from overpaint.jobs.training.parallel.bank import Bank
 from overpaint.jobs.training.parallel.stepper import StepSettings
@@ -37,10 +36,7 @@ def _load(shop: Workshop, kind: Any, name: str) -> Any:
 def _judge(shop: Workshop, batch_size: int) -> Trainee:
     judge = _load(shop, LlavaForConditionalGeneration, "judge")
     tokenizer = chat_tokenizer([*sorted(LEXICON), *ANSWER_WORDS], max_tokens=MAX_TOKENS)
-    answers = AnswerTokens(
-        torch.tensor(score_token_ids(tokenizer), device=shop.device),
-        label_smoothing(tokenizer).to(shop.device),
-    )
+    answers = answer_tokens(tokenizer, shop.device)
     bank = shop.bank("pair")
 
     def loss() -> Tensor:
