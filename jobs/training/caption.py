@@ -18,6 +18,7 @@ from overpaint.jobs.training import losses, pictures
 from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.saving import save_fp16
 from overpaint.jobs.training.task import StepContext, TrainingConfig
+from overpaint.jobs.training.word_ids import word_ids_of
 from PIL import Image
 from torch import Tensor, nn
 from transformers import (
@@ -86,7 +87,7 @@ class CaptionTrainingTask:
         tokenizer: tokenizer of the captions.
         train: training scenes with `image`.
         test: test scenes with `image` and the `ordered` caption.
-        tokens_nt: token ids of the training captions.
+        tokens_nt: token ids of the training captions, int16.
         config: hyperparameters.
         name: name of the checkpoint.
     """
@@ -131,16 +132,9 @@ class CaptionTrainingTask:
 
 
 def caption_tokens(cache: Cache, tokenizer: BertTokenizer) -> Tensor:
-    """Tokenizes the ordered captions of a cache, NT: start, words, end, padding."""
-    encoded = tokenizer(
-        [entry["ordered"] for entry in cache.texts],
-        padding="max_length",
-        truncation=True,
-        return_tensors="pt",
-    )
-    tokens_nt = torch.as_tensor(encoded["input_ids"])
-    tokens_nt[:, 0] = _token_id(tokenizer.bos_token_id)
-    return tokens_nt
+    """Tokenizes the ordered captions of a cache, int16 NT: start, words, end, padding."""
+    ids = word_ids_of(tokenizer)
+    return torch.from_numpy(np.stack([ids.caption(entry["ordered"]) for entry in cache.texts]))
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.saving import save_fp16
 from overpaint.jobs.training.task import StepContext, TrainingConfig
 from overpaint.jobs.training.vocabulary import token_table
+from overpaint.jobs.training.word_ids import word_ids_of
 from PIL import Image
 from torch import Tensor, nn
 from transformers import (
@@ -72,7 +73,7 @@ class CaptionTokens:
     """Captions of cached scenes as token ids.
 
     Attributes:
-        tokens_nt: token ids of all captions of all scenes.
+        tokens_nt: token ids of all captions of all scenes, int16.
         first: row of each scene's first caption; scene i has rows `first[i]` to `first[i + 1]`.
     """
 
@@ -85,7 +86,8 @@ class CaptionTokens:
         captions: list[list[str]] = [entry["captions"] for entry in cache.texts]
         first = np.cumsum([0, *(len(entry) for entry in captions)])
         flat = [caption for entry in captions for caption in entry]
-        return cls(tokens_nt=token_table(tokenizer, flat), first=first)
+        table = word_ids_of(tokenizer).clip_table(flat, len(flat))
+        return cls(tokens_nt=torch.from_numpy(table), first=first)
 
     def sample(
         self, scenes: NDArray[np.int64], rng: np.random.Generator, *, detailed_share: float
@@ -94,7 +96,7 @@ class CaptionTokens:
         counts = self.first[scenes + 1] - self.first[scenes]
         any_caption = (rng.random(len(scenes)) * counts).astype(np.int64)
         is_detailed = rng.random(len(scenes)) < detailed_share
-        return self.tokens_nt[self.first[scenes] + np.where(is_detailed, 0, any_caption)]
+        return self.tokens_nt[self.first[scenes] + np.where(is_detailed, 0, any_caption)].long()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

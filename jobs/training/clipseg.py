@@ -17,6 +17,7 @@ from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.saving import save_fp16
 from overpaint.jobs.training.task import StepContext, TrainingConfig
 from overpaint.jobs.training.vocabulary import token_table
+from overpaint.jobs.training.word_ids import word_ids_of
 from PIL import Image
 from torch import Tensor, nn
 from transformers import (
@@ -82,7 +83,7 @@ class ClipsegTrainingTask:
         tokenizer: tokenizer of the phrases.
         train: training scenes with `image` and `mask` (uint8, 0 or 255).
         test: test scenes with `image`, `mask` and the `phrases` for it.
-        phrases_npt: token ids of p phrases for each training mask.
+        phrases_npt: token ids of p phrases for each training mask, int16.
         config: hyperparameters.
         name: name of the checkpoint.
     """
@@ -159,13 +160,10 @@ def iou(true: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> NDArray[np.flo
 
 
 def phrase_tokens(cache: Cache, tokenizer: CLIPTokenizer, *, num_phrases: int = 8) -> Tensor:
-    """Tokenizes `num_phrases` phrases a mask, NPT; shorter lists of phrases are repeated."""
-    phrases = [
-        entry["phrases"][i % len(entry["phrases"])]
-        for entry in cache.texts
-        for i in range(num_phrases)
-    ]
-    return token_table(tokenizer, phrases).reshape(len(cache), num_phrases, -1)
+    """Tokenizes `num_phrases` phrases a mask, int16 NPT; shorter lists of phrases are repeated."""
+    ids = word_ids_of(tokenizer)
+    tables = [ids.clip_table(entry["phrases"], num_phrases) for entry in cache.texts]
+    return torch.from_numpy(np.stack(tables))
 
 
 def mask_images(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -31,7 +31,7 @@ from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.latent_pipelines import build_pipeline, save_pipeline
 from overpaint.jobs.training.task import StepContext, TrainingConfig
 from overpaint.jobs.training.text_to_image import build_scheduler
-from overpaint.jobs.training.vocabulary import token_table
+from overpaint.jobs.training.word_ids import word_ids_of
 from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -226,10 +226,7 @@ def sampling_weights(cache: Cache) -> NDArray[np.float64]:
 
 
 def phrasing_tokens(cache: Cache, tokenizer: CLIPTokenizer, *, num_phrasings: int = 6) -> Tensor:
-    """Tokenizes `num_phrasings` phrasings an edit, NPT; shorter lists are repeated."""
-    texts = [
-        entry["phrasings"][i % len(entry["phrasings"])]
-        for entry in cache.texts
-        for i in range(num_phrasings)
-    ]
-    return token_table(tokenizer, texts).reshape(len(cache), num_phrasings, -1)
+    """Tokenizes `num_phrasings` phrasings an edit, int16 NPT; shorter lists are repeated."""
+    ids = word_ids_of(tokenizer)
+    tables = [ids.clip_table(entry["phrasings"], num_phrasings) for entry in cache.texts]
+    return torch.from_numpy(np.stack(tables))

@@ -25,6 +25,7 @@ from overpaint.jobs.training.judge_loss import AnswerTokens, PairBatch, judge_lo
 from overpaint.jobs.training.pairs import PAIRS_AN_EDIT
 from overpaint.jobs.training.saving import save_fp16
 from overpaint.jobs.training.task import StepContext, TrainingConfig
+from overpaint.jobs.training.word_ids import word_ids_of
 from PIL import Image
 from torch import Tensor, nn
 from transformers import (
@@ -139,7 +140,7 @@ class JudgeTrainingTask:
         processor: processor of prompts and images.
         train: training pairs with the images `source` and `edited`.
         test: test pairs with `source`, `edited`, instruction, answer and outcome.
-        texts_nt: token ids of the training prompts and answers.
+        texts_nt: token ids of the training prompts and answers, int16, padded on the right.
         is_answer_nt: mask of the tokens that belong to an answer.
         answers: scores and labels of the answers' tokens.
         config: hyperparameters.
@@ -195,21 +196,17 @@ class JudgeTrainingTask:
 
 
 def tokenize_answers(cache: Cache, processor: Any) -> tuple[Tensor, Tensor]:
-    """Tokenizes prompts with their answers, NT, padded on the right, and masks the answers."""
-    tokenizer = processor.tokenizer
-    prompts = [user_turn(processor, entry["instruction"]) for entry in cache.texts]
-    prompts = [text.replace("<image>", "<image>" * _NUM_IMAGE_TOKENS) for text in prompts]
-    answers = [f" {entry['answer']}</s>" for entry in cache.texts]
-    prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-    answer_ids = tokenizer(answers, add_special_tokens=False)["input_ids"]
-    longest = max(len(a) + len(b) for a, b in zip(prompt_ids, answer_ids, strict=True))
-    texts_nt = torch.full((len(prompts), longest), int(tokenizer.pad_token_id))
-    is_answer_nt = torch.zeros((len(prompts), longest), dtype=torch.bool)
-    for i, (prompt, answer) in enumerate(zip(prompt_ids, answer_ids, strict=True)):
-        end = len(prompt) + len(answer)
-        texts_nt[i, :end] = torch.tensor(prompt + answer)
-        is_answer_nt[i, len(prompt) : end] = True
-    return texts_nt, is_answer_nt
+    """Tokenizes prompts with their answers, int16 NT, and masks the answers, bool NT.
+
+    Raises:
+        ValueError: a prompt with its answer is longer than the judge's training takes.
+    """
+    ids = word_ids_of(processor.tokenizer)
+    rows = [ids.judge(entry["instruction"], entry["answer"]) for entry in cache.texts]
+    texts_nt = torch.from_numpy(np.stack([row.tokens for row in rows]))
+    places = torch.arange(texts_nt.shape[1])
+    starts, ends = torch.tensor([(row.answer_start, row.length) for row in rows]).T[..., None]
+    return texts_nt, (places >= starts) & (places < ends)
 
 
 def answer_tokens(tokenizer: Any, device: torch.device) -> AnswerTokens:

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 
 import torch
 from overpaint.jobs.training.byte_pairs import WORD_END, split_word
+from overpaint.jobs.training.word_ids import MAX_TOKENS
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from torch import Tensor
 from transformers import BertTokenizer, CLIPTokenizer, PreTrainedTokenizerFast
-
-MAX_TOKENS = 32
 
 
 class BytePairs(NamedTuple):

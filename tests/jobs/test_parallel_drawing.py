@@ -16,14 +16,17 @@ import pytest
 from overpaint.jobs.papercut.edits import EDIT_TYPES
 from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.caption import caption_tokens
+from overpaint.jobs.training.clip import CaptionTokens
+from overpaint.jobs.training.clipseg import phrase_tokens
 from overpaint.jobs.training.examples import edit_example, mask_example, scene_example
-from overpaint.jobs.training.judge import tokenize_answers
+from overpaint.jobs.training.instruction import phrasing_tokens
+from overpaint.jobs.training.judge import tokenize_answers, user_turn
 from overpaint.jobs.training.pairs import PAIRS_AN_EDIT, pair_example
 from overpaint.jobs.training.parallel import drawing, fills
 from overpaint.jobs.training.parallel.drawing import CHUNK, ORDER, create_arrays, ordered_chunks
 from overpaint.jobs.training.parallel.kinds import KINDS
-from overpaint.jobs.training.parallel.word_ids import MAX_JUDGE_TOKENS, shipped_word_ids
 from overpaint.jobs.training.vocabulary import token_table
+from overpaint.jobs.training.word_ids import MAX_JUDGE_TOKENS, shipped_word_ids
 from overpaint.operators import models
 from transformers import BertTokenizer, CLIPTokenizer, LlavaProcessor
 
@@ -56,24 +59,49 @@ def test_clip_ids_are_those_of_the_tokenizer(scenes):
 
 def test_caption_ids_are_those_of_the_tokenizer(scenes):
     tokenizer = BertTokenizer.from_pretrained(SHIPPED / "caption")
-    ids = np.stack([shipped_word_ids().caption(entry["ordered"]) for entry in scenes.texts])
-    assert np.array_equal(ids, caption_tokens(scenes, tokenizer).numpy())
-    for text in ("a figure", "star , " * 40):
-        true = caption_tokens(Cache(arrays={}, texts=[{"ordered": text}]), tokenizer)[0]
-        assert np.array_equal(shipped_word_ids().caption(text), true.numpy())
+    texts = [entry["ordered"] for entry in scenes.texts] + ["a figure", "star , " * 40]
+    true = token_table(tokenizer, texts).numpy()
+    true[:, 0] = tokenizer.bos_token_id
+    assert np.array_equal(np.stack([shipped_word_ids().caption(text) for text in texts]), true)
 
 
 def test_judge_ids_are_those_of_the_tokenizer():
-    pairs = cache(pair_example, 240)
-    tokens_nt, is_answer_nt = tokenize_answers(
-        pairs, LlavaProcessor.from_pretrained(SHIPPED / "judge")
-    )
-    for entry, tokens, is_answer in zip(pairs.texts, tokens_nt, is_answer_nt, strict=True):
+    processor = LlavaProcessor.from_pretrained(SHIPPED / "judge")
+    for entry in cache(pair_example, 240).texts:
+        prompt = user_turn(processor, entry["instruction"]).replace("<image>", "<image>" * 64)
+        texts = [prompt, f" {entry['answer']}</s>"]
+        before, after = processor.tokenizer(texts, add_special_tokens=False)["input_ids"]
         ids = shipped_word_ids().judge(entry["instruction"], entry["answer"])
-        assert np.array_equal(ids.tokens[: len(tokens)], tokens.numpy())
-        assert not is_answer[: ids.answer_start].any()
-        assert is_answer[ids.answer_start : ids.length].all()
-        assert is_answer.sum() == ids.length - ids.answer_start
+        assert ids.tokens[: ids.length].tolist() == before + after
+        assert (ids.tokens[ids.length :] == processor.tokenizer.pad_token_id).all()
+        assert (ids.answer_start, ids.length) == (len(before), len(before + after))
+
+
+def test_tables_of_caches_have_the_ids_of_their_own_tokenizer(scenes):
+    clip = CLIPTokenizer.from_pretrained(SHIPPED / "clip")
+    captions = CaptionTokens.from_cache(scenes, clip)
+    assert len(captions.tokens_nt) == captions.first[-1]
+    for i, entry in enumerate(scenes.texts[:20]):
+        rows = captions.tokens_nt[captions.first[i] : captions.first[i + 1]]
+        assert np.array_equal(rows, token_table(clip, entry["captions"]))
+    masks, edits = cache(mask_example, 20), cache(edit_example, 20)
+    tables = (("phrases", phrase_tokens(masks, clip, num_phrases=5), masks),)
+    tables += (("phrasings", phrasing_tokens(edits, clip, num_phrasings=5), edits),)
+    for name, table_npt, drawn in tables:
+        for rows, entry in zip(table_npt, drawn.texts, strict=True):
+            texts = [entry[name][i % len(entry[name])] for i in range(5)]
+            assert np.array_equal(rows, token_table(clip, texts))
+    bert = BertTokenizer.from_pretrained(SHIPPED / "caption")
+    rows = [shipped_word_ids().caption(entry["ordered"]) for entry in scenes.texts]
+    assert np.array_equal(caption_tokens(scenes, bert), rows)
+
+
+def test_table_of_answers_masks_what_the_judge_is_to_say():
+    pairs, processor = cache(pair_example, 20), LlavaProcessor.from_pretrained(SHIPPED / "judge")
+    texts_nt, is_answer_nt = tokenize_answers(pairs, processor)
+    for entry, tokens, is_answer in zip(pairs.texts, texts_nt, is_answer_nt, strict=True):
+        said = processor.tokenizer.decode(tokens[is_answer])
+        assert said == entry["answer"].replace(",", " ,") + " </s>"
 
 
 def test_texts_that_are_too_long_or_not_drawn_are_refused():

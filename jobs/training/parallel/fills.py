@@ -26,7 +26,7 @@ from overpaint.jobs.training.parallel.regions import (
     object_mask,
 )
 from overpaint.jobs.training.parallel.view_images import mask_image
-from overpaint.jobs.training.parallel.word_ids import shipped_word_ids
+from overpaint.jobs.training.word_ids import shipped_word_ids
 from PIL import Image
 
 NUM_FILL_TEXTS = 4

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from overpaint.jobs.papercut.scene import SIZE_PX
-from overpaint.jobs.training.parallel.word_ids import MAX_TOKENS
+from overpaint.jobs.training.word_ids import MAX_TOKENS
 
 Arrays = Mapping[str, NDArray[Any]]
 

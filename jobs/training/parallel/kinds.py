@@ -16,7 +16,7 @@ from overpaint.jobs.training.parallel.kind import (
     token_field,
 )
 from overpaint.jobs.training.parallel.view_images import view_image
-from overpaint.jobs.training.parallel.word_ids import MAX_JUDGE_TOKENS, shipped_word_ids
+from overpaint.jobs.training.word_ids import MAX_JUDGE_TOKENS, shipped_word_ids
 
 NUM_CAPTIONS = 6
 NUM_PHRASES = 8

@@ -6,7 +6,7 @@ ids as the tokenizers of the checkpoints, in a fraction of their time.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -42,14 +42,14 @@ class JudgeIds(NamedTuple):
 
 
 class WordIds:
-    """Token ids as the tokenizers of the checkpoints in a folder give them.
+    """Token ids as the tokenizers of clip, caption and judge give them.
 
     Args:
-        folder: folder of checkpoints with `clip`, `caption` and `judge`.
+        read: function from the name of one of these checkpoints to its tokenizer's JSON.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, read: Callable[[str], str]) -> None:
+        self._read = read
 
     def clip(self, text: str) -> Ids:
         """Returns CLIP's token ids of a text: start, words, end, padding; int16 of 32."""
@@ -100,22 +100,22 @@ class WordIds:
 
     @cached_property
     def _clip(self) -> "_Dictionary":
-        return _Dictionary(self._folder / "clip" / "tokenizer.json", _WORD)
+        return _Dictionary(self._read("clip"), _WORD)
 
     @cached_property
     def _caption(self) -> "_Dictionary":
-        return _Dictionary(self._folder / "caption" / "tokenizer.json", _WORD)
+        return _Dictionary(self._read("caption"), _WORD)
 
     @cached_property
     def _judge(self) -> "_Dictionary":
-        return _Dictionary(self._folder / "judge" / "tokenizer.json", _JUDGE_WORD)
+        return _Dictionary(self._read("judge"), _JUDGE_WORD)
 
 
 class _Dictionary:
     """Words and their token ids, filled as words are met."""
 
-    def __init__(self, path: Path, word: re.Pattern[str]) -> None:
-        model: Any = json.loads(path.read_text(encoding="utf-8"))["model"]
+    def __init__(self, tokenizer: str, word: re.Pattern[str]) -> None:
+        model: Any = json.loads(tokenizer)["model"]
         self.vocab: dict[str, int] = model["vocab"]
         self._unknown: str | None = model["unk_token"] if model["type"] == "WordPiece" else None
         merges = model.get("merges", [])
@@ -142,7 +142,13 @@ class _Dictionary:
         return split_word(word, self._ranks)
 
 
+def word_ids_of(tokenizer: Any) -> WordIds:
+    """Returns the token ids of one tokenizer of transformers, that of clip, caption or judge."""
+    return WordIds(lambda _: tokenizer.backend_tokenizer.to_str())
+
+
 @lru_cache(maxsize=1)
 def shipped_word_ids() -> WordIds:
     """Returns the token ids of the checkpoints that come along."""
-    return WordIds(Path(str(files("overpaint.operators.models") / "papercut")))
+    folder = Path(str(files("overpaint.operators.models") / "papercut"))
+    return WordIds(lambda name: (folder / name / "tokenizer.json").read_text(encoding="utf-8"))
