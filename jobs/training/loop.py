@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from overpaint.jobs.training.attention import cpu_attention_in_float32
 from overpaint.jobs.training.history import TrainingRecord, device_name, write_history
 from overpaint.jobs.training.task import StepContext, TrainingConfig, TrainingTask
 from torch import Tensor, nn
@@ -163,7 +164,9 @@ class _TrainingRun:
         self.mean_loss = math.nan
         self.learning_rate = 0.0
         self.modules = nn.ModuleDict(dict(task.modules)).to(device).train()
-        self.modules.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        if device.type != "cpu":
+            # A CPU's group norm takes several times as long in this format.
+            self.modules.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.is_bf16 = _has_fast_bf16(device)
         self.parameters = [p for p in self.modules.parameters() if p.requires_grad]
         self.ema = [p.detach().clone() for p in self.parameters]
@@ -189,7 +192,8 @@ class _TrainingRun:
         self.learning_rate = _learning_rate(config, context.step, context.progress)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.is_bf16):
+        autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.is_bf16)
+        with autocast, cpu_attention_in_float32(self.device):
             loss = self.task.loss(context)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+from overpaint.jobs.training.attention import cpu_attention_in_float32
 from overpaint.jobs.training.foreach import copy_all, move_all, total_norm
 from overpaint.jobs.training.parallel.recordable import tensors_on
 from torch import Tensor, nn
@@ -214,7 +215,7 @@ class Stepper:
         self._keep.fill_(1.0 - decay)
 
     def _take_step(self) -> None:
-        with tensors_on(self._device):
+        with tensors_on(self._device), cpu_attention_in_float32(self._device):
             loss = self._loss()
         gradients = torch.autograd.grad(loss, self._parameters)
         masters = self._masters
