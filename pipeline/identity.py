@@ -46,13 +46,15 @@ def sha256(data: bytes) -> str:
 
 
 def _excluded(model: BaseModel) -> set[str]:
-    """Returns the names of the fields that cannot change a byte."""
-    return {name for name, field in type(model).model_fields.items() if _is_excluded(field)}
+    """Returns the names of the fields that cannot change a byte, as they are set."""
+    fields = type(model).model_fields
+    return {name for name, value in model if _is_excluded(fields[name], value)}
 
 
-def _is_excluded(field: FieldInfo) -> bool:
+def _is_excluded(field: FieldInfo, value: Any) -> bool:
     extra = field.json_schema_extra
-    return isinstance(extra, dict) and extra.get("identity") is False
+    identity = extra.get("identity") if isinstance(extra, dict) else None
+    return identity is False or (identity == "unless_default" and value == field.default)
 
 
 def identity_fields(operator: Operator[Any]) -> dict[str, Any]:

@@ -36,6 +36,8 @@ NOT_IN_FINGERPRINT: dict[str, Any] = {"identity": False}
 
 Such a field is a time limit, a permission, or a bound that decides only whether a row fails.
 """
+IN_FINGERPRINT_UNLESS_DEFAULT: dict[str, Any] = {"identity": "unless_default"}
+"""`json_schema_extra` of a field that came after its variant, and whose default changes no byte."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from overpaint.operators.diffusion.schedule import (
     steps_in,
 )
 from overpaint.operators.diffusion.state import Guidance, Hook
+from overpaint.operators.diffusion.step_noise import NONE, StepNoise
 from overpaint.pipeline import columns as c
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from overpaint.operators.diffusion.latents import NoisedSource
     from overpaint.operators.diffusion.prompts import PromptEmbeds
     from overpaint.operators.diffusion.sampling import Branch
-    from torch import Tensor
+    from torch import Generator, Tensor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +58,7 @@ class Sampling:
         guidance: makes one prediction of those of all branches; None takes that of `text`.
         hooks: correct the latents after each step, in order.
         attention: edits of attention.
+        noise: noise of the steps.
         branches: inputs of branches, by name, where they are not the usual ones.
         negative_prompt: negative prompt of every row.
     """
@@ -65,6 +67,7 @@ class Sampling:
     guidance: Guidance | None = None
     hooks: Sequence[Hook] = ()
     attention: AttentionEdits = NO_EDITS
+    noise: StepNoise = NONE
     branches: Mapping[str, BranchInputs] = field(default_factory=dict[str, BranchInputs])
     negative_prompt: str = ""
 
@@ -112,12 +115,18 @@ class Batch:
         return self.encode([request.picture for request in self.requests])
 
     @cached_property
-    def noise(self) -> "Tensor":
-        """Unit noise bchw, each row from its own generator."""
+    def generators(self) -> "list[Generator]":
+        """Each row's own generator, from its seed."""
         from overpaint.operators.diffusion import latents
 
-        generators = latents.make_generators([request.seed for request in self.requests])
-        return latents.draw_noise(generators, self.source_latents)
+        return latents.make_generators([request.seed for request in self.requests])
+
+    @cached_property
+    def noise(self) -> "Tensor":
+        """Unit noise bchw, each row from its own generator: the first that it draws."""
+        from overpaint.operators.diffusion import latents
+
+        return latents.draw_noise(self.generators, self.source_latents)
 
     @cached_property
     def trajectory_sbchw(self) -> "Tensor":
@@ -207,6 +216,7 @@ class Batch:
             guidance=sampling.guidance or (lambda state: state.predictions["text"]),
             hooks=sampling.hooks,
             attention=sampling.attention,
+            noise=sampling.noise,
         )
         return denoise(
             self.model,

@@ -16,6 +16,7 @@ from overpaint.operators.diffusion.latent_model import LatentModel
 from overpaint.operators.diffusion.prompts import PromptEmbeds
 from overpaint.operators.diffusion.schedule import Schedule, Step
 from overpaint.operators.diffusion.state import Guidance, Hook, StepState
+from overpaint.operators.diffusion.step_noise import NONE, StepNoise
 from overpaint.operators.diffusion.task_labels import class_labels
 from overpaint.pipeline.cost import Cost
 from torch import Tensor
@@ -57,11 +58,13 @@ class Controls:
         guidance: makes one prediction of those of all branches.
         hooks: correct the latents after each step, in order.
         attention: edits of attention.
+        noise: noise of the steps.
     """
 
     guidance: Guidance
     hooks: Sequence[Hook] = ()
     attention: AttentionEdits = NO_EDITS
+    noise: StepNoise = NONE
 
 
 @torch.no_grad()
@@ -81,8 +84,9 @@ def denoise(
         schedule: schedule that the steps belong to.
         steps: in order, from noisy to clean.
         branches: by name; guidance and attention edits know them by these.
-        controls: guidance, hooks and attention edits.
+        controls: guidance, hooks, attention edits and noise.
     """
+    noise = controls.noise
     for step in steps:
         predictions = predict(model, latents_bchw, step, branches, controls.attention)
         state = StepState(step=step, latents_bchw=latents_bchw, predictions=predictions)
@@ -91,7 +95,7 @@ def denoise(
         state = StepState(
             step=step, latents_bchw=latents_bchw, predictions=predictions, x0_bchw=x0, eps_bchw=eps
         )
-        latents_bchw = ddim_step(x0, eps, step)
+        latents_bchw = noise.add(ddim_step(x0, eps, step, noise.sigma(step)), step)
         for hook in controls.hooks:
             latents_bchw = hook(latents_bchw, state)
     return latents_bchw
@@ -186,9 +190,16 @@ def _ddim_step_back(
     return step.alpha_bar**0.5 * x0 + (1.0 - step.alpha_bar) ** 0.5 * eps
 
 
-def ddim_step(x0: Tensor, eps: Tensor, step: Step) -> Tensor:
-    """Returns the next latents, equation 12 of arXiv 2010.02502 without fresh noise."""
-    direction = max(1.0 - step.alpha_bar_next, 0.0) ** 0.5
+def ddim_step(x0: Tensor, eps: Tensor, step: Step, sigma: float = 0.0) -> Tensor:
+    """Returns the mean of the next latents, equation 12 of arXiv 2010.02502.
+
+    Args:
+        x0: clean latents by the prediction.
+        eps: noise by the prediction.
+        step: its levels.
+        sigma: spread of the noise that is added to the mean; 0 adds none.
+    """
+    direction = max(1.0 - step.alpha_bar_next - sigma**2, 0.0) ** 0.5
     return step.alpha_bar_next**0.5 * x0 + direction * eps
 
 

@@ -92,6 +92,12 @@ def test_new_method_and_a_new_field_of_it_change_no_other_fingerprint(method_fil
     assert fingerprints() == before
 
 
+def test_field_that_came_later_changes_a_fingerprint_only_where_it_is_set():
+    plain = operator_fingerprint(Edit(method="sdedit", **HUB))
+    assert operator_fingerprint(Edit(method="sdedit", eta=0.0, **HUB)) == plain
+    assert operator_fingerprint(Edit(method="sdedit", eta=0.5, **HUB)) != plain
+
+
 def test_moved_module_of_a_method_keeps_its_fingerprint(monkeypatch):
     kind = METHODS.find("sdedit")
     before = operator_fingerprint(Edit(method="sdedit", **HUB))

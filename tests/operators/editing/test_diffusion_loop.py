@@ -7,10 +7,12 @@ from overpaint.operators.controls.guidance import ClassifierFree
 from overpaint.operators.controls.prompt_to_prompt import CrossAttentionReplace, align
 from overpaint.operators.diffusion.attention import AttentionEdits
 from overpaint.operators.diffusion.latent_model import load_latent_model
+from overpaint.operators.diffusion.latents import make_generators
 from overpaint.operators.diffusion.prompts import embed, embed_negative
-from overpaint.operators.diffusion.sampling import Branch, Controls, denoise
+from overpaint.operators.diffusion.sampling import Branch, Controls, denoise, predict
 from overpaint.operators.diffusion.schedule import Step, make_schedule, steps_in, walked_steps
 from overpaint.operators.diffusion.state import StepState
+from overpaint.operators.diffusion.step_noise import FreshNoise
 from overpaint.operators.models.weights import Checkpoint
 
 PROMPTS = ["a b c", "d e"]
@@ -95,6 +97,29 @@ def test_denoise_steps_are_those_of_ddim(prediction, model):
         made = denoise(model, latents, schedule, [step], asked, controls)
         assert torch.allclose(made, expected, atol=1e-4)
         latents = made
+
+
+@pytest.mark.parametrize("eta", [0.3, 1.0])
+def test_denoise_with_fresh_noise_is_ddim_with_eta(eta, model):
+    from diffusers import DDIMScheduler
+
+    scheduler = DDIMScheduler.from_config(model.scheduler_config, clip_sample=False)
+    scheduler.set_timesteps(STEPS)
+    schedule = make_schedule(model.scheduler_config, STEPS)
+    asked = branches(model, "text")
+    controls = Controls(
+        guidance=ClassifierFree(guidance_scale=1.0),
+        noise=FreshNoise(generators=make_generators([3, 4]), eta=eta),
+    )
+    made = denoise(model, noise(), schedule, schedule.steps, asked, controls)
+    latents, generators = noise(), make_generators([3, 4])
+    for step, timestep in zip(schedule.steps, scheduler.timesteps, strict=True):
+        prediction = predict(model, latents, step, asked)["text"]
+        drawn = torch.stack([torch.randn(4, 16, 16, generator=each) for each in generators])
+        latents = scheduler.step(
+            prediction, timestep, latents, eta=eta, variance_noise=drawn
+        ).prev_sample
+    assert torch.allclose(made, latents.detach(), atol=1e-4)
 
 
 def test_walked_steps_are_the_last_ones_and_at_least_one():

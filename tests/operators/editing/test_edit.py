@@ -58,6 +58,13 @@ def test_edit_seed_changes_the_picture(checkpoint_of, row):
     assert answers[0]["edited_image"] != answers[1]["edited_image"]
 
 
+def test_sdedit_eta_adds_noise_of_the_row_alone(checkpoint_of, row):
+    check_rows_are_independent(make("sdedit", checkpoint_of, eta=1.0), row)
+    plain, noisy = (make("sdedit", checkpoint_of, eta=eta) for eta in (0.0, 1.0))
+    first, second = (each.run([row(0)], each.load())[0] for each in (plain, noisy))
+    assert first["edited_image"] != second["edited_image"]
+
+
 def test_edit_without_mask_changes_everything(checkpoint_of, row):
     operator = make("sdedit", checkpoint_of)
     given = row(0, height=20, width=50, mask_image=None)
