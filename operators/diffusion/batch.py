@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from overpaint.operators.diffusion.attention import NO_EDITS, AttentionEdits
+from overpaint.operators.diffusion.inversion import InvertedPath
 from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.diffusion.schedule import (
     Step,
@@ -20,15 +21,14 @@ from overpaint.operators.diffusion.schedule import (
     make_schedule,
     steps_in,
 )
-from overpaint.operators.diffusion.state import Guidance, Hook
+from overpaint.operators.diffusion.state import Guidance, Hook, StepState
 from overpaint.operators.diffusion.step_noise import NONE, StepNoise
-from overpaint.pipeline import columns as c
 
 if TYPE_CHECKING:
     from overpaint.operators.diffusion.latent_model import LatentModel
     from overpaint.operators.diffusion.latents import NoisedSource
     from overpaint.operators.diffusion.prompts import PromptEmbeds
-    from overpaint.operators.diffusion.sampling import Branch
+    from overpaint.operators.diffusion.sampling import Branch, Predictor
     from torch import Generator, Tensor
 
 
@@ -129,12 +129,17 @@ class Batch:
         return latents.draw_noise(self.generators, self.source_latents)
 
     @cached_property
+    def inverted(self) -> Sequence[InvertedPath]:
+        """The rows' inverted sources; none where the method reads no inversion."""
+        values = [value for request in self.requests for value in request.values.values()]
+        return [value for value in values if isinstance(value, InvertedPath)]
+
+    @cached_property
     def trajectory_sbchw(self) -> "Tensor":
         """The rows' inverted trajectories, from noise to clean; one entry more than steps."""
         import torch
 
-        paths = [request.values[c.INVERTED_PATH.name] for request in self.requests]
-        return torch.stack([path.trajectory_schw for path in paths], dim=1)
+        return torch.stack([path.trajectory_schw for path in self.inverted], dim=1)
 
     @cached_property
     def mask_b1hw(self) -> "Tensor":
@@ -145,8 +150,9 @@ class Batch:
             np.ones(request.picture.shape[:2], np.float32) if request.mask is None else request.mask
             for request in self.requests
         ]
-        is_inverted = c.INVERTED_PATH.name in self.requests[0].values
-        return latent_masks(masks, self.trajectory_sbchw[0] if is_inverted else self.source_latents)
+        return latent_masks(
+            masks, self.trajectory_sbchw[0] if self.inverted else self.source_latents
+        )
 
     @property
     def noised_source(self) -> "Tensor":
@@ -171,7 +177,7 @@ class Batch:
 
     def source_prompts(self) -> list[str]:
         """Returns the prompt under which each source was inverted."""
-        return [request.values[c.INVERTED_PATH.name].prompt for request in self.requests]
+        return [path.prompt for path in self.inverted]
 
     def encode(self, pictures: Sequence[NDArray[np.uint8]]) -> "Tensor":
         """Encodes pictures of the frames' size to latents bchw."""
@@ -194,13 +200,26 @@ class Batch:
         branches = {name: Branch(prompts=embeds) for name, embeds in prompts.items()}
         return predict(self.model, latents_bchw, step, branches)
 
-    def advance(self, latents_bchw: "Tensor", step: Step, prediction_bchw: "Tensor") -> "Tensor":
-        """Returns the latents after a DDIM step with a prediction."""
+    def predictor(self, prompts: "Mapping[str, PromptEmbeds]", guidance: Guidance) -> "Predictor":
+        """Returns the guided prediction under some prompts, as a function of latents and step."""
+
+        def predict(latents_bchw: "Tensor", step: Step) -> "Tensor":
+            predictions = self.predict(latents_bchw, step, prompts)
+            return guidance(
+                StepState(step=step, latents_bchw=latents_bchw, predictions=predictions)
+            )
+
+        return predict
+
+    def advance(
+        self, latents_bchw: "Tensor", step: Step, prediction_bchw: "Tensor", sigma: float = 0.0
+    ) -> "Tensor":
+        """Returns the latents, or their mean, after a DDIM step with a prediction."""
         from overpaint.operators.diffusion.sampling import ddim_step, to_x0_and_eps
 
         kind = self.schedule.prediction_type
         x0, eps = to_x0_and_eps(prediction_bchw, latents_bchw, step.alpha_bar, kind)
-        return ddim_step(x0, eps, step)
+        return ddim_step(x0, eps, step, sigma)
 
     def run(self, branches: Mapping[str, Window], sampling: Sampling) -> "Tensor":
         """Denoises the batch; returns clean latents bchw.

@@ -8,6 +8,7 @@ Shapes: b rows, c channels (4 of a latent), h and w latent pixels.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,12 @@ from overpaint.operators.diffusion.step_noise import NONE, StepNoise
 from overpaint.operators.diffusion.task_labels import class_labels
 from overpaint.pipeline.cost import Cost
 from torch import Tensor
+
+Predictor = Callable[[Tensor, Step], Tensor]
+"""Predicts at latents bchw in a step, guided."""
+
+Solver = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
+"""Finds the fixed point of a map, from a start."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,42 +157,31 @@ def to_x0_and_eps(
 
 @torch.no_grad()
 def ddim_inversion(
-    model: LatentModel,
-    latents_bchw: Tensor,
-    schedule: Schedule,
-    prompts: PromptEmbeds,
-    num_fixed_point_iterations: int = 0,
+    latents_bchw: Tensor, schedule: Schedule, predictor: Predictor, solve: Solver
 ) -> list[Tensor]:
     """Inverts clean latents to noise; returns the trajectory from noise to clean, float32.
 
-    DDIM read backwards needs a prediction at latents that are not known yet. It takes the last
-    known ones instead (arXiv 2010.02502) and may improve on that by fixed-point iterations ("AIDI",
-    arXiv 2309.04907).
+    DDIM read backwards needs a prediction at latents that are not known yet: they are a fixed
+    point. One call of the predictor, at the last known ones, is DDIM inversion (arXiv 2010.02502).
 
     Args:
-        model: its UNet predicts.
         latents_bchw: clean.
         schedule: its steps are walked back; the trajectory has one entry more than it has steps.
-        prompts: embedded source prompts.
-        num_fixed_point_iterations: 0 for plain DDIM inversion; each runs the UNet once more.
+        predictor: predicts under the source prompts.
+        solve: solver of each step.
     """
-    branches = {"source": Branch(prompts=prompts)}
     trajectory = [latents_bchw]
     for step in reversed(schedule.steps):
-        last = trajectory[-1]
-        guess = last
-        for _ in range(1 + num_fixed_point_iterations):
-            prediction = predict(model, guess, step, branches)["source"]
-            guess = _ddim_step_back(last, guess, prediction, step, schedule.prediction_type)
-        trajectory.append(guess)
+        back = partial(_ddim_step_back, trajectory[-1], predictor, step, schedule.prediction_type)
+        trajectory.append(solve(back, trajectory[-1]))
     return trajectory[::-1]
 
 
 def _ddim_step_back(
-    last: Tensor, guess: Tensor, prediction: Tensor, step: Step, prediction_type: str
+    last: Tensor, predictor: Predictor, step: Step, prediction_type: str, guess: Tensor
 ) -> Tensor:
-    """Returns the latents from which a DDIM step with this prediction would reach `last`."""
-    _, eps = to_x0_and_eps(prediction, guess, step.alpha_bar, prediction_type)
+    """Returns the latents from which a DDIM step, predicted at `guess`, would reach `last`."""
+    _, eps = to_x0_and_eps(predictor(guess, step), guess, step.alpha_bar, prediction_type)
     x0 = (last - (1.0 - step.alpha_bar_next) ** 0.5 * eps) / step.alpha_bar_next**0.5
     return step.alpha_bar**0.5 * x0 + (1.0 - step.alpha_bar) ** 0.5 * eps
 

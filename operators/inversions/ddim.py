@@ -6,6 +6,7 @@ The whole trajectory is kept, so that an edit can hold what must not change exac
 from collections.abc import Mapping
 from typing import Any
 
+from overpaint.operators.controls.guidance import ClassifierFree
 from overpaint.operators.controls.trajectory import invert_to_paths
 from overpaint.operators.diffusion.batch import Batch
 from overpaint.operators.diffusion.inverting import Inversion
@@ -26,4 +27,6 @@ class DDIMInversion(Inversion):
 
     def invert(self, batch: Batch) -> list[Mapping[str, Any]]:
         """Walks the sources back to noise under their prompts."""
-        return invert_to_paths(batch)
+        prompts = batch.prompts([request.prompt for request in batch.requests])
+        predictor = batch.predictor({"text": prompts}, ClassifierFree(guidance_scale=1.0))
+        return invert_to_paths(batch, predictor, lambda back, last: back(last))
