@@ -38,8 +38,8 @@ class Invert(LimitsPrompts, InversionOperator):
 
     @property
     def inputs(self) -> tuple[Column, ...]:
-        """The source; the mask where the picture is cropped around it."""
-        source = (c.SOURCE_IMAGE, c.WIDTH_PX, c.HEIGHT_PX)
+        """The source, what the inversion reads, and the mask where the picture is cropped to it."""
+        source = (c.SOURCE_IMAGE, c.WIDTH_PX, c.HEIGHT_PX, *self.inversion.reads)
         return (*source, c.MASK_IMAGE) if self.inversion.fit == "crop" else source
 
     @property
@@ -75,7 +75,8 @@ class Invert(LimitsPrompts, InversionOperator):
         prompt = first_text(row, c.SOURCE_PROMPT, c.CAPTION) or ""
         self.tokens_cut({c.SOURCE_PROMPT.name: model.text_length(prompt)})
         picture = view(frame, decode(row["source_image"]).seen)
-        return EditRequest(frame=frame, picture=picture, prompt=prompt, values={})
+        seed = fields.noise_seed(picture, row)
+        return EditRequest(frame=frame, picture=picture, prompt=prompt, seed=seed, values={})
 
     def infer(
         self, inputs: Sequence[EditRequest], model: "LatentModel", /

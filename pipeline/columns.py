@@ -156,6 +156,9 @@ CAPTION = _text("caption", "what a captioner says of the source")
 MASK_IMAGE = _image("mask_image", "one-channel PNG of the source's size: 255 may change")
 MASK_SOURCE = _text("mask_source", "how the mask was made")
 INVERTED_PATH = Column("inverted_path", pa.null(), "the source's trajectory to noise", "group")
+INVERTED_RESIDUALS = Column(
+    "inverted_residuals", pa.null(), "the source's noisy chain, with each step's residual", "group"
+)
 FITTED_NEGATIVE = Column(
     "fitted_negative", pa.null(), "negative embeddings fitted to the source, by step", "group"
 )

@@ -246,14 +246,20 @@ def check_candidates(row: Mapping[str, Any], stages: Sequence[Stage]) -> None:
     """Checks that several candidates of one edit can differ.
 
     Raises:
-        ValueError: no stage reads the seed.
+        ValueError: no stage reads the seed, or the candidate's number.
     """
     candidates = row.get("candidates", 1)
-    if candidates > 1 and not any(c.SEED.name in stage.read_names for stage in stages):
+    if candidates > 1 and not draws(stages):
         raise ValueError(
-            f"row.candidates = {candidates}: no stage draws from the seed, so that all of them "
-            "would be equal"
+            f"row.candidates = {candidates}: no stage draws from the seed or for each candidate: "
+            "all of them would be equal"
         )
+
+
+def draws(stages: Sequence[Stage]) -> bool:
+    """Tells whether candidates of a row differ."""
+    read = {name for stage in stages for name in stage.read_names}
+    return not read.isdisjoint({c.SEED.name, c.CANDIDATE.name})
 
 
 def check_policy(policy: Policy, stages: Sequence[Stage]) -> None:

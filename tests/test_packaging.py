@@ -85,7 +85,7 @@ def test_wheel_has_recipes_templates_checkpoints_and_the_licence(wheel):
     data = [
         path
         for pattern in (
-            "jobs/recipes/*.toml",
+            "jobs/recipes/**/*.toml",
             "jobs/report/templates/*",
             "operators/models/papercut/**/*",
             "*/py.typed",

@@ -58,3 +58,20 @@ class InvertedPath(Inverted):
     def is_finite(self) -> bool:
         """Tells whether the model has not failed."""
         return bool(self.trajectory_schw.isfinite().all())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class InvertedResiduals(InvertedPath):
+    """The trajectory of one source by a noisy chain, and what each of its steps needs.
+
+    Attributes:
+        residuals_schw: float32; latents after each step less the mean of that step.
+        eta: share of DDPM's spread that the steps have.
+    """
+
+    residuals_schw: "Tensor"
+    eta: float
+
+    def is_finite(self) -> bool:
+        """Tells whether the model has not failed."""
+        return bool(self.residuals_schw.isfinite().all())

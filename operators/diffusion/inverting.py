@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from overpaint.operators.diffusion.method import Framed
 from overpaint.operators.diffusion.request import EditRequest
-from overpaint.pipeline.columns import Column
+from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.cost import Cost
+from overpaint.pipeline.images import Pixels
 from pydantic import Field
 
 if TYPE_CHECKING:
@@ -38,6 +39,16 @@ class Inversion(Framed, ABC):
             **super().facts(),
             "family": cls.family,
         }
+
+    @property
+    def reads(self) -> tuple[Column, ...]:
+        """Columns that it reads beside the source and its description."""
+        return ()
+
+    def noise_seed(self, picture: Pixels, row: Row) -> int:
+        """Returns the seed of the noise that it draws for a row; 0 where it draws none."""
+        del picture, row
+        return 0
 
     @abstractmethod
     def cost(self) -> Cost:

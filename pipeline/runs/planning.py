@@ -16,6 +16,7 @@ from overpaint.pipeline.choices import PerChoice
 from overpaint.pipeline.errors import RowError, UsageError
 from overpaint.pipeline.identity import RowIdentity, group_id, row_seed
 from overpaint.pipeline.plan import ROW_CONTROLS, Plan
+from overpaint.pipeline.plan_checks import draws
 from overpaint.pipeline.runs.column_types import FIRST, plan_schema, typed
 from overpaint.pipeline.runs.folder import RunFolder, part_path
 from overpaint.pipeline.runs.inputs import Input
@@ -95,7 +96,7 @@ class _Form:
 
     def __init__(self, plan: Plan) -> None:
         self.identity = RowIdentity(plan.fingerprint(), plan.key_columns())
-        self.draws = any(c.SEED.name in stage.read_names for stage in plan.stages)
+        self.draws = draws(plan.stages)
 
 
 class _Expander:
