@@ -159,6 +159,7 @@ INVERTED_PATH = Column("inverted_path", pa.null(), "the source's trajectory to n
 INVERTED_RESIDUALS = Column(
     "inverted_residuals", pa.null(), "the source's noisy chain, with each step's residual", "group"
 )
+INVERTED_PAIR = Column("inverted_pair", pa.null(), "the source's coupled pair of latents", "group")
 FITTED_NEGATIVE = Column(
     "fitted_negative", pa.null(), "negative embeddings fitted to the source, by step", "group"
 )

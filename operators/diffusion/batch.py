@@ -61,6 +61,7 @@ class Sampling:
         noise: noise of the steps.
         branches: inputs of branches, by name, where they are not the usual ones.
         negative_prompt: negative prompt of every row.
+        sampler: walks the steps; None takes `sampling.denoise`.
     """
 
     start_bchw: "Tensor"
@@ -70,6 +71,7 @@ class Sampling:
     noise: StepNoise = NONE
     branches: Mapping[str, BranchInputs] = field(default_factory=dict[str, BranchInputs])
     negative_prompt: str = ""
+    sampler: "Callable[..., Tensor] | None" = None
 
 
 class Batch:
@@ -113,6 +115,15 @@ class Batch:
     def source_latents(self) -> "Tensor":
         """Clean latents bchw of the sources."""
         return self.encode([request.picture for request in self.requests])
+
+    @property
+    def contiguous_source_latents(self) -> "Tensor":
+        """The sources' latents in the memory layout of those that inversions hand on.
+
+        Convolutions round otherwise in another layout: where an edit must repeat the predictions of
+        an inversion to the bit, the inversion starts from these.
+        """
+        return self.source_latents.contiguous()
 
     @cached_property
     def generators(self) -> "list[Generator]":
@@ -237,7 +248,8 @@ class Batch:
             attention=sampling.attention,
             noise=sampling.noise,
         )
-        return denoise(
+        sampler = sampling.sampler or denoise
+        return sampler(
             self.model,
             sampling.start_bchw,
             self.schedule,

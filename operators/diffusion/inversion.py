@@ -75,3 +75,16 @@ class InvertedResiduals(InvertedPath):
     def is_finite(self) -> bool:
         """Tells whether the model has not failed."""
         return bool(self.residuals_schw.isfinite().all())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class InvertedPair(InvertedPath):
+    """The trajectory of one source by a coupled pair of latents, float64.
+
+    Its latents have the channels of the first member before those of the second.
+
+    Attributes:
+        mixing_coeff: share of a member that the mixing after a step leaves to it.
+    """
+
+    mixing_coeff: float

@@ -28,10 +28,12 @@ class CycleDiffusionInversion(ResidualInversion):
 
     def chain(self, batch: Batch) -> "list[Tensor]":
         """Returns the sources from noise to clean, each level drawn after the one before."""
+        from overpaint.operators.diffusion.latents import NoisedSource
         from overpaint.operators.diffusion.sampling import ddim_step
 
-        clean, steps = batch.source_latents, batch.schedule.steps
-        noise, levels = FreshNoise(generators=batch.generators, eta=self.eta), [batch.noised_source]
+        clean, steps = batch.contiguous_source_latents, batch.schedule.steps
+        start = NoisedSource(x0_bchw=clean, noise_bchw=batch.noise).at(steps[0].alpha_bar)
+        noise, levels = FreshNoise(generators=batch.generators, eta=self.eta), [start]
         for step in steps[:-1]:
             signal, spread = step.alpha_bar**0.5, (1.0 - step.alpha_bar) ** 0.5
             eps = (levels[-1] - signal * clean) / spread

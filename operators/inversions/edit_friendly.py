@@ -30,7 +30,7 @@ class EditFriendlyInversion(ResidualInversion):
         """Returns the sources with noise drawn anew for each level, equation 6."""
         from overpaint.operators.diffusion.latents import draw_noise
 
-        clean = batch.source_latents
+        clean = batch.contiguous_source_latents
         levels = [step.alpha_bar for step in batch.schedule.steps]
         noised = (
             level**0.5 * clean + (1.0 - level) ** 0.5 * draw_noise(batch.generators, clean)
