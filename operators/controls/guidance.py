@@ -83,11 +83,15 @@ class TextGuided(LatentMethod):
         text = {"text": ALL_STEPS}
         return text if self.guidance_scale == 1.0 else {**text, "negative": ALL_STEPS}
 
+    @property
+    def guidance(self) -> ClassifierFree:
+        """Classifier-free guidance by the method's fields."""
+        return ClassifierFree(guidance_scale=self.guidance_scale, rescale=self.guidance_rescale)
+
     def complete(self, sampling: Sampling) -> Sampling:
         """Returns a sampling with classifier-free guidance, where it has no guidance of its own."""
-        guidance = ClassifierFree(guidance_scale=self.guidance_scale, rescale=self.guidance_rescale)
         return replace(
             sampling,
-            guidance=sampling.guidance or guidance,
+            guidance=sampling.guidance or self.guidance,
             negative_prompt=self.negative_prompt,
         )

@@ -222,6 +222,13 @@ class Batch:
 
         return predict
 
+    def eps(self, latents_bchw: "Tensor", step: Step, prediction_bchw: "Tensor") -> "Tensor":
+        """Returns the noise bchw that a prediction means at its latents."""
+        from overpaint.operators.diffusion.sampling import to_x0_and_eps
+
+        kind = self.schedule.prediction_type
+        return to_x0_and_eps(prediction_bchw, latents_bchw, step.alpha_bar, kind)[1]
+
     def advance(
         self, latents_bchw: "Tensor", step: Step, prediction_bchw: "Tensor", sigma: float = 0.0
     ) -> "Tensor":

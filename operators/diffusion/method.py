@@ -25,6 +25,7 @@ from pydantic import Field
 if TYPE_CHECKING:
     from overpaint.operators.diffusion.batch import Batch, Sampling
     from overpaint.operators.diffusion.inversion import Inverted
+    from torch import Tensor
 
 TEXT_TO_IMAGE = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 """Pipelines whose checkpoints draw what a prompt says."""
@@ -173,9 +174,12 @@ class LatentMethod(Method):
         """
         return {"text": ALL_STEPS}
 
-    @abstractmethod
     def sampling(self, batch: "Batch") -> "Sampling":
-        """Returns the start of the run and everything that steers it."""
+        """Returns the start of the run and everything that steers it.
+
+        Every method has this, or `edited` where it has a loop of its own.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has neither `sampling` nor `edited`")
 
     def complete(self, sampling: "Sampling") -> "Sampling":
         """Returns a sampling with what a base class brings, such as classifier-free guidance."""
@@ -221,12 +225,16 @@ class LatentMethod(Method):
         )
 
     def edit(self, requests: Sequence[EditRequest], model: Any) -> list[NDArray[np.float32]]:
-        """Samples the batch as `sampling` says, and decodes it."""
+        """Edits the batch as `edited` says, and decodes it."""
         from overpaint.operators.diffusion.batch import Batch
 
         steps = getattr(self, "num_inference_steps", None)
         batch = Batch(requests, model, num_inference_steps=steps, walked=self.walked)
-        return batch.decode(batch.run(self.branches(), self.complete(self.sampling(batch))))
+        return batch.decode(self.edited(batch))
+
+    def edited(self, batch: "Batch") -> "Tensor":
+        """Returns the clean latents bchw of the edits: those of the run that `sampling` steers."""
+        return batch.run(self.branches(), self.complete(self.sampling(batch)))
 
 
 def _default_cost(kind: type[Method]) -> str:

@@ -7,7 +7,10 @@ Levels are DDIM's: a latent at the level `alpha_bar` is sqrt(alpha_bar) x0 + sqr
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Window = tuple[float, float]
 """Part of the steps that are walked, from 0 (the first) to 1 (after the last)."""
@@ -31,6 +34,10 @@ class Step:
     alpha_bar: float
     alpha_bar_next: float
 
+    def noised(self, x0_bchw: "Tensor", noise_bchw: "Tensor") -> "Tensor":
+        """Returns clean latents at the level before the step, with some unit noise."""
+        return self.alpha_bar**0.5 * x0_bchw + (1.0 - self.alpha_bar) ** 0.5 * noise_bchw
+
 
 class Schedule(NamedTuple):
     """Every step of a run, and the quantity that the UNet predicts.
@@ -38,10 +45,20 @@ class Schedule(NamedTuple):
     Attributes:
         steps: from noise to clean.
         prediction_type: `epsilon`, `v_prediction` or `sample`.
+        alphas_cumprod: level of each timestep of the training, from clean to noise.
     """
 
     steps: tuple[Step, ...]
     prediction_type: str
+    alphas_cumprod: tuple[float, ...]
+
+    def at(self, timestep: int) -> Step:
+        """Returns the step from any timestep of the training straight to clean latents.
+
+        Raises:
+            IndexError: the training has fewer timesteps.
+        """
+        return Step(0, timestep, self.alphas_cumprod[timestep], 1.0)
 
 
 def make_schedule(config: Mapping[str, Any], num_inference_steps: int) -> Schedule:
@@ -56,10 +73,11 @@ def make_schedule(config: Mapping[str, Any], num_inference_steps: int) -> Schedu
     scheduler: Any = DDIMScheduler.from_config(dict(config))
     scheduler.set_timesteps(num_inference_steps)
     timesteps = [int(timestep) for timestep in scheduler.timesteps]
-    levels = [float(scheduler.alphas_cumprod[timestep]) for timestep in timesteps]
+    every_level: tuple[float, ...] = tuple(scheduler.alphas_cumprod.tolist())
+    levels = [every_level[timestep] for timestep in timesteps]
     next_levels = [*levels[1:], float(scheduler.final_alpha_cumprod)]
     steps = map(Step, range(len(timesteps)), timesteps, levels, next_levels)
-    return Schedule(tuple(steps), scheduler.config.prediction_type)
+    return Schedule(tuple(steps), scheduler.config.prediction_type, every_level)
 
 
 def walked_steps(strength: float, num_inference_steps: int) -> range:
