@@ -1,15 +1,18 @@
 """Attention controls: they see queries, keys, values and attention maps of every layer.
 
+They also see what residual blocks add, the features that some methods inject beside attention.
+
 A UNet call holds several branches (source, negative, text, ...), each with one entry for every row
 of the batch. A control may copy between the branches of a row, never between rows.
 
-Shapes: n branches, b rows, h heads, q queries, k keys, d channels of a head.
+Shapes: n branches, b rows, h heads, q queries, k keys, d channels of a head; c channels of a
+feature of h by w places.
 """
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from overpaint.operators.diffusion.schedule import Step
 
@@ -17,18 +20,29 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+Kind = Literal["self", "cross", "residual"]
+"""Kinds of layers that edits can act in."""
+
+
 class Layer(NamedTuple):
-    """An attention layer.
+    """An attention layer, or a residual block.
 
     Attributes:
         name: path in the UNet.
-        is_cross: True for cross-attention, whose keys are text.
+        kind: `self`-attention, `cross`-attention, whose keys are text, or `residual` block.
         depth: number of times that the latent was halved there: 0 is full resolution.
+        order: place among the layers of its kind, in order of execution: 0 runs first.
     """
 
     name: str
-    is_cross: bool
+    kind: Kind
     depth: int
+    order: int
+
+    @property
+    def is_cross(self) -> bool:
+        """True for cross-attention."""
+        return self.kind == "cross"
 
 
 class Site(NamedTuple):
@@ -38,11 +52,13 @@ class Site(NamedTuple):
         layer: attention layer.
         step: sampling step.
         branches: names of the branches of the call, in their order along n.
+        size: rows and columns of the layer's grid.
     """
 
     layer: Layer
     step: Step
     branches: tuple[str, ...]
+    size: tuple[int, int]
 
 
 class QKV(NamedTuple):
@@ -83,16 +99,30 @@ class AttentionMapEdit(Protocol):
         ...
 
 
+class FeatureEdit(Protocol):
+    """An edit of what a residual block adds to the feature that enters it."""
+
+    def applies(self, site: Site) -> bool:
+        """Tells whether the edit changes this block in this step."""
+        ...
+
+    def __call__(self, site: Site, feature: "Tensor") -> "Tensor":
+        """Returns the feature nbchw to add."""
+        ...
+
+
 class AttentionEdits(NamedTuple):
     """Edits in the order in which they apply.
 
     Attributes:
         qkv: edits of queries, keys and values.
         maps: edits of attention maps.
+        features: edits of what residual blocks add.
     """
 
     qkv: Sequence[QKVEdit] = ()
     maps: Sequence[AttentionMapEdit] = ()
+    features: Sequence[FeatureEdit] = ()
 
 
 NO_EDITS = AttentionEdits()
@@ -100,22 +130,32 @@ NO_EDITS = AttentionEdits()
 
 @dataclass(eq=False, slots=True)
 class AttentionControl:
-    """Switch for every attention layer of one UNet; off, layers compute as they always do.
+    """Switch for every layer of one UNet; off, layers compute as they always do.
 
     Attributes:
+        layers: every layer that edits can act in, in order of execution among its kind.
         edits: edits that are on.
         branches: names of the branches of the call.
         step: step of the call; None while the switch is off.
+        size: rows and columns of the latents of the call.
     """
 
+    layers: tuple[Layer, ...] = ()
     edits: AttentionEdits = NO_EDITS
     branches: tuple[str, ...] = ()
     step: Step | None = None
+    size: tuple[int, int] = (0, 0)
 
     @contextmanager
-    def on(self, edits: AttentionEdits, branches: Sequence[str], step: Step) -> Generator[None]:
+    def on(
+        self,
+        edits: AttentionEdits,
+        branches: Sequence[str],
+        step: Step,
+        size: tuple[int, int],
+    ) -> Generator[None]:
         """Applies edits during one UNet call."""
-        self.edits, self.branches, self.step = edits, tuple(branches), step
+        self.edits, self.branches, self.step, self.size = edits, tuple(branches), step, size
         try:
             yield
         finally:
@@ -123,10 +163,10 @@ class AttentionControl:
 
     def edits_of(self, layer: Layer) -> tuple[Site | None, AttentionEdits]:
         """Returns the site of a layer in this call, and the edits that apply there."""
-        if self.step is None:
+        if self.step is None or not any(self.edits):
             return None, NO_EDITS
-        site = Site(layer, self.step, self.branches)
-        return site, AttentionEdits(
-            [edit for edit in self.edits.qkv if edit.applies(site)],
-            [edit for edit in self.edits.maps if edit.applies(site)],
-        )
+        # Each halving rounds up, as a convolution of stride 2 does.
+        height, width = (-(-side // 2**layer.depth) for side in self.size)
+        site = Site(layer, self.step, self.branches, (height, width))
+        edits = ([edit for edit in kind if edit.applies(site)] for kind in self.edits)
+        return site, AttentionEdits(*edits)

@@ -1,39 +1,86 @@
-"""The attention processor that lets controls act in a diffusers UNet.
+"""The attention processor and the hook that let controls act in a diffusers UNet.
 
 Shapes: n branches, b rows, h heads, q queries, k keys, d channels of a head.
 """
 
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+from diffusers.models.resnet import ResnetBlock2D
 from overpaint.operators.diffusion.attention import (
     QKV,
     AttentionControl,
     AttentionEdits,
+    Kind,
     Layer,
     Site,
 )
 from torch import Tensor
 from torch.nn import functional
 
+_KINDS: Mapping[str, Kind] = {"attn1": "self", "attn2": "cross"}
+"""Kinds of attention by diffusers' names for them."""
+
 
 def install_attention_control(unet: Any) -> AttentionControl:
-    """Puts a switch for attention edits into a UNet2DConditionModel."""
-    control = AttentionControl()
+    """Puts a switch for edits of attention and features into a UNet2DConditionModel."""
     deepest = len(unet.config.block_out_channels) - 1
+    processors = {name.removesuffix(".processor"): p for name, p in unet.attn_processors.items()}
+    blocks = {name: part for name, part in unet.named_modules() if isinstance(part, ResnetBlock2D)}
+    layers = _layers([*processors, *blocks], deepest)
+    control = AttentionControl(layers)
+    by_name = {layer.name: layer for layer in layers}
     unet.set_attn_processor(
         {
-            name: _Processor(_layer(name, deepest), control, original)
-            for name, original in unet.attn_processors.items()
+            f"{name}.processor": _Processor(by_name[name], control, original)
+            for name, original in processors.items()
         }
     )
+    for name, block in blocks.items():
+        # The last convolution gives what the block adds; nothing comes between.
+        block.conv2.register_forward_hook(partial(_edit_feature, by_name[name], control))
     return control
 
 
-def _layer(name: str, deepest: int) -> Layer:
-    words = name.split(".")
-    depth = {"down_blocks": lambda: int(words[1]), "up_blocks": lambda: deepest - int(words[1])}
-    return Layer(name, "attn2" in words, depth.get(words[0], lambda: deepest)())
+def _layers(names: Sequence[str], deepest: int) -> tuple[Layer, ...]:
+    """Returns the layers of some names in order of execution: down, middle, up."""
+    layers: list[Layer] = []
+    for name in sorted(names, key=_execution):
+        kind = _KINDS.get(name.split(".")[-1], "residual")
+        order = sum(layer.kind == kind for layer in layers)
+        layers.append(Layer(name, kind, _depth(name.split("."), deepest), order))
+    return tuple(layers)
+
+
+def _depth(words: Sequence[str], deepest: int) -> int:
+    match words[0]:
+        case "down_blocks":
+            return int(words[1])
+        case "up_blocks":
+            return deepest - int(words[1])
+        case _:
+            return deepest
+
+
+def _execution(name: str) -> tuple[int, list[int]]:
+    """Returns the key by which layers of one kind are in order of execution."""
+    part = ("down_blocks", "mid_block", "up_blocks").index(name.split(".")[0])
+    return part, [int(word) for word in name.split(".") if word.isdigit()]
+
+
+def _edit_feature(
+    layer: Layer, control: AttentionControl, _module: Any, _inputs: Any, output: Tensor
+) -> Tensor | None:
+    """Returns what a residual block adds after the edits that are on; None changes nothing."""
+    site, edits = control.edits_of(layer)
+    if site is None or not edits.features:
+        return None
+    feature = output.unflatten(0, (len(site.branches), -1))
+    for edit in edits.features:
+        feature = edit(site, feature)
+    return feature.flatten(0, 1)
 
 
 class _Processor:

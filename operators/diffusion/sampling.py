@@ -122,7 +122,8 @@ def predict(
     tokens = torch.cat([embeds.tokens_bsd for embeds in prompts])
     labels = [branch.task_label for branch in running.values()]
     dtype = model.unet.dtype
-    with model.attention.on(attention, tuple(running), step):
+    height, width = inputs.shape[2:]
+    with model.attention.on(attention, tuple(running), step, (height, width)):
         prediction: Tensor = model.unet(
             inputs.to(dtype),
             step.timestep,
