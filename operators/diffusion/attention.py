@@ -168,5 +168,8 @@ class AttentionControl:
         # Each halving rounds up, as a convolution of stride 2 does.
         height, width = (-(-side // 2**layer.depth) for side in self.size)
         site = Site(layer, self.step, self.branches, (height, width))
-        edits = ([edit for edit in kind if edit.applies(site)] for kind in self.edits)
-        return site, AttentionEdits(*edits)
+        return site, AttentionEdits(
+            [edit for edit in self.edits.qkv if edit.applies(site)],
+            [edit for edit in self.edits.maps if edit.applies(site)],
+            [edit for edit in self.edits.features if edit.applies(site)],
+        )
