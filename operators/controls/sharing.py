@@ -1,0 +1,83 @@
+"""Self-attention and features of the source for all branches of a row.
+
+The source runs along its inverted path beside the edit. Its keys and values carry how things look
+(MasaCtrl, arXiv 2304.08465); its queries and keys, and the features of a coarse decoder block, how
+the picture is laid out (Plug-and-Play, arXiv 2211.12572).
+
+Shapes: n branches, b rows, h heads, q queries, k keys, d channels of a head; c channels of a
+feature of h by w places.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from overpaint.operators.diffusion.attention import QKV, Layer, Site
+from overpaint.operators.diffusion.batch import Batch, BranchInputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Part = Literal["query", "key", "value"]
+"""Inputs of attention that branches can share."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShareAttention:
+    """Edit that gives every branch some of the queries, keys and values of the branch `source`.
+
+    Attributes:
+        parts: inputs of attention that are shared.
+        layers: names of the layers.
+        steps: indices of the steps in which the edit applies.
+    """
+
+    parts: Collection[Part]
+    layers: Collection[str]
+    steps: range
+
+    def applies(self, site: Site) -> bool:
+        """Tells whether a site is one of the layers in one of the steps."""
+        return site.layer.name in self.layers and site.step.index in self.steps
+
+    def __call__(self, site: Site, qkv: QKV) -> QKV:
+        """Returns queries, keys and values, nbhqd and nbhkd, of which some are the source's."""
+        shared = {part: _of_source(site, getattr(qkv, part)) for part in self.parts}
+        return qkv._replace(**shared)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShareFeature:
+    """Edit that gives every branch what a residual block adds in the branch `source`.
+
+    Attributes:
+        layer: name of the block.
+        steps: indices of the steps in which the edit applies.
+    """
+
+    layer: str
+    steps: range
+
+    def applies(self, site: Site) -> bool:
+        """Tells whether a site is the block in one of the steps."""
+        return site.layer.name == self.layer and site.step.index in self.steps
+
+    def __call__(self, site: Site, feature: "Tensor") -> "Tensor":
+        """Returns the source's feature for all branches, nbchw."""
+        return _of_source(site, feature)
+
+
+def source_on_trajectory(batch: Batch) -> BranchInputs:
+    """Returns a branch that runs along the inverted trajectories of a batch."""
+    trajectory = batch.trajectory_sbchw
+    return BranchInputs(latents=lambda step: trajectory[step.index])
+
+
+def self_attention_layers(batch: Batch) -> list[Layer]:
+    """Returns the self-attention layers of a batch's UNet in order of execution."""
+    return [layer for layer in batch.model.attention.layers if layer.kind == "self"]
+
+
+def _of_source(site: Site, tensor: "Tensor") -> "Tensor":
+    source = site.branches.index("source")
+    return tensor[source : source + 1].expand_as(tensor)
