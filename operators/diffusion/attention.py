@@ -99,6 +99,18 @@ class AttentionMapEdit(Protocol):
         ...
 
 
+class AttentionOutputEdit(Protocol):
+    """An edit of what an attention layer adds to the states that enter it."""
+
+    def applies(self, site: Site) -> bool:
+        """Tells whether the edit changes this layer in this step."""
+        ...
+
+    def __call__(self, site: Site, output: "Tensor") -> "Tensor":
+        """Returns the output to add, nbqm of m channels of the layer."""
+        ...
+
+
 class FeatureEdit(Protocol):
     """An edit of what a residual block adds to the feature that enters it."""
 
@@ -117,11 +129,13 @@ class AttentionEdits(NamedTuple):
     Attributes:
         qkv: edits of queries, keys and values.
         maps: edits of attention maps.
+        outputs: edits of what attention layers add.
         features: edits of what residual blocks add.
     """
 
     qkv: Sequence[QKVEdit] = ()
     maps: Sequence[AttentionMapEdit] = ()
+    outputs: Sequence[AttentionOutputEdit] = ()
     features: Sequence[FeatureEdit] = ()
 
 
@@ -171,5 +185,6 @@ class AttentionControl:
         return site, AttentionEdits(
             [edit for edit in self.edits.qkv if edit.applies(site)],
             [edit for edit in self.edits.maps if edit.applies(site)],
+            [edit for edit in self.edits.outputs if edit.applies(site)],
             [edit for edit in self.edits.features if edit.applies(site)],
         )

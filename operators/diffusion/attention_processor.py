@@ -100,12 +100,15 @@ class _Processor:
         temb: Tensor | None = None,
     ) -> Tensor:
         site, edits = self._control.edits_of(self._layer)
-        if site is None or not (edits.qkv or edits.maps):
+        if site is None or not (edits.qkv or edits.maps or edits.outputs):
             return self._original(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
         # The transformer blocks of these UNets have neither a mask nor a norm of their own here.
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         attended = _attend(attn, hidden_states, context, site, edits)
         attended = attn.to_out[1](attn.to_out[0](attended))
+        for edit in edits.outputs:
+            output = attended.unflatten(0, (len(site.branches), -1))
+            attended = edit(site, output).flatten(0, 1)
         if attn.residual_connection:
             attended = attended + hidden_states
         return attended / attn.rescale_output_factor

@@ -203,13 +203,17 @@ class Batch:
         return latents.decode(self.model, latents_bchw)
 
     def predict(
-        self, latents_bchw: "Tensor", step: Step, prompts: "Mapping[str, PromptEmbeds]"
+        self,
+        latents_bchw: "Tensor",
+        step: Step,
+        prompts: "Mapping[str, PromptEmbeds]",
+        attention: AttentionEdits = NO_EDITS,
     ) -> "dict[str, Tensor]":
         """Runs the UNet once for all rows under each of some prompts; returns predictions bchw."""
         from overpaint.operators.diffusion.sampling import Branch, predict
 
         branches = {name: Branch(prompts=embeds) for name, embeds in prompts.items()}
-        return predict(self.model, latents_bchw, step, branches)
+        return predict(self.model, latents_bchw, step, branches, attention)
 
     def predictor(self, prompts: "Mapping[str, PromptEmbeds]", guidance: Guidance) -> "Predictor":
         """Returns the guided prediction under some prompts, as a function of latents and step."""
