@@ -5,7 +5,8 @@ prompt at the source, at the same level with the same noise, has it as well. The
 the latents only where the prompts differ.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Literal
 
@@ -21,7 +22,34 @@ from pydantic import Field, model_validator
 
 if TYPE_CHECKING:
     from overpaint.operators.diffusion.prompts import PromptEmbeds
-    from torch import Tensor
+    from torch import Generator, Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class DeltaStep:
+    """One step of the optimisation.
+
+    Attributes:
+        batch: rows.
+        step: level of the scores.
+        source: prompts of the source's score, by branch.
+        target: prompts of the edit's score, by branch.
+        edited_bchw: latents so far.
+        noise_bchw: unit noise of both scores.
+        generators: each row's own.
+    """
+
+    batch: Batch
+    step: Step
+    source: "Mapping[str, PromptEmbeds]"
+    target: "Mapping[str, PromptEmbeds]"
+    edited_bchw: "Tensor"
+    noise_bchw: "Tensor"
+    generators: "Sequence[Generator]"
+
+    def noised(self, x0_bchw: "Tensor") -> "Tensor":
+        """Returns clean latents at the level of the step."""
+        return self.step.noised(x0_bchw, self.noise_bchw)
 
 
 class DDS(TextGuided, Framed):
@@ -76,20 +104,40 @@ class DDS(TextGuided, Framed):
         return [self.t_min + int((part + random() * width) * span) for part in parts]
 
     def edited(self, batch: Batch) -> "Tensor":
-        """Descends along the difference of the two scores, inside the mask."""
+        """Descends along the gradient of each step, inside the mask."""
         from overpaint.operators.diffusion import latents
 
         source, target = self._prompts(batch)
         generators = latents.make_generators([request.seed for request in batch.requests])
         edited = batch.source_latents
         for step in map(batch.schedule.at, self.timesteps()):
-            noise = latents.draw_noise(generators, edited)
-            scores = [
-                self._eps(batch, step, prompts, step.noised(x0, noise))
-                for x0, prompts in ((edited, target), (batch.source_latents, source))
-            ]
-            edited = edited - self.learning_rate * batch.mask_b1hw * (scores[0] - scores[1])
+            delta = DeltaStep(
+                batch=batch,
+                step=step,
+                source=source,
+                target=target,
+                edited_bchw=edited,
+                noise_bchw=latents.draw_noise(generators, edited),
+                generators=generators,
+            )
+            edited = edited - self.learning_rate * batch.mask_b1hw * self.gradient(delta)
         return edited
+
+    def gradient(self, delta: DeltaStep) -> "Tensor":
+        """Returns the difference of the guided noises of the edit and the source, bchw."""
+        edited, source = delta.noised(delta.edited_bchw), delta.noised(delta.batch.source_latents)
+        target_predictions = delta.batch.predict(edited, delta.step, delta.target)
+        source_predictions = delta.batch.predict(source, delta.step, delta.source)
+        return self.eps(delta, edited, target_predictions) - self.eps(
+            delta, source, source_predictions
+        )
+
+    def eps(
+        self, delta: DeltaStep, latents_bchw: "Tensor", predictions: "Mapping[str, Tensor]"
+    ) -> "Tensor":
+        """Returns the guided noise bchw that predictions at some latents mean."""
+        state = StepState(step=delta.step, latents_bchw=latents_bchw, predictions=predictions)
+        return delta.batch.eps(latents_bchw, delta.step, self.guidance(state))
 
     def _prompts(self, batch: Batch) -> "list[Mapping[str, PromptEmbeds]]":
         """Returns the embedded prompts of the scores of source and target."""
@@ -101,11 +149,3 @@ class DDS(TextGuided, Framed):
             {"text": batch.prompts(prompts), **({} if unguided else negative)}
             for prompts in (sources, targets)
         ]
-
-    def _eps(
-        self, batch: Batch, step: Step, prompts: "Mapping[str, PromptEmbeds]", latents: "Tensor"
-    ) -> "Tensor":
-        """Returns the guided noise that the model sees in some latents."""
-        predictions = batch.predict(latents, step, prompts)
-        state = StepState(step=step, latents_bchw=latents, predictions=predictions)
-        return batch.eps(latents, step, self.guidance(state))

@@ -1,12 +1,14 @@
-"""Delta Denoising Score: its equations, and what they imply."""
+"""Delta and Contrastive Denoising Score: their equations, and what they imply."""
 
 import pytest
 import torch
-from method_cases import BATCH, make
+from method_cases import BATCH, check_cost, check_rows_are_independent, make
 from overpaint.operators.diffusion.batch import Batch
 from overpaint.operators.methods.dds import DDS
+from torch.nn import functional
 
 SD = "dds-StableDiffusionPipeline"
+CDS = "cds-StableDiffusionPipeline"
 
 
 def edited(edit, rows):
@@ -97,3 +99,84 @@ def test_dds_timesteps_are_in_their_range_and_stratified_ones_spread_over_it():
 def test_dds_refuses_timesteps_that_are_no_range():
     with pytest.raises(ValueError, match="t_min = 500: it must be less than t_max = 500"):
         DDS(t_min=500, t_max=500)
+
+
+def contrast(source, target, n_patches, generator):
+    """The loss of CDS's equations 8 and 9 for one layer: features of one row, 1cyx."""
+    losses = []
+    for patch in (1, 2):
+        one, other = (
+            functional.normalize(functional.avg_pool2d(f, patch), dim=1)[0].flatten(1).T
+            for f in (source, target)
+        )
+        if len(one) > n_patches:
+            chosen = torch.randperm(len(one), generator=generator)[:n_patches]
+            one, other = one[chosen], other[chosen]
+        labels = torch.arange(len(one))
+        losses.append(functional.cross_entropy(one @ other.T / 0.07, labels))
+    return sum(losses)
+
+
+def cds_transcription(batch, index, method):
+    """One row of a batch by arXiv 2311.18608, unguided, with hooks on the attention modules."""
+    unet, request = batch.model.unet, batch.requests[index]
+    outputs, side = {}, 8
+    hooks = [
+        part.register_forward_hook(
+            lambda _, inputs, output, name=name: outputs.update(
+                {name: output.transpose(1, 2).unflatten(2, (side, side))}
+            )
+        )
+        for name, part in unet.named_modules()
+        if name.startswith("up_blocks") and name.endswith("attn1")
+    ]
+    tokens = [
+        batch.prompts([prompt]).tokens_bsd
+        for prompt in (request.values["source_prompt"], request.prompt)
+    ]
+    z = batch.source_latents[index : index + 1]
+    theta, generator = z.clone(), torch.Generator().manual_seed(request.seed)
+    for t in method.timesteps():
+        eps = torch.randn(z.shape, generator=generator)
+        alpha = batch.schedule.alphas_cumprod[t]
+        theta = theta.detach().requires_grad_()
+        z_t, theta_t = (alpha**0.5 * x + (1 - alpha) ** 0.5 * eps for x in (z, theta))
+        source = unet(z_t, t, tokens[0]).sample
+        references = dict(outputs)
+        target = unet(theta_t, t, tokens[1]).sample
+        loss = sum(
+            contrast(references[n], outputs[n], method.n_patches, generator) for n in outputs
+        )
+        cut = torch.autograd.grad(loss, theta)[0]
+        dds = method.learning_rate * (target - source)
+        theta = (theta - dds - 0.1 * method.w_cut * cut).detach()
+    for hook in hooks:
+        hook.remove()
+    return theta
+
+
+def test_cds_is_its_equations(checkpoint_of, row):
+    fields = {"guidance_scale": 1.0, "learning_rate": 0.3, "w_cut": 3.0, "n_patches": 20}
+    edit = make(CDS, checkpoint_of, **fields)
+    batch, latents = edited(edit, [row(number, mask_image=None) for number in range(BATCH)])
+    for index in range(BATCH):
+        expected = cds_transcription(batch, index, edit.settings)
+        assert torch.allclose(latents[index : index + 1], expected, atol=1e-4)
+
+
+def test_cds_without_contrast_is_dds(checkpoint_of, row):
+    rows = [row(number) for number in range(BATCH)]
+    fields = {"guidance_scale": 2.0, "learning_rate": 1.0}
+    _, dds = edited(make(SD, checkpoint_of, **fields), rows)
+    _, none = edited(make(CDS, checkpoint_of, w_cut=0.0, **fields), rows)
+    _, strong = edited(make(CDS, checkpoint_of, w_cut=30.0, **fields), rows)
+    assert torch.equal(none, dds)
+    assert float((strong - dds).abs().max()) > 1e-2
+
+
+def test_cds_draws_patches_of_a_row_by_its_own_seed(checkpoint_of, row):
+    check_rows_are_independent(make(CDS, checkpoint_of, n_patches=5), row)
+
+
+def test_cds_without_contrast_has_no_backward_pass(checkpoint_of, row):
+    check_cost(make(CDS, checkpoint_of, w_cut=0.0, guidance_scale=1.0), row)
