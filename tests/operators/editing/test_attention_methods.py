@@ -1,5 +1,6 @@
-"""MasaCtrl and Plug-and-Play against a transcription of their equations, two calls a step."""
+"""MasaCtrl, Plug-and-Play and pix2pix-zero against transcriptions of their equations."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import diffusers
@@ -134,10 +135,72 @@ def test_plug_and_play_injects_features_and_self_attention(sampled, checkpoint):
 
 @pytest.mark.parametrize(
     ("method", "off"),
-    [("masactrl", {"start_step": 1.0}), ("plug_and_play", {"pnp_f_t": 0.0, "pnp_attn_t": 0.0})],
+    [
+        ("pix2pix_zero", {"cross_attention_guidance_amount": 0.0}),
+        ("masactrl", {"start_step": 1.0}),
+        ("plug_and_play", {"pnp_f_t": 0.0, "pnp_attn_t": 0.0}),
+    ],
 )
 def test_nothing_injected_is_ddim(method, off, sampled):
-    fields = {"strength": 0.5, "guidance_scale": 2.0}
+    fields = {"strength": 0.5, "guidance_scale": 1.0}
     _, latents = sampled(method, **off, **fields)
     _, plain = sampled("ddim", **fields)
     assert torch.equal(latents, plain)
+
+
+class Maps:
+    """A plain diffusers UNet that keeps its cross-attention maps."""
+
+    def __init__(self, checkpoint):
+        self.unet = diffusers.UNet2DConditionModel.from_pretrained(f"{checkpoint}/unet")
+        self.kept = {}
+        for name, part in self.unet.named_modules():
+            if name.endswith("attn2"):
+                part.processor = partial(self.attend, name)
+
+    def attend(self, name, attn, hidden, encoder_hidden_states, **_):
+        context = encoder_hidden_states
+        parts = (attn.to_q(hidden), attn.to_k(context), attn.to_v(context))
+        q, k, v = (attn.head_to_batch_dim(part) for part in parts)
+        self.kept[name] = torch.softmax(q @ k.transpose(1, 2) * attn.scale, dim=-1)
+        return attn.to_out[0](attn.batch_to_head_dim(self.kept[name] @ v))
+
+    def maps(self, latents, step, tokens):
+        self.unet(latents, step.timestep, tokens)
+        return dict(self.kept)
+
+
+def pix2pix_zero_transcription(batch, index, net, amount, guidance_scale):
+    """One row by algorithm 1 of arXiv 2302.03027, on the source's inverted path."""
+    request = batch.requests[index]
+    scheduler = diffusers.DDIMScheduler.from_config(batch.model.scheduler_config, clip_sample=False)
+    scheduler.set_timesteps(len(batch.schedule.steps))
+    text = batch.prompts([request.prompt]).tokens_bsd
+    source = batch.prompts([request.values["inverted_path"].prompt]).tokens_bsd
+    path = batch.trajectory_sbchw[:, index : index + 1]
+    x = path[0]
+    for step in batch.steps:
+        x = x.detach().requires_grad_()
+        before, now = net.maps(path[step.index], step, source), net.maps(x, step, text)
+        heads = len(next(iter(now.values())))
+        loss = sum((now[name] - before[name].detach()).square().sum() / heads for name in now)
+        x = (x - amount * torch.autograd.grad(loss, x)[0]).detach()
+        with torch.no_grad():
+            negative = net.unet(x, step.timestep, source).sample
+            guided = negative + guidance_scale * (
+                net.unet(x, step.timestep, text).sample - negative
+            )
+            x = scheduler.step(guided, step.timestep, x).prev_sample
+    return x
+
+
+def test_pix2pix_zero_descends_towards_the_maps_of_the_source(sampled, checkpoint):
+    # Random weights have nearly flat maps: a large step shows.
+    fields = {"cross_attention_guidance_amount": 50.0, "guidance_scale": 3.0}
+    batch, latents = sampled("pix2pix_zero", **fields)
+    net = Maps(checkpoint)
+    for index in range(BATCH):
+        expected = pix2pix_zero_transcription(batch, index, net, 50.0, 3.0)
+        assert torch.allclose(latents[index : index + 1], expected, atol=1e-4)
+    _, none = sampled("pix2pix_zero", cross_attention_guidance_amount=0.0, guidance_scale=3.0)
+    assert float((latents - none).abs().max()) > 1e-3
