@@ -139,6 +139,7 @@ def make_row(number, height=SIDE_PX, width=SIDE_PX, **columns):
         "target_prompt": f"target {'xyz'[number % 3]}",
         "instruction": f"make it {'xyz'[number % 3]}",
         "mask_image": png(mask),
+        "strength_map_image": png(picture(50 + number, height, width)[..., 0] | 128),
         "seed": 100 + number,
         "image_format": "png",
         **columns,
