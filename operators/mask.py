@@ -3,7 +3,7 @@
 A finder of `operators/finders` finds it; here every region is cleaned and dilated in one way.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,8 +13,9 @@ from overpaint.operators.models.finder import Finder
 from overpaint.operators.models.uses_checkpoint import TorchOperator
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
+from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.images import encode_mask
-from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns, Rejected
+from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns, Operator, Rejected
 from overpaint.pipeline.variant import VariantOperator
 from pydantic import Field
 
@@ -65,6 +66,11 @@ class Mask(TorchOperator[Any], VariantOperator[Any], ModelOperator[Any, Any, Any
     def revisions(self) -> dict[str, str]:
         """Returns the weights of the finder's models."""
         return self.finder.revisions()
+
+    def cost(self, row: Row, sources: Mapping[str, Operator[Any]]) -> Cost:
+        """Returns the evaluations of an editor's networks that the finder needs."""
+        del row, sources
+        return self.finder.cost()
 
     def bucket(self, row: Row) -> Hashable:
         """Returns what must agree in one call of the finder."""

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 from overpaint.operators.framing.masks import Region
 from overpaint.operators.models.weights import DtypeName
 from overpaint.pipeline.columns import Column, Row
+from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.variant import Variant
 
 
@@ -60,6 +61,10 @@ class Finder(Variant, ABC):
     @abstractmethod
     def revisions(self) -> dict[str, str]:
         """Returns the exact weights of its models."""
+
+    def cost(self) -> Cost:
+        """Returns the evaluations of an editor's networks for one row."""
+        return Cost()
 
     def bucket(self, row: Row) -> Hashable:
         """Returns a value that is equal for rows that may share a call."""

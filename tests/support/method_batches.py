@@ -10,9 +10,7 @@ def batch_of(edit, rows):
     model = edit.load()
     requests = [edit.prepare(row, model).request for row in rows]
     steps = getattr(edit.settings, "num_inference_steps", None)
-    return Batch(
-        requests, model[""], num_inference_steps=steps, walked=edit.settings.walked
-    )
+    return Batch(requests, model[""], num_inference_steps=steps, walked=edit.settings.walked)
 
 
 def latents_of(edit, batch):
