@@ -70,22 +70,18 @@ def noise_difference(
 
 def above_threshold(distance_b1hw: "Tensor", fields: NoiseDifference) -> "Tensor":
     """Returns distances in units of each row's threshold, b1hw: above 1 belongs to the mask."""
+    if fields.mask_thresholding == "otsu":
+        return otsu_of_means(distance_b1hw)
+    mean = distance_b1hw.mean(dim=(1, 2, 3), keepdim=True)
+    return distance_b1hw / (0.5 * fields.mask_thresholding_ratio * mean).clamp_min(1e-12)
+
+
+def otsu_of_means(values_b1hw: "Tensor") -> "Tensor":
+    """Returns means over 3 by 3 latent pixels in units of each row's Otsu threshold, b1hw."""
+    from skimage.filters import threshold_otsu
     from torch.nn import functional
 
-    if fields.mask_thresholding == "ratio":
-        mean = distance_b1hw.mean(dim=(1, 2, 3), keepdim=True)
-        threshold = 0.5 * fields.mask_thresholding_ratio * mean
-    else:
-        distance_b1hw = functional.avg_pool2d(
-            distance_b1hw, 3, stride=1, padding=1, count_include_pad=False
-        )
-        threshold = otsu_thresholds(distance_b1hw)
-    return distance_b1hw / threshold.clamp_min(1e-12)
-
-
-def otsu_thresholds(values_b1hw: "Tensor") -> "Tensor":
-    """Returns the threshold of each row that separates its values into two classes, b111."""
-    from skimage.filters import threshold_otsu
-
-    rows = values_b1hw.flatten(1).cpu().numpy()
-    return values_b1hw.new_tensor([float(threshold_otsu(row)) for row in rows]).view(-1, 1, 1, 1)
+    means = functional.avg_pool2d(values_b1hw, 3, stride=1, padding=1, count_include_pad=False)
+    rows = means.flatten(1).cpu().numpy()
+    thresholds = means.new_tensor([float(threshold_otsu(row)) for row in rows])
+    return means / thresholds.view(-1, 1, 1, 1).clamp_min(1e-12)
