@@ -13,7 +13,9 @@ _ABOUT: dict[str, tuple[str, str, str]] = {
     "vae": (
         "AutoencoderKL",
         "Makes 64 px scenes 16 x 16 latents of 4 channels and back.",
-        "L1, squared error and edges, with a slight pull to a unit Gaussian; all scenes.",
+        "L1, squared error and edges, with a slight pull to a unit Gaussian; all scenes, masks, "
+        "segmentation maps, sketches, reference crops and masked scenes. At the end the "
+        "decoder alone, on latents with noise of up to a quarter of their deviation.",
     ),
     "clip": (
         "CLIPModel",
@@ -39,7 +41,8 @@ _ABOUT: dict[str, tuple[str, str, str]] = {
         "on the true targets of the 12 edit types, on a noise schedule of zero terminal SNR, half "
         "of the loss where the edit changes something, half where it shall not. Types that are "
         "learned slowly are picked up to four times more often. Instruction, source or both are "
-        "left out 5 % of the time each.",
+        "left out 5 % of the time each. Half of the edits came with a label of their type, whose "
+        "embeddings `unet/task_labels.safetensors` holds; without them it is the same editor.",
     ),
     "inpainting": (
         "StableDiffusionInpaintPipeline",
@@ -66,8 +69,7 @@ _ABOUT: dict[str, tuple[str, str, str]] = {
     "judge": (
         "LlavaForConditionalGeneration",
         "Sees source and edited image and the instruction, says what both show and what was "
-        "wanted, and scores the edit. What it says was wanted leans on the edited image still; "
-        "its scores rank better than that.",
+        "wanted, and scores the edit. It tells worst where the right item was changed wrongly.",
         "Starts from caption's vision transformer and with heads that compare the two images. "
         "Next-word loss on the answer, scores near the true one counted as partly right, so that "
         "doubt reads as a middling score; true, failed, no-op, over-edited and unrelated edits of "
