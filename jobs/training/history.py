@@ -35,8 +35,9 @@ class TrainingRecord:
 
     def __str__(self) -> str:
         also = f"; {self.note}" if self.note else ""
+        minutes = f"{self.minutes:.{0 if self.minutes >= 10 else 1}f} minutes"
         return (
-            f"{self.steps:,} steps of {self.batch_size} in {self.minutes:.0f} minutes on "
+            f"{self.steps:,} steps of {self.batch_size} in {minutes} on "
             f"{self.device}, from {self.examples:,} drawn examples, learning rate "
             f"{self.learning_rate:g}{also}"
         )
