@@ -12,14 +12,15 @@ from overpaint.operators.models.weights import Checkpoint
 pytestmark = pytest.mark.slow
 
 FLOORS: dict[str, tuple[int, dict[str, float]]] = {
-    "vae": (64, {"psnr_db_mean": 30.5, "psnr_db_p5": 23.0}),
-    "text_to_image": (16, {"attributes_right": 0.7, "check_accuracy": 0.9}),
-    "instruction": (24, {"success": 0.5, "oracle_success": 0.9}),
+    "vae": (64, {"psnr_db_mean": 34.0, "psnr_db_p5": 27.5}),
+    "text_to_image": (16, {"attributes_right": 0.6, "check_accuracy": 0.9}),
+    "instruction": (24, {"success": 0.9, "oracle_success": 0.95}),
+    "inpainting": (16, {"success": 0.8, "oracle_success": 0.95}),
     "clip": (128, {"rank1_of_64": 0.93}),
-    "clipseg": (64, {"iou_mean": 0.8}),
-    "caption": (64, {"attributes_right": 0.8}),
-    "judge": (256, {"auc": 0.74, "descriptions_right": 0.7}),
-    "sam": (64, {"iou_box_mean": 0.85, "iou_point_mean": 0.73}),
+    "clipseg": (64, {"iou_mean": 0.85}),
+    "caption": (64, {"attributes_right": 0.9}),
+    "judge": (128, {"auc": 0.9, "descriptions_right": 0.9}),
+    "sam": (64, {"iou_box_mean": 0.92, "iou_point_mean": 0.88}),
 }
 """Scenes and the least figures, by checkpoint."""
 

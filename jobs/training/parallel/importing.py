@@ -137,7 +137,7 @@ def _held_back(names: Sequence[str], files: Mapping[str, Path], staging: Staging
     if not missing or ("vae" in names and not _has_other_latents(staging)):
         return {}
     reason = f"not taken: the new vae needs a new {' and a new '.join(missing)} too"
-    if missing == ["vae"]:
+    if "vae" in missing:
         reason = "not taken: it stands on the new vae, which is not imported"
     return dict.fromkeys(with_vae, reason)
 
