@@ -1,6 +1,5 @@
 """Raw weights become checkpoints, and are taken where they are no worse than those of today."""
 
-import json
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -9,11 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, StableDiffusionInpaintPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionInpaintPipeline
 from overpaint.jobs.cli import main
 from overpaint.jobs.training.edit_success import edit_test_scenes, inpainting_editor
 from overpaint.jobs.training.evaluate import main_figure
-from overpaint.jobs.training.grown import grow, inpainting_channels, with_input_channels
 from overpaint.jobs.training.history import read_history
 from overpaint.jobs.training.parallel.deciding import Rows, rejections
 from overpaint.jobs.training.parallel.importing import (
@@ -21,92 +19,10 @@ from overpaint.jobs.training.parallel.importing import (
     ImportResult,
     import_checkpoints,
 )
-from overpaint.jobs.training.text_to_image import build_unet
-from overpaint.jobs.training.vae import build_vae
-from overpaint.operators.models.weights import Checkpoint
 from PIL import Image
-from safetensors.torch import load_file, save_file
-from torch import nn
-from transformers import AutoModelForImageTextToText, CLIPTextModel, SamModel
-
-SHIPPED = Path(Checkpoint(name="papercut").path).parent
-SCALE = AutoencoderKL.from_pretrained(SHIPPED / "vae").config["scaling_factor"]
-RUN = {"steps": 5, "minutes": 1.5, "batch_size": 8, "learning_rate": 1e-3, "examples": 64}
-LATENT = ("vae", "text_to_image", "instruction", "inpainting")
-NUM_LABELS = 16
-
-
-def save_raw(path: Path, **modules: nn.Module) -> None:
-    """Writes weights as the trainer does: fp16, tied ones once, without buffers."""
-    named = nn.ModuleDict(modules).named_parameters()
-    save_file({name: p.detach().half().contiguous() for name, p in named}, path)
-
-
-def grown_unet(name: str, channels: int) -> UNet2DConditionModel:
-    weights = UNet2DConditionModel.from_pretrained(SHIPPED / name / "unet").state_dict()
-    if channels == 9:
-        first = inpainting_channels(weights["conv_in.weight"], SCALE)
-        weights = with_input_channels(weights, first)
-    return grow(build_unet(in_channels=channels), weights)
-
-
-def write_latent(folder: Path, name: str, base: str, channels: int) -> None:
-    modules: dict[str, nn.Module] = {
-        "unet": grown_unet(base, channels),
-        "text_encoder": CLIPTextModel.from_pretrained(SHIPPED / base / "text_encoder"),
-    }
-    if channels > 4:
-        modules["task_labels"] = nn.Embedding(NUM_LABELS, 256, padding_idx=0)
-    save_raw(folder / f"{name}.safetensors", **modules)
-
-
-def write_facts(folder: Path, **changes: Any) -> None:
-    names = [path.stem for path in folder.glob("*.safetensors")]
-    checkpoints = {name: {**RUN, "note": "grown"} for name in names}
-    facts = {"scaling_factor": SCALE, "device": "NVIDIA H100", "checkpoints": checkpoints}
-    (folder / "facts.json").write_text(json.dumps(facts | changes))
-
-
-@pytest.fixture(scope="module")
-def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Raw weights of models that are grown from the shipped ones, and equal to them."""
-    folder = tmp_path_factory.mktemp("raw")
-    torch.manual_seed(0)
-    vae = AutoencoderKL.from_pretrained(SHIPPED / "vae")
-    save_raw(folder / "vae.safetensors", vae=grow(build_vae(), vae.state_dict()))
-    write_latent(folder, "text_to_image", "text_to_image", 4)
-    write_latent(folder, "instruction", "instruction", 8)
-    write_latent(folder, "inpainting", "instruction", 9)
-    save_raw(folder / "sam.safetensors", sam=SamModel.from_pretrained(SHIPPED / "sam"))
-    judge = AutoModelForImageTextToText.from_pretrained(SHIPPED / "judge")
-    save_raw(folder / "judge.safetensors", judge=judge)
-    return folder
-
-
-@pytest.fixture
-def raw(grown: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Makes a folder with the raw weights of some checkpoints."""
-
-    def copy(*names: str) -> Path:
-        folder = tmp_path / "raw"
-        folder.mkdir()
-        for name in names:
-            shutil.copyfile(grown / f"{name}.safetensors", folder / f"{name}.safetensors")
-        write_facts(folder)
-        return folder
-
-    return copy
-
-
-@pytest.fixture
-def checkpoints(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(SHIPPED, tmp_path / "papercut", symlinks=True))
-
-
-def change(path: Path, edit: Callable[[dict[str, torch.Tensor]], object]) -> None:
-    tensors = load_file(path)
-    edit(tensors)
-    save_file(tensors, path)
+from raw_weights import LATENT, NUM_LABELS, SHIPPED, change, content, write_facts
+from safetensors.torch import load_file
+from transformers import SamModel
 
 
 def worsen(path: Path) -> None:
@@ -119,11 +35,6 @@ def worsen(path: Path) -> None:
                 tensors[name] = (tensor.float() + 0.3 * tensor.float().std() * noise).half()
 
     change(path, add_noise)
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def run(folder: Path, checkpoints: Path, num_scenes: int = 2, **options: Any) -> ImportResult:
@@ -349,135 +260,6 @@ def test_latent_pipelines_without_a_new_vae_are_decided_each_by_itself() -> None
     today = [*TODAY, *measured(inpainting=0.6)]
     names = ["text_to_image", "instruction", "inpainting"]
     assert list(rejections(names, today, measured(**BETTER), [])) == ["inpainting"]
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-TOKEN = "sam.mask_decoder.iou_token.weight"
-
-
-def with_tensor(name: str, make: Callable[[Any], torch.Tensor | None]) -> Callable[[Path], None]:
-    """Returns a function that replaces a tensor of a file, or takes it out."""
-
-    def edit(tensors: dict[str, torch.Tensor]) -> None:
-        value = make(tensors.pop(name, None))
-        if value is not None:
-            tensors[name] = value
-
-    return lambda path: change(path, edit)
-
-
-BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
-    "truncated": ("sam", truncate, "sam.safetensors cannot be read"),
-    "missing": ("sam", with_tensor(TOKEN, lambda _: None), f"sam.safetensors: {TOKEN} is missing"),
-    "unknown": (
-        "sam",
-        with_tensor("sam.more", lambda _: torch.zeros(1)),
-        "sam.safetensors: sam.more is no parameter of it",
-    ),
-    "shape": (
-        "sam",
-        with_tensor(TOKEN, lambda _: torch.zeros(2, 96)),
-        f"sam.safetensors: {TOKEN} has the shape [2, 96]; it must be [1, 96]",
-    ),
-    "not finite": (
-        "sam",
-        with_tensor(TOKEN, lambda tensor: tensor * float("nan")),
-        f"sam.safetensors: {TOKEN} is not finite",
-    ),
-    "too large for fp16": (
-        "sam",
-        with_tensor(TOKEN, lambda tensor: tensor.float() + 1e6),
-        f"sam.safetensors: {TOKEN} is not finite in float16",
-    ),
-    "integers": (
-        "sam",
-        with_tensor(TOKEN, lambda tensor: tensor.int()),
-        f"sam.safetensors: {TOKEN} is of torch.int32",
-    ),
-    "no labels": (
-        "inpainting",
-        with_tensor("task_labels.weight", lambda _: None),
-        "inpainting.safetensors: task_labels.weight is missing",
-    ),
-    "label 0": (
-        "inpainting",
-        with_tensor("task_labels.weight", lambda tensor: tensor + 1),
-        "inpainting.safetensors: task_labels.weight does not begin with zeros",
-    ),
-    "no facts": (
-        "sam",
-        lambda path: (path.parent / "facts.json").unlink(),
-        "there is no facts.json",
-    ),
-    "no scaling factor": (
-        "vae",
-        lambda path: write_facts(path.parent, scaling_factor=None),
-        "facts.json has no scaling_factor, which vae.safetensors needs",
-    ),
-    "wrong facts": (
-        "sam",
-        lambda path: write_facts(path.parent, scaling_factor="much"),
-        "facts.json: scaling_factor",
-    ),
-    "facts of others": (
-        "sam",
-        lambda path: write_facts(path.parent, checkpoints={}),
-        "facts.json says nothing of 'sam'",
-    ),
-    "unknown name": (
-        "sam",
-        lambda path: path.rename(path.with_name("sm.safetensors")),
-        "sm.safetensors: no checkpoint has that name: did you mean 'sam'?",
-    ),
-    "nothing": ("sam", Path.unlink, "holds no raw weights"),
-}
-
-
-@pytest.mark.parametrize("case", BROKEN)
-def test_broken_import_is_one_sentence_and_changes_nothing(
-    case: str, raw: Callable[..., Path], checkpoints: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    name, damage, sentence = BROKEN[case]
-    folder, before = raw(name), content(checkpoints)
-    damage(folder / f"{name}.safetensors")
-    assert main(["train", "--import", str(folder), "--out", str(checkpoints)]) == 2
-    said = capsys.readouterr().err
-    assert sentence in said
-    assert said.count("\n") == 1
-    assert content(checkpoints) == before
-
-
-@pytest.mark.parametrize("name", ["../sam.safetensors", "/sam.safetensors", "a/sam.safetensors"])
-def test_archive_with_a_path_is_refused(
-    name: str, raw: Callable[..., Path], checkpoints: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = raw("sam")
-    with tarfile.open(folder / "more.tar", "w") as archive:
-        info = tarfile.TarInfo(name)
-        info.size = (folder / "sam.safetensors").stat().st_size
-        with (folder / "sam.safetensors").open("rb") as file:
-            archive.addfile(info, file)
-    assert main(["train", "--import", str(folder), "--out", str(checkpoints)]) == 2
-    assert f"more.tar: {name!r} is not a file without a path" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "word"),
-    [
-        (["train"], "train takes one of NAME"),
-        (["train", "vae", "--import", "raw"], "train takes one of NAME"),
-        (["train", "vae", "--force", "vae"], "--force belongs to train --import"),
-        (["train", "--import", "nowhere"], "nowhere is not a folder"),
-    ],
-)
-def test_wrong_options_are_one_sentence(
-    arguments: list[str], word: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(arguments) == 2
-    assert word in capsys.readouterr().err
 
 
 def test_unknown_choice_is_refused(raw: Callable[..., Path], checkpoints: Path) -> None:
