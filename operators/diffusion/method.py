@@ -174,12 +174,23 @@ class LatentMethod(Method):
         """
         return {"text": ALL_STEPS}
 
+    def check_weights(self, checkpoint: Checkpoint) -> None:
+        """Checks that the method is whole, then its weights.
+
+        Raises:
+            ValueError: it has neither `sampling` nor `edited`, or the weights do not suit.
+        """
+        kind = type(self)
+        if kind.sampling is LatentMethod.sampling and kind.edited is LatentMethod.edited:
+            raise ValueError(f"method {kind.__name__} has neither `sampling` nor `edited`")
+        super().check_weights(checkpoint)
+
     def sampling(self, batch: "Batch") -> "Sampling":
         """Returns the start of the run and everything that steers it.
 
         Every method has this, or `edited` where it has a loop of its own.
         """
-        raise NotImplementedError(f"{type(self).__name__} has neither `sampling` nor `edited`")
+        raise NotImplementedError(f"{type(self).__name__} has a loop of its own")
 
     def complete(self, sampling: "Sampling") -> "Sampling":
         """Returns a sampling with what a base class brings, such as classifier-free guidance."""

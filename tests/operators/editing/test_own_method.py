@@ -67,6 +67,8 @@ def place(tmp_path_factory):
     """A folder with the method's file; not in the repository, and not installed."""
     folder = tmp_path_factory.mktemp("own")
     (folder / "my_methods.py").write_text(METHOD)
+    unfinished = METHOD[: METHOD.index("    def sampling")]
+    (folder / "my_unfinished.py").write_text(unfinished)
     sys.path.insert(0, str(folder))
     yield folder
     sys.path.remove(str(folder))
@@ -110,6 +112,7 @@ def test_own_method_is_shown_with_its_needs_and_fields(place):
         ("my_methods:StrokEdit", "", "did you mean 'StrokeEdit'"),
         ("no_methods:StrokeEdit", "", "cannot import 'no_methods'"),
         ("my_methods:Field", "", "no method 'Field'"),
+        ("my_unfinished:StrokeEdit", "", "neither `sampling` nor `edited`"),
     ],
 )
 def test_own_method_that_does_not_fit_is_refused_before_anything_is_started(
