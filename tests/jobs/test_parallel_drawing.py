@@ -303,7 +303,7 @@ def test_chunks_are_drawn_in_the_order_of_their_kinds():
     assert sorted(chunks) == sorted(set(chunks))
     assert len(chunks) == 600
     assert {chunk.kind for chunk in chunks[:40]} == {"scene", "view"}
-    assert {chunk.kind for chunk in chunks[-40:]} == {"edit", "fill"}
+    assert {chunk.kind for chunk in chunks[-40:]} == {"fill", "mask"}
     for kind in KINDS:
         numbers = [chunk.number for chunk in chunks if chunk.kind == kind]
         assert numbers == list(range(100))

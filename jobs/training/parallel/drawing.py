@@ -27,12 +27,12 @@ from overpaint.jobs.training.parallel.kinds import KINDS
 CHUNK = 256
 SIZES_FILE = "drawing.json"
 ORDER: Mapping[str, tuple[float, float]] = {
-    "scene": (0.0, 0.4),
-    "view": (0.0, 0.4),
-    "mask": (0.1, 0.5),
-    "pair": (0.2, 0.8),
-    "edit": (0.3, 1.0),
-    "fill": (0.4, 1.0),
+    "scene": (0.0, 0.25),
+    "view": (0.0, 0.25),
+    "edit": (0.1, 0.7),
+    "pair": (0.3, 0.9),
+    "fill": (0.5, 1.0),
+    "mask": (0.6, 1.0),
 }
 """Begin and end of each kind, as shares of the drawing time."""
 

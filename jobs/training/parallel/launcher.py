@@ -21,7 +21,6 @@ from typing import Any
 from overpaint.jobs.training.parallel.drawing import SIZES_FILE
 from overpaint.jobs.training.parallel.plan import (
     DRY_RUN,
-    ORDER,
     Plan,
     num_workers,
     plan_for,
@@ -150,7 +149,6 @@ def _start_drawing(drawn: Path, plan: Plan, out: Path) -> subprocess.Popen[bytes
     command = [
         *(sys.executable, "-m", f"{_PACKAGE}.drawing", str(drawn)),
         *("--sizes", json.dumps(dict(plan.sizes)), "--workers", str(plan.num_workers)),
-        *("--order", json.dumps(dict(ORDER))),
     ]
     with (out / "drawing.log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log)

@@ -19,15 +19,6 @@ _SHARES: Mapping[str, tuple[float, float]] = {
     "pair": (0.22, 1400.0),
     "fill": (0.15, 2000.0),
 }
-ORDER: Mapping[str, tuple[float, float]] = {
-    "scene": (0.0, 0.25),
-    "view": (0.0, 0.25),
-    "edit": (0.1, 0.7),
-    "pair": (0.3, 0.9),
-    "fill": (0.5, 1.0),
-    "mask": (0.6, 1.0),
-}
-"""Begin and end of the drawing of each kind, as shares of the whole."""
 # Share of the time in which drawing goes on beside a GPU, and on a machine without one. To encode
 # an example costs a third of a step's time for it: it is to be used several times.
 _DRAWING_SHARE = {True: 0.07, False: 0.03}
