@@ -76,11 +76,9 @@ class ImportOptions:
     """Options of an import.
 
     Attributes:
-        only: Checkpoints to import, such as judge,sam; all where none is given.
         force: Checkpoints to import even where their figures are lower.
     """
 
-    only: str = ""
     force: str = ""
 
 
@@ -99,6 +97,7 @@ def train(
     many: Annotated[ManyOptions | None, Parameter(name="*", group="All of them: --all")] = None,
     seen: Annotated[WatchOptions | None, Parameter(name="*", group="--watch")] = None,
     brought: Annotated[ImportOptions | None, Parameter(name="*", group="--import")] = None,
+    only: str = "",
     device: str = "auto",
     scenes: Count | None = None,
     out: NewFolder | None = None,
@@ -117,6 +116,8 @@ def train(
         many: Of the training of all.
         seen: Of a watch.
         brought: Of an import.
+        only: Checkpoints to train by --all or to import, such as judge,sam; all where none is
+            given.
         device: auto, cpu or cuda.
         scenes: How many scenes, edits or pairs are drawn to train a checkpoint on, 60000 where
             none are given; or to measure an import by, 512.
@@ -126,12 +127,15 @@ def train(
     groups = {"NAME": (name, one), "--all": (everything or None, many)}
     groups |= {"--import": (import_from, brought), "--watch": (watch_over, seen)}
     chosen = _only_way(groups)
+    if only and chosen not in ("--all", "--import"):
+        raise UsageError("--only belongs to train --all and train --import")
     if chosen == "--watch":
         return _watch(Path(str(watch_over)), seen or WatchOptions())
     if chosen == "--all":
-        return _train_all(many or ManyOptions(), device, out)
+        return _train_all(many or ManyOptions(), _split(only), device, out)
     if chosen == "--import":
-        return _import(Path(str(import_from)), brought or ImportOptions(), scenes or 512, out)
+        options = brought or ImportOptions()
+        return _import(Path(str(import_from)), options, _split(only), scenes or 512, out)
     return _train_one(str(name), one or OneOptions(), device, scenes or 60_000, out)
 
 
@@ -174,7 +178,7 @@ def _train_one(name: str, options: OneOptions, device: str, scenes: int, out: Pa
     return 0
 
 
-def _train_all(options: ManyOptions, device: str, out: Path | None) -> int:
+def _train_all(options: ManyOptions, only: list[str], device: str, out: Path | None) -> int:
     from overpaint.jobs.training.loop import resolve_device
     from overpaint.jobs.training.parallel.launcher import Training, train_all
 
@@ -193,6 +197,7 @@ def _train_all(options: ManyOptions, device: str, out: Path | None) -> int:
         shipped=options.start_from or _shipped(),
         is_dry=options.dry_run,
         can_record=not options.eager,
+        only=only,
     )
     return train_all(training)
 
@@ -210,7 +215,9 @@ def _watch(out: Path, options: WatchOptions) -> int:
     )
 
 
-def _import(folder: Path, options: ImportOptions, scenes: int, out: Path | None) -> int:
+def _import(
+    folder: Path, options: ImportOptions, only: list[str], scenes: int, out: Path | None
+) -> int:
     from overpaint.operators.models.pretrained import quietly
 
     with quietly():  # diffusers has advice to give when it is imported
@@ -221,7 +228,7 @@ def _import(folder: Path, options: ImportOptions, scenes: int, out: Path | None)
         folder=folder,
         checkpoints=out or shipped,
         shipped=shipped,
-        only=_split(options.only),
+        only=only,
         force=_split(options.force),
         num_scenes=scenes,
     )

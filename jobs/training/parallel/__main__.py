@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--shipped", type=Path, default=shipped_checkpoints())
     train.add_argument("--dry-run", action="store_true", help="a few steps of every stage")
     train.add_argument("--eager", action="store_true", help="record no step as a CUDA graph")
+    train.add_argument("--only", nargs="+", default=(), help="checkpoints to train")
     train.set_defaults(run=_train)
     seen = commands.add_parser("watch", help="print the log of a training, and copy its results")
     seen.add_argument("out", type=Path)
@@ -62,6 +63,7 @@ def _add_lane(commands: Any) -> None:
     lane.add_argument("--device", required=True)
     lane.add_argument("--most-steps", type=int)
     lane.add_argument("--eager", action="store_true")
+    lane.add_argument("--only", nargs="+", default=())
     lane.set_defaults(run=_lane)
 
 
@@ -73,6 +75,7 @@ def _train(options: argparse.Namespace) -> int:
         shipped=options.shipped,
         is_dry=options.dry_run,
         can_record=not options.eager,
+        only=options.only,
     )
     return train_all(training)
 
@@ -100,6 +103,7 @@ def _lane(options: argparse.Namespace) -> int:
         deadline=options.deadline,
         most_steps=options.most_steps,
         can_record=not options.eager,
+        only=options.only,
     )
     return 0
 

@@ -46,8 +46,9 @@ def run_lane(
     deadline: float,
     most_steps: int | None,
     can_record: bool,
+    only: Sequence[str] = (),
 ) -> None:
-    """Takes the stages of a lane; see `LaneRun` for the arguments."""
+    """Takes the stages of a lane, or those of some checkpoints; see `LaneRun` for the others."""
     _set_up(device)
     shop = Workshop(drawn=drawn, shipped=shipped, device=torch.device(device))
     run = LaneRun(
@@ -61,7 +62,7 @@ def run_lane(
     )
     run.resume()
     run.log({"stage": "start", "torch": torch.__version__, "device": device_name(shop.device)})
-    run.run(stages_of(name))
+    run.run([stage for stage in stages_of(name) if not only or stage.checkpoint in only])
 
 
 def stages_of(lane: str) -> tuple[Stage, ...]:

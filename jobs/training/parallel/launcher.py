@@ -14,19 +14,19 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from overpaint.jobs.training.parallel.drawing import SIZES_FILE
 from overpaint.jobs.training.parallel.plan import (
-    DRY_RUN,
+    CHECKPOINTS,
     Plan,
-    num_workers,
+    dry_run_plan,
     plan_for,
     shared_folder,
 )
-from overpaint.pipeline.errors import UsageError
+from overpaint.pipeline.errors import UsageError, near_miss
 
 ENDED_FILE = "ended.json"
 FACTS_FILE = "facts.json"
@@ -51,6 +51,7 @@ class Training:
         shipped: folder of the checkpoints to start from.
         is_dry: take a few steps of every stage only.
         can_record: record steps as CUDA graphs.
+        only: checkpoints to train; none for all.
         plan: examples, workers and lanes; None for what suits the machine.
     """
 
@@ -60,6 +61,7 @@ class Training:
     shipped: Path
     is_dry: bool = False
     can_record: bool = True
+    only: Sequence[str] = ()
     plan: Plan | None = None
 
 
@@ -70,7 +72,8 @@ def train_all(training: Training) -> int:
         0; 1 where a lane could not be brought to its end, with what it has reached in the folder.
 
     Raises:
-        UsageError: the folder is not empty, there is no GPU, or too little disk for what is drawn.
+        UsageError: the folder is not empty, there is no GPU, no such checkpoint, or too little
+            disk for what is drawn.
     """
     started = time.time()
     _prepare(training)
@@ -122,6 +125,9 @@ def write_facts(out: Path) -> None:
 def _prepare(training: Training) -> None:
     if training.seconds <= 0:
         raise UsageError(f"seconds is {training.seconds:g}; it must be above 0")
+    for name in training.only:
+        if name not in CHECKPOINTS:
+            raise UsageError(f"no checkpoint {name!r}: {near_miss(name, CHECKPOINTS)}")
     if training.out.is_dir() and any(training.out.iterdir()):
         raise UsageError(f"{training.out} is not empty; name a folder that is empty or absent")
     training.out.mkdir(parents=True, exist_ok=True)
@@ -131,8 +137,9 @@ def _prepare(training: Training) -> None:
 
 def _plan(training: Training, drawn: Path) -> Plan:
     if training.is_dry:
-        return replace(DRY_RUN, num_workers=num_workers())
-    return plan_for(training.seconds, drawn, has_gpu=training.device == "cuda")
+        return dry_run_plan(training.only)
+    has_gpu = training.device == "cuda"
+    return plan_for(training.seconds, drawn, has_gpu=has_gpu, only=training.only)
 
 
 def _described(plan: Plan) -> dict[str, Any]:
@@ -165,6 +172,8 @@ def _lane_command(
     ]
     if plan.most_steps is not None:
         command += ["--most-steps", str(plan.most_steps)]
+    if training.only:
+        command += ["--only", *training.only]
     return command if training.can_record else [*command, "--eager"]
 
 

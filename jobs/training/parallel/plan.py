@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,19 @@ _SHARES: Mapping[str, tuple[float, float]] = {
     "pair": (0.22, 1400.0),
     "fill": (0.15, 2000.0),
 }
+_KINDS_OF: Mapping[str, tuple[str, ...]] = {
+    "vae": ("scene", "view"),
+    "text_to_image": ("scene",),
+    "instruction": ("edit",),
+    "inpainting": ("fill",),
+    "judge": ("pair",),
+    "caption": ("scene",),
+    "clipseg": ("mask",),
+    "sam": ("mask",),
+}
+CHECKPOINTS = tuple(_KINDS_OF)
+"""Checkpoints that are trained at once."""
+
 # Share of the time in which drawing goes on beside a GPU, and on a machine without one. To encode
 # an example costs a third of a step's time for it: it is to be used several times.
 _DRAWING_SHARE = {True: 0.07, False: 0.03}
@@ -43,31 +56,39 @@ class Plan:
     most_steps: int | None = None
 
 
-DRY_RUN = Plan(
-    sizes={"scene": 512, "view": 256, "mask": 256, "edit": 512, "pair": 256, "fill": 256},
-    num_workers=1,
-    num_lanes=1,
-    most_steps=4,
-)
-"""Plan that takes every stage, export and check in two minutes of a CPU core."""
+_DRY_SIZES = {"scene": 512, "view": 256, "mask": 256, "edit": 512, "pair": 256, "fill": 256}
 
 
-def plan_for(seconds: float, folder: Path, *, has_gpu: bool) -> Plan:
+def dry_run_plan(only: Sequence[str] = ()) -> Plan:
+    """Returns the plan that takes every stage, export and check in two minutes of a CPU core."""
+    kinds = _kinds(only)
+    sizes = {kind: size for kind, size in _DRY_SIZES.items() if kind in kinds}
+    return Plan(sizes=sizes, num_workers=num_workers(), num_lanes=1, most_steps=4)
+
+
+def plan_for(seconds: float, folder: Path, *, has_gpu: bool, only: Sequence[str] = ()) -> Plan:
     """Returns the plan of a training on this machine.
 
     Args:
         seconds: duration of the training.
         folder: existing folder of the drawn arrays; they take at most 0.6 of its free space.
         has_gpu: draw beside a GPU, on all cores but three; otherwise two cores train.
+        only: checkpoints to train; none for all.
     """
-    workers = num_workers()
-    drawing_s = _DRAWING_SHARE[has_gpu] * seconds * workers
-    sizes = {kind: _whole_chunks(s * rate * drawing_s) for kind, (s, rate) in _SHARES.items()}
+    workers, kinds = num_workers(), _kinds(only)
+    drawing_s = _DRAWING_SHARE[has_gpu] * seconds * workers / sum(_SHARES[k][0] for k in kinds)
+    sizes = {kind: _whole_chunks(_SHARES[kind][0] * _SHARES[kind][1] * drawing_s) for kind in kinds}
     fits = _DISK_SHARE * shutil.disk_usage(folder).free / _num_bytes(sizes)
     if fits < 1.0:
         sizes = {kind: _whole_chunks(number * fits) for kind, number in sizes.items()}
-    num_lanes = 1 if has_gpu or os.cpu_count() == 1 else 2
+    num_lanes = 1 if has_gpu or only or os.cpu_count() == 1 else 2
     return Plan(sizes=sizes, num_workers=workers, num_lanes=num_lanes)
+
+
+def _kinds(only: Sequence[str]) -> Sequence[str]:
+    """Returns the kinds of examples that some checkpoints are trained on, all for none."""
+    wanted = {kind for name in only or CHECKPOINTS for kind in _KINDS_OF[name]}
+    return [kind for kind in _SHARES if kind in wanted]
 
 
 def num_workers() -> int:
