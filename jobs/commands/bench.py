@@ -185,6 +185,108 @@ def faults(
 
 
 @bench.command
+def methods(
+    *,
+    methods: str = "",
+    rows: Count = 16,
+    seed: int = 0,
+    edit_types: str = "",
+    split: Literal["train", "test"] = "test",
+    checkpoint: str = "papercut",
+    processes: Count | None = None,
+    json_file: Json = None,
+) -> int:
+    """Measures methods, finders and recipes on drawn edits whose true results are known.
+
+    Args:
+        methods: Recipes for drawn scenes, such as dds,sdedit, which are named after their methods
+            and finders; all where none is given.
+        rows: Edits of each type.
+        seed: Seed of the edits.
+        edit_types: Types of edits, such as color,replace; those that each method declares where
+            none is given.
+        split: Whether the scenes are of the training or of the test split.
+        checkpoint: Checkpoint of the editors: papercut, a folder, or a hub id.
+        processes: Cells that are measured at a time; one for each core where none is given.
+        json_file: A file for the table; what it already has is not measured again.
+    """
+    from overpaint.operators.models.pretrained import quietly
+
+    with quietly():  # diffusers has advice to give when it is imported
+        from overpaint.jobs.bench.methods.methods import HOW, Request, measure_methods
+    from overpaint.jobs.bench.methods.printing import figures_of
+    from overpaint.jobs.papercut.dataset import parse_edit_types
+
+    names = [name for name in methods.split(",") if name]
+    try:
+        types = parse_edit_types(edit_types.split(",")) if edit_types else ()
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    own = {} if processes is None else {"processes": processes}
+    request = Request(
+        recipes=names,
+        edit_types=types,
+        rows=rows,
+        seed=seed,
+        split=split,
+        checkpoint=checkpoint,
+        **own,
+    )
+    console.print(HOW)
+    table = measure_methods(request, json_file, lambda cell: console.print(cell.line()))
+    print_figures(figures_of(table))
+    return 0
+
+
+@bench.command
+def speed(
+    *,
+    checkpoint: str = "",
+    methods: str = "",
+    batch_size: Annotated[list[Count] | None, Parameter(negative="")] = None,
+    side_px: Count = 512,
+    steps: Count = 20,
+    dtype: Literal["float32", "float16", "bfloat16"] = "float16",
+    repeats: Count = 3,
+    json_file: Json = None,
+) -> int:
+    """Times editing methods: images a second, the GPU's share, and peak memory by batch size.
+
+    Args:
+        checkpoint: Folder or hub id; random weights of Stable Diffusion 1.5's shape where none is
+            given.
+        methods: Methods to time, such as sdedit,dds; five of unlike kinds where none is given.
+        batch_size: Rows in one call; 1, 4 and 16 where none is given.
+        side_px: Side of the pictures.
+        steps: Sampling steps.
+        dtype: Number type of weights and computation.
+        repeats: Timed runs of each; the median is given.
+        json_file: A file for the figures.
+    """
+    import tempfile
+
+    from overpaint.operators.models.pretrained import quietly
+
+    with quietly():  # diffusers has advice to give when it is imported
+        from overpaint.jobs.bench import speed as measuring
+        from overpaint.jobs.bench.random_checkpoint import save_random_checkpoint
+
+    console.print(measuring.HOW)
+    with tempfile.TemporaryDirectory() as folder:
+        request = measuring.SpeedRequest(
+            checkpoint=checkpoint or save_random_checkpoint(Path(folder)),
+            methods=[m for m in methods.split(",") if m] or measuring.DEFAULT_METHODS,
+            batch_sizes=batch_size or (1, 4, 16),
+            side_px=side_px,
+            steps=steps,
+            dtype=dtype,
+            repeats=repeats,
+        )
+        print_figures(list(measuring.measure_speed(request)), json_file)
+    return 0
+
+
+@bench.command
 def checkpoints(
     *,
     only: Annotated[list[str] | None, Parameter(negative="")] = None,

@@ -1,7 +1,7 @@
 """Cost of a planned run: network evaluations by stage and kind, counted before it is started."""
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,18 @@ class CostCounter:
     def by_stage(self) -> dict[str, Cost]:
         """Returns the cost of each stage, by its name."""
         return {name: _total(by_cost) for name, by_cost in self._counts.items()}
+
+
+def cost_of(plan: Plan, rows: Iterable[Row], counts: Callable[[Stage], bool]) -> Cost:
+    """Returns the cost of some planned rows, none of whose answers are shared.
+
+    Args:
+        plan: plan of the rows.
+        rows: rows as planned.
+        counts: tells whether a stage counts.
+    """
+    stages = [costed for costed in _costed_stages(plan) if counts(costed.stage)]
+    return sum((stage.cost(row) for row in rows for stage in stages), Cost())
 
 
 @dataclass(frozen=True, slots=True)

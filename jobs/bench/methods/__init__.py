@@ -1,0 +1,1 @@
+"""Success of methods, finders and recipes on drawn edits whose true results are known."""
