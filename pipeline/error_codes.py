@@ -56,6 +56,7 @@ ROW_ERRORS: dict[str, str] = {
     # An edit.
     "prompt_missing": "The row lacks the prompt or instruction that the editing method reads.",
     "prompt_too_long": "A prompt is longer than the text encoder sees; `long_prompt` is `fail`.",
+    "phrase_not_in_prompt": "The words for an object are not in the prompt, in their order.",
     "value_missing": "The row lacks a value that the editing method needs.",
     "method_unknown": "The row names a method that its stage lacks; planning refuses such a table.",
     "edit_params_invalid": "The row's own settings are not JSON, or not fields of its method.",

@@ -9,7 +9,7 @@ feature of h by w places.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from overpaint.operators.diffusion.attention import QKV, Layer, Site
@@ -43,6 +43,30 @@ class ShareAttention:
     def __call__(self, site: Site, qkv: QKV) -> QKV:
         """Returns queries, keys and values, nbhqd and nbhkd, of which some are the source's."""
         shared = {part: _of_source(site, getattr(qkv, part)) for part in self.parts}
+        return qkv._replace(**shared)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ShareAttentionLater(ShareAttention):
+    """Edit that shares as `ShareAttention` does, and again in calls of a step without the source.
+
+    A step that differentiates an energy asks for the source first, without a gradient.
+
+    Attributes:
+        kept: parts of the source 1bhkd of the last call with it, by the name of their layer.
+    """
+
+    kept: "dict[str, dict[Part, Tensor]]" = field(default_factory=dict[str, "dict[Part, Tensor]"])
+
+    def __call__(self, site: Site, qkv: QKV) -> QKV:
+        """Returns queries, keys and values, nbhqd and nbhkd, of which some are the source's."""
+        if "source" in site.branches:
+            source = site.branches.index("source")
+            self.kept[site.layer.name] = {
+                part: getattr(qkv, part)[source : source + 1] for part in self.parts
+            }
+        kept = self.kept[site.layer.name]
+        shared = {part: own.expand_as(getattr(qkv, part)) for part, own in kept.items()}
         return qkv._replace(**shared)
 
 

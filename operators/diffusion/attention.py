@@ -1,6 +1,7 @@
 """Attention controls: they see queries, keys, values and attention maps of every layer.
 
-They also see what residual blocks add, the features that some methods inject beside attention.
+They also see what residual blocks add, and what blocks of the decoder give: the features that some
+methods inject or compare beside attention.
 
 A UNet call holds several branches (source, negative, text, ...), each with one entry for every row
 of the batch. A control may copy between the branches of a row, never between rows.
@@ -20,17 +21,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-Kind = Literal["self", "cross", "residual"]
+Kind = Literal["self", "cross", "residual", "block"]
 """Kinds of layers that edits can act in."""
 
 
 class Layer(NamedTuple):
-    """An attention layer, or a residual block.
+    """An attention layer, a residual block, or a whole block of the decoder.
 
     Attributes:
         name: path in the UNet.
-        kind: `self`-attention, `cross`-attention, whose keys are text, or `residual` block.
-        depth: number of times that the latent was halved there: 0 is full resolution.
+        kind: `self`-attention, `cross`-attention, whose keys are text, `residual` block, or
+            `block` of the decoder.
+        depth: number of times that the latent was halved there: 0 is full resolution; for a
+            `block`, in what it gives.
         order: place among the layers of its kind, in order of execution: 0 runs first.
     """
 
@@ -112,14 +115,14 @@ class AttentionOutputEdit(Protocol):
 
 
 class FeatureEdit(Protocol):
-    """An edit of what a residual block adds to the feature that enters it."""
+    """An edit of what a residual block adds, or of what a block of the decoder gives."""
 
     def applies(self, site: Site) -> bool:
         """Tells whether the edit changes this block in this step."""
         ...
 
     def __call__(self, site: Site, feature: "Tensor") -> "Tensor":
-        """Returns the feature nbchw to add."""
+        """Returns the feature nbchw to go on with."""
         ...
 
 
@@ -130,13 +133,22 @@ class AttentionEdits(NamedTuple):
         qkv: edits of queries, keys and values.
         maps: edits of attention maps.
         outputs: edits of what attention layers add.
-        features: edits of what residual blocks add.
+        features: edits of what residual blocks add, and of what the decoder's blocks give.
     """
 
     qkv: Sequence[QKVEdit] = ()
     maps: Sequence[AttentionMapEdit] = ()
     outputs: Sequence[AttentionOutputEdit] = ()
     features: Sequence[FeatureEdit] = ()
+
+    def then(self, edits: "AttentionEdits") -> "AttentionEdits":
+        """Returns these edits and, after them, others."""
+        return AttentionEdits(
+            [*self.qkv, *edits.qkv],
+            [*self.maps, *edits.maps],
+            [*self.outputs, *edits.outputs],
+            [*self.features, *edits.features],
+        )
 
 
 NO_EDITS = AttentionEdits()
@@ -147,7 +159,8 @@ class AttentionControl:
     """Switch for every layer of one UNet; off, layers compute as they always do.
 
     Attributes:
-        layers: every layer that edits can act in, in order of execution among its kind.
+        layers: every layer that edits can act in, in order of execution among its kind; blocks of
+            the decoder come last.
         edits: edits that are on.
         branches: names of the branches of the call.
         step: step of the call; None while the switch is off.

@@ -3,7 +3,7 @@
 Shapes: n branches, b rows, h heads, q queries, k keys, d channels of a head.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,7 +29,8 @@ def install_attention_control(unet: Any) -> AttentionControl:
     deepest = len(unet.config.block_out_channels) - 1
     processors = {name.removesuffix(".processor"): p for name, p in unet.attn_processors.items()}
     blocks = {name: part for name, part in unet.named_modules() if isinstance(part, ResnetBlock2D)}
-    layers = _layers([*processors, *blocks], deepest)
+    outputs = {f"up_blocks.{index}": part for index, part in enumerate(unet.up_blocks)}
+    layers = (*_layers([*processors, *blocks], deepest), *_blocks(outputs, deepest))
     control = AttentionControl(layers)
     by_name = {layer.name: layer for layer in layers}
     unet.set_attn_processor(
@@ -41,6 +42,8 @@ def install_attention_control(unet: Any) -> AttentionControl:
     for name, block in blocks.items():
         # The last convolution gives what the block adds; nothing comes between.
         block.conv2.register_forward_hook(partial(_edit_feature, by_name[name], control))
+    for name, block in outputs.items():
+        block.register_forward_hook(partial(_edit_feature, by_name[name], control))
     return control
 
 
@@ -52,6 +55,13 @@ def _layers(names: Sequence[str], deepest: int) -> tuple[Layer, ...]:
         order = sum(layer.kind == kind for layer in layers)
         layers.append(Layer(name, kind, _depth(name.split("."), deepest), order))
     return tuple(layers)
+
+
+def _blocks(names: Iterable[str], deepest: int) -> list[Layer]:
+    """Returns the blocks of the decoder, each but the last of which ends by doubling the grid."""
+    return [
+        Layer(name, "block", max(deepest - order - 1, 0), order) for order, name in enumerate(names)
+    ]
 
 
 def _depth(words: Sequence[str], deepest: int) -> int:
@@ -73,7 +83,7 @@ def _execution(name: str) -> tuple[int, list[int]]:
 def _edit_feature(
     layer: Layer, control: AttentionControl, _module: Any, _inputs: Any, output: Tensor
 ) -> Tensor | None:
-    """Returns what a residual block adds after the edits that are on; None changes nothing."""
+    """Returns what a block adds, or gives, after the edits that are on; None changes nothing."""
     site, edits = control.edits_of(layer)
     if site is None or not edits.features:
         return None

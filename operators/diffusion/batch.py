@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from overpaint.operators.diffusion.attention import NO_EDITS, AttentionEdits
+from overpaint.operators.diffusion.energy import EnergyGuidance
 from overpaint.operators.diffusion.inversion import InvertedPath
 from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.diffusion.schedule import (
@@ -59,6 +60,7 @@ class Sampling:
         hooks: correct the latents after each step, in order.
         attention: edits of attention.
         noise: noise of the steps.
+        energy: energy that the run lowers beside its guidance, of the branch `text`.
         branches: inputs of branches, by name, where they are not the usual ones.
         negative_prompt: negative prompt of every row.
         sampler: walks the steps; None takes `sampling.denoise`.
@@ -69,6 +71,7 @@ class Sampling:
     hooks: Sequence[Hook] = ()
     attention: AttentionEdits = NO_EDITS
     noise: StepNoise = NONE
+    energy: EnergyGuidance | None = None
     branches: Mapping[str, BranchInputs] = field(default_factory=dict[str, BranchInputs])
     negative_prompt: str = ""
     sampler: "Callable[..., Tensor] | None" = None
@@ -258,6 +261,7 @@ class Batch:
             hooks=sampling.hooks,
             attention=sampling.attention,
             noise=sampling.noise,
+            energy=sampling.energy,
         )
         sampler = sampling.sampler or denoise
         return sampler(

@@ -1,7 +1,8 @@
 """The one denoising loop, for batches of unrelated rows, and its inverse.
 
-A step runs the UNet once for all branches, guidance turns the predictions into one, DDIM moves the
-latents, and hooks correct them. Nothing here mixes rows.
+A step runs the UNet once for all branches, guidance turns the predictions into one, the gradient of
+an energy shifts what it means, DDIM moves the latents, and hooks correct them. Nothing here mixes
+rows.
 
 Shapes: b rows, c channels (4 of a latent), h and w latent pixels.
 """
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 from overpaint.operators.diffusion.attention import NO_EDITS, AttentionEdits
+from overpaint.operators.diffusion.energy import EnergyGuidance
 from overpaint.operators.diffusion.latent_model import LatentModel
 from overpaint.operators.diffusion.prompts import PromptEmbeds
 from overpaint.operators.diffusion.schedule import Schedule, Step
@@ -66,12 +68,14 @@ class Controls:
         hooks: correct the latents after each step, in order.
         attention: edits of attention.
         noise: noise of the steps.
+        energy: energy that the run lowers beside its guidance, of the branch `text`.
     """
 
     guidance: Guidance
     hooks: Sequence[Hook] = ()
     attention: AttentionEdits = NO_EDITS
     noise: StepNoise = NONE
+    energy: EnergyGuidance | None = None
 
 
 @torch.no_grad()
@@ -91,14 +95,23 @@ def denoise(
         schedule: schedule that the steps belong to.
         steps: in order, from noisy to clean.
         branches: by name; guidance and attention edits know them by these.
-        controls: guidance, hooks, attention edits and noise.
+        controls: guidance, energy, hooks, attention edits and noise.
     """
     noise = controls.noise
     for step in steps:
-        predictions = predict(model, latents_bchw, step, branches, controls.attention)
+        energy = controls.energy
+        if energy is not None and step.index in energy.steps:
+            predictions, gradient = predict_and_differentiate(
+                model, latents_bchw, step, branches, controls.attention, energy
+            )
+        else:
+            predictions = predict(model, latents_bchw, step, branches, controls.attention)
+            gradient = None
         state = StepState(step=step, latents_bchw=latents_bchw, predictions=predictions)
         prediction = controls.guidance(state)
         x0, eps = to_x0_and_eps(prediction, latents_bchw, step.alpha_bar, schedule.prediction_type)
+        if energy is not None and gradient is not None:
+            x0, eps = energy.shift(x0, eps, gradient, step)
         state = StepState(
             step=step, latents_bchw=latents_bchw, predictions=predictions, x0_bchw=x0, eps_bchw=eps
         )
@@ -134,6 +147,34 @@ def predict(
         )[0]
     model.spend(Cost(forward=len(inputs)))
     return dict(zip(running, prediction.float().chunk(len(running)), strict=True))
+
+
+def predict_and_differentiate(
+    model: LatentModel,
+    latents_bchw: Tensor,
+    step: Step,
+    branches: Mapping[str, Branch],
+    attention: AttentionEdits,
+    energy: EnergyGuidance,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Runs the UNet as `predict` does, and differentiates an energy.
+
+    Two calls: the branches beside `text` need no gradient.
+
+    Returns:
+        The predictions, and the gradient bchw of each row's own energy by its latents.
+    """
+    edits = attention.then(energy.energy.edits)
+    others = {n: b for n, b in branches.items() if n != "text" and b.runs_in(step)}
+    predictions = predict(model, latents_bchw, step, others, edits) if others else {}
+    with torch.enable_grad():
+        latents_bchw = latents_bchw.detach().requires_grad_()
+        text = predict(model, latents_bchw, step, {"text": branches["text"]}, edits)
+        state = StepState(step=step, latents_bchw=latents_bchw, predictions=predictions | text)
+        # Summed: the gradient of a row's energy by the latents of another is 0.
+        (gradient,) = torch.autograd.grad(energy.energy(state).sum(), latents_bchw)
+    model.spend(Cost(backward=len(latents_bchw)))
+    return predictions | {"text": text["text"].detach()}, gradient
 
 
 def to_x0_and_eps(
