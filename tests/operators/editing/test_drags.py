@@ -201,3 +201,60 @@ def test_an_object_by_mask_needs_a_mask(dragged):
     with pytest.raises(RowError) as failed:
         dragged("dragon_diffusion", {"mask_image": None})
     assert failed.value.code == "mask_missing"
+
+
+@torch.no_grad()
+def sde_drag(batch, index, unet, radius):
+    """One row by algorithm 1 of arXiv 2311.01410: recorded noise, a copied patch, the way back."""
+    request, noise = batch.requests[index], torch.Generator().manual_seed(100 + index)
+    tokens = {"text": batch.prompts([request.prompt]), "negative": batch.prompts([""])}
+
+    def mean_and_sigma(x, step):
+        said = {name: unet(x, step, own.tokens_bsd)[0] for name, own in tokens.items()}
+        eps = guided(said, 1 + 2 * (STEPS - 1 - step.index) / (len(batch.steps) - 1))
+        a, b = step.alpha_bar, step.alpha_bar_next
+        sigma = ((1 - b) / (1 - a) * (1 - a / b)) ** 0.5
+        return b**0.5 * clean(x, eps, a) + (1 - b - sigma**2) ** 0.5 * eps, sigma
+
+    x, recorded, levels = batch.source_latents[index : index + 1], {}, {}
+    for step in batch.steps[::-1]:
+        a, b = step.alpha_bar, step.alpha_bar_next
+        unit = torch.randn(1, 4, 16, 16, generator=noise)
+        up = (a / b) ** 0.5 * x + (1 - a / b) ** 0.5 * unit
+        mean, sigma = mean_and_sigma(up, step)
+        levels[step.index], recorded[step.index] = x, (x - mean) / sigma
+        x = up
+    unit = torch.randn(1, 4, 16, 16, generator=noise)
+    before = x.clone()
+    rows, columns = slice(6 - radius, 7 + radius), slice(4 - radius, 5 + radius)
+    left = 0.3 * before + (1 - 0.09) ** 0.5 * unit
+    x[..., rows, columns] = left[..., rows, columns]
+    moved = slice(4 + SHIFT - radius, 5 + SHIFT + radius)
+    x[..., rows, moved] = 1.1 * before[..., rows, columns]
+    mask = batch.mask_b1hw[index]
+    x = before.lerp(x, mask)
+    for step in batch.steps:
+        mean, sigma = mean_and_sigma(x, step)
+        x = levels[step.index].lerp(mean + sigma * recorded[step.index], mask)
+    return x
+
+
+def test_sde_drag_is_the_papers(dragged, unet):
+    unet.looks = False
+    batch, latents = dragged("sde_drag", adapt_radius=2, strength=0.75)
+    for index in range(BATCH):
+        expected = sde_drag(batch, index, unet, 2)
+        assert torch.allclose(latents[index : index + 1], expected, atol=1e-4)
+
+
+def test_sde_drag_of_nothing_gives_the_source(dragged):
+    fields = {"copy_scale": 1.0, "num_drag_steps": 2, "guidance_scale": 5.0}
+    batch, latents = dragged("sde_drag", NO_DRAG, **fields)
+    assert torch.allclose(latents, batch.source_latents, atol=1e-4)
+    _, moved = dragged("sde_drag", **fields)
+    assert float((latents - moved).abs().max()) > 1e-2
+
+
+def test_patches_end_at_the_border(dragged):
+    _, latents = dragged("sde_drag", {"points": [[-4, 12, 30, 31], [31, 0, 70, -9]]})
+    assert bool(latents.isfinite().all())
