@@ -8,7 +8,7 @@ Shapes: b rows, c channels, h and w latent pixels or places of a feature.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,18 +58,29 @@ class Warp:
         return functional.grid_sample(tensor_bchw, grid, mode=mode, align_corners=False)
 
 
-def warp_of(batch: Batch) -> Warp:
+_STILL = np.zeros((1, 4))
+"""Points of a row whose object stays."""
+
+
+def warp_of(batch: Batch, *, is_needed: bool = True) -> Warp:
     """Returns the warp that each row's points ask for.
 
+    Args:
+        batch: rows.
+        is_needed: False lets rows without points stay as they are.
+
     Raises:
-        RowError: `points_missing`: a row has none.
+        RowError: `points_missing`: a row has none, and they are needed.
     """
     import torch
 
     fitted: list[tuple[float, NDArray[np.float64]]] = []
     for request in batch.requests:
         height_px, width_px = request.picture.shape[:2]
-        fitted.append(fit_warp(request.values[POINTS.name], (width_px, height_px)))
+        points: Any = request.values.get(POINTS.name)
+        if not is_needed and (points is None or not len(points)):
+            points = _STILL
+        fitted.append(fit_warp(points, (width_px, height_px)))
     scales = torch.tensor([scale for scale, _ in fitted], dtype=torch.float32)
     shifts = torch.from_numpy(np.stack([shift for _, shift in fitted])).float()
     device = batch.model.device

@@ -62,6 +62,32 @@ class RecordWords:
         return torch.stack(resized).mean(dim=0)
 
 
+def aligned_weights(
+    model: "LatentModel", source_prompt: str, prompt: str, phrase: str
+) -> "tuple[Tensor, Tensor]":
+    """Returns the weights k of a phrase in the source prompt and in the target prompt.
+
+    Target tokens are those of the phrase, or else those that take the place of its tokens in the
+    source prompt. A phrase that only the target prompt has weighs nothing in the source prompt.
+
+    Raises:
+        RowError: `phrase_not_in_prompt`: the target prompt has neither.
+    """
+    import torch
+    from overpaint.operators.controls.prompt_to_prompt import align
+    from overpaint.operators.diffusion.prompts import eos_token_id, token_ids
+
+    source, target = (
+        torch.tensor(_tokens_of(model, text, phrase)) for text in (source_prompt, prompt)
+    )
+    if not target.any():
+        ids = (token_ids(model, source_prompt), token_ids(model, prompt))
+        target = (source @ align(*ids, eos_token_id(model)) > 0).float()
+    if not target.any():
+        raise RowError("phrase_not_in_prompt", f"{phrase!r} is not in the prompt {prompt!r}")
+    return source.to(model.device), target.to(model.device)
+
+
 def phrase_weights(
     model: "LatentModel", prompts: Sequence[str], phrases: Sequence[str]
 ) -> "Tensor":
@@ -75,10 +101,14 @@ def phrase_weights(
     rows = [
         _tokens_of(model, prompt, phrase) for prompt, phrase in zip(prompts, phrases, strict=True)
     ]
+    for row, prompt, phrase in zip(rows, prompts, phrases, strict=True):
+        if not any(row):
+            raise RowError("phrase_not_in_prompt", f"{phrase!r} is not in the prompt {prompt!r}")
     return torch.tensor(rows, dtype=torch.float32, device=model.device)
 
 
 def _tokens_of(model: "LatentModel", prompt: str, phrase: str) -> list[float]:
+    """Returns 1 for the tokens of a prompt that are those of a phrase, 0 for all others."""
     from overpaint.operators.diffusion.prompts import eos_token_id, token_ids
 
     tokens, words = token_ids(model, prompt), token_ids(model, phrase)
@@ -87,8 +117,6 @@ def _tokens_of(model: "LatentModel", prompt: str, phrase: str) -> list[float]:
     for start in range(len(tokens) - len(words) + 1):
         if words and tokens[start : start + len(words)] == words:
             weights[start : start + len(words)] = [1.0] * len(words)
-    if not any(weights):
-        raise RowError("phrase_not_in_prompt", f"{phrase!r} is not in the prompt {prompt!r}")
     return weights
 
 
