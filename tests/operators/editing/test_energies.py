@@ -1,4 +1,4 @@
-"""Self-Guidance against its equations."""
+"""Self-Guidance and DragDiffusion against their equations."""
 
 from functools import partial
 
@@ -6,7 +6,7 @@ import diffusers
 import pytest
 import torch
 from method_batches import batch_of, clean, guided
-from method_cases import BATCH, make, ready
+from method_cases import BATCH, STEPS, make, ready
 from overpaint.operators.controls.word_properties import properties, share_inside
 from overpaint.operators.controls.words import aligned_weights
 from overpaint.pipeline.errors import RowError
@@ -184,3 +184,72 @@ def test_a_replaced_word_is_found_where_the_source_had_it(sampled):
     with pytest.raises(RowError) as failed:
         aligned_weights(model, "one a", "two x", "q")
     assert failed.value.code == "phrase_not_in_prompt"
+
+
+def bilinear(feature, x, y):
+    """A feature c of a map chw between pixels, and at the border beyond."""
+    height, width = feature.shape[1:]
+    x, y = float(x.clamp(0, width - 1)), float(y.clamp(0, height - 1))
+    x0, y0 = min(int(x), width - 2), min(int(y), height - 2)
+    across = [feature[:, row, x0].lerp(feature[:, row, x0 + 1], x - x0) for row in (y0, y0 + 1)]
+    return across[0].lerp(across[1], y - y0)
+
+
+def drag_diffusion(batch, index, net, count):
+    """One row by arXiv 2306.14435: the latents after some steps of motion supervision."""
+    tokens = batch.prompts([batch.requests[index].prompt]).tokens_bsd
+    first, step = batch.trajectory_sbchw[:, index : index + 1][batch.steps[0].index], batch.steps[0]
+    x = first.clone().requires_grad_()
+    adam = torch.optim.Adam([x], lr=0.01)
+    points = torch.tensor(batch.requests[index].values["points"]).float() / 2
+    start, goal = points[0, :2], points[0, 2:]
+    place, seen = start, None
+    window = [(dx, dy) for dy in range(-3, 4) for dx in range(-3, 4)]
+    for _ in range(count):
+        _, _, features = net(x, step, tokens)
+        feature = functional.interpolate(features[1], (16, 16), mode="bilinear")[0]
+        if seen is None:
+            seen = feature.detach()
+        else:
+            around = [(place.floor() + torch.tensor(each)).clamp(0, 15) for each in window]
+            wanted = bilinear(seen, *start)
+            away = [(bilinear(feature.detach(), *at) - wanted).abs().sum() for at in around]
+            place = around[int(torch.stack(away).argmin())]
+        way = (goal - place).norm()
+        if way < 2:
+            break
+        ahead = (goal - place) / way
+        loss = 0.0
+        for dx, dy in [(dx, dy) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]:
+            at = place + torch.tensor([dx, dy])
+            goal_feature = bilinear(feature.detach(), *at)
+            loss = loss + (bilinear(feature, *(at + ahead)) - goal_feature).abs().mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    return x.detach()
+
+
+def test_drag_diffusion_is_the_papers(sampled, net):
+    net.looking = ()
+    columns = {"points": [[9.0, 12.5, 22.0, 16.0]]}
+    fields = {"strength": 1 / STEPS, "n_pix_step": 3, "start_layer": 1.0}
+    batch, latents = sampled("drag_diffusion", columns, **fields)
+    (step,) = batch.steps
+    for index in range(BATCH):
+        x = drag_diffusion(batch, index, net, 3)
+        tokens = batch.prompts([batch.requests[index].prompt]).tokens_bsd
+        with torch.no_grad():
+            eps = net(x, step, tokens)[0]
+        a, b = step.alpha_bar, step.alpha_bar_next
+        expected = b**0.5 * clean(x, eps, a) + (1 - b) ** 0.5 * eps
+        assert torch.allclose(latents[index : index + 1], expected, atol=1e-4)
+    _, still = sampled("drag_diffusion", {"points": [[9.0, 12.5, 9.0, 12.5]]}, **fields)
+    assert float((latents - still).abs().max()) > 1e-3
+
+
+def test_drag_diffusion_of_nothing_is_ddim(sampled):
+    columns = {"points": [[9, 12, 9, 12]], "source_prompt": "a b", "target_prompt": "a b"}
+    _, latents = sampled("drag_diffusion", columns, n_pix_step=2, start_layer=1.0)
+    _, plain = sampled("ddim", columns, guidance_scale=1.0, strength=0.7)
+    assert torch.allclose(latents, plain, atol=1e-5)
