@@ -1,4 +1,4 @@
-"""Self-Guidance and DragDiffusion against their equations."""
+"""Self-Guidance, DragDiffusion and MagicRemover against their equations."""
 
 from functools import partial
 
@@ -253,3 +253,43 @@ def test_drag_diffusion_of_nothing_is_ddim(sampled):
     _, latents = sampled("drag_diffusion", columns, n_pix_step=2, start_layer=1.0)
     _, plain = sampled("ddim", columns, guidance_scale=1.0, strength=0.7)
     assert torch.allclose(latents, plain, atol=1e-5)
+
+
+def magic_remover(batch, index, net, scale):
+    """One row by arXiv 2310.02848: what is attended to of its words is pushed out of the noise."""
+    request = batch.requests[index]
+    source = batch.prompts([request.prompt]).tokens_bsd
+    token = token_of(batch, request.prompt, request.values["mask_phrase"])
+    path = batch.trajectory_sbchw[:, index : index + 1]
+    net.looking, last = (), batch.steps[-1]
+    x = path[batch.steps[0].index]
+    with torch.no_grad():
+        seen = attention_to(net(path[last.index], last, source, is_source=True)[1], token)
+    thing, peak = seen > 0.25 * seen.max(), None
+    net.looking = [name for name, _ in net.unet.named_modules() if name.endswith("attn1")]
+    for step in batch.steps:
+        net(path[step.index], step, source, is_source=True)
+        x = x.detach().requires_grad_()
+        text, maps, _ = net(x, step, source)
+        attention = attention_to(maps, token)
+        peak = attention.max().detach() if peak is None else peak
+        attention = attention * 15 / peak
+        most = attention >= attention.detach().quantile(0.8)
+        energy = ((attention - attention.min()) * most).square().mean()
+        (gradient,) = torch.autograd.grad(energy, x)
+        with torch.no_grad():
+            negative = net(x, step, batch.prompts([""]).tokens_bsd)[0]
+            eps = guided({"text": text, "negative": negative}, 7.5)
+            a, b = step.alpha_bar, step.alpha_bar_next
+            x = b**0.5 * clean(x, eps, a) + (1 - b) ** 0.5 * (eps - scale * gradient)
+            x = torch.where(thing | most, x, path[step.index + 1])
+    return x
+
+
+def test_magic_remover_is_the_papers(sampled, net):
+    batch, latents = sampled("magic_remover", energy_scale=5.0)
+    for index in range(BATCH):
+        expected = magic_remover(batch, index, net, 5.0)
+        assert torch.allclose(latents[index : index + 1], expected, atol=1e-4)
+    _, other = sampled("magic_remover", energy_scale=1e-9)
+    assert float((latents - other).abs().max()) > 1e-3
