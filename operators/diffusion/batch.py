@@ -236,6 +236,13 @@ class Batch:
         kind = self.schedule.prediction_type
         return to_x0_and_eps(prediction_bchw, latents_bchw, step.alpha_bar, kind)[1]
 
+    def prediction(self, latents_bchw: "Tensor", step: Step, eps_bchw: "Tensor") -> "Tensor":
+        """Returns the prediction bchw that means some noise at the latents."""
+        from overpaint.operators.diffusion.sampling import to_prediction
+
+        kind = self.schedule.prediction_type
+        return to_prediction(eps_bchw, latents_bchw, step.alpha_bar, kind)
+
     def advance(
         self, latents_bchw: "Tensor", step: Step, prediction_bchw: "Tensor", sigma: float = 0.0
     ) -> "Tensor":

@@ -197,6 +197,24 @@ def to_x0_and_eps(
             raise ValueError(f"prediction_type = {prediction_type!r} of the checkpoint's scheduler")
 
 
+def to_prediction(eps: Tensor, latents: Tensor, alpha_bar: float, prediction_type: str) -> Tensor:
+    """Returns the prediction that means some noise at some latents.
+
+    Raises:
+        ValueError: a prediction type that no checkpoint of this shape has.
+    """
+    signal, spread = alpha_bar**0.5, (1.0 - alpha_bar) ** 0.5
+    match prediction_type:
+        case "epsilon":
+            return eps
+        case "v_prediction":
+            return (eps - spread * latents) / signal
+        case "sample":
+            return (latents - spread * eps) / signal
+        case _:
+            raise ValueError(f"prediction_type = {prediction_type!r} of the checkpoint's scheduler")
+
+
 @torch.no_grad()
 def ddim_inversion(
     latents_bchw: Tensor, schedule: Schedule, predictor: Predictor, solve: Solver
