@@ -45,7 +45,7 @@ class Invert(LimitsPrompts, InversionOperator):
     @property
     def optional(self) -> tuple[Column, ...]:
         """Descriptions of the source; with neither, it is inverted under the empty prompt."""
-        return (c.SOURCE_PROMPT, c.CAPTION)
+        return (c.SOURCE_PROMPT, c.CAPTION) if self.inversion.prompt == "source" else ()
 
     @property
     def outputs(self) -> tuple[Column, ...]:
@@ -72,7 +72,7 @@ class Invert(LimitsPrompts, InversionOperator):
         frame = frame_row(
             row, UNET_SHAPES, fields.fit, resolution_px, model.multiple_px, fields.crop_margin
         )
-        prompt = first_text(row, c.SOURCE_PROMPT, c.CAPTION) or ""
+        prompt = first_text(row, *self.optional) or ""
         self.tokens_cut({c.SOURCE_PROMPT.name: model.text_length(prompt)})
         picture = view(frame, decode(row["source_image"]).seen)
         seed = fields.noise_seed(picture, row)

@@ -6,13 +6,14 @@ plan whose edit needs others is refused.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from overpaint.operators.diffusion.method import Framed
 from overpaint.operators.diffusion.request import EditRequest
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.images import Pixels
+from overpaint.pipeline.operator import IN_FINGERPRINT_UNLESS_DEFAULT
 from pydantic import Field
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ class Inversion(Framed, ABC):
 
     num_inference_steps: int = Field(default=25, ge=1, le=1000)
     """Steps of the trajectory; `edit` walks the same ones back."""
+    prompt: Literal["source", "empty"] = Field(
+        default="source", json_schema_extra=IN_FINGERPRINT_UNLESS_DEFAULT
+    )
+    """`source` inverts under the description of the source, `empty` under no words."""
 
     @classmethod
     def facts(cls) -> dict[str, str]:

@@ -114,3 +114,12 @@ def test_invert_fp16_files_are_found(tmp_path, save_checkpoint, row):
 def test_invert_wrong_checkpoint_is_refused(checkpoint_of):
     with pytest.raises(ValueError, match="this takes a StableDiffusionPipeline"):
         make(checkpoint_of, "FluxKontextPipeline").check()
+
+
+def test_invert_without_words_reads_none(checkpoint_of, row):
+    operator = make(checkpoint_of, prompt="empty")
+    assert {"source_prompt", "caption"}.isdisjoint(column.name for column in operator.optional)
+    (answer,) = operator.run([row(0, caption="c d")], operator.load())
+    assert answer["inverted_path"].prompt == ""
+    (same,) = make(checkpoint_of).run([row(0, source_prompt=None)], operator.load())
+    assert torch.equal(path(answer), path(same))
