@@ -46,12 +46,15 @@ class CrossAttentionReplace:
         return edited
 
 
-def replace_cross_attention(batch: Batch, window: Window) -> AttentionEdits:
+def replace_cross_attention(
+    batch: Batch, window: Window, source_prompts: Sequence[str] | None = None
+) -> AttentionEdits:
     """Returns the edit by which target words attend where the words of the source did.
 
     Args:
-        batch: rows with inverted sources; the branch `source` must run in the window.
+        batch: rows; the branch `source` must run in the window.
         window: part of the walked steps.
+        source_prompts: prompts of the sources; None takes those of the rows' inversions.
     """
     import torch
     from overpaint.operators.diffusion.prompts import eos_token_id, token_ids
@@ -62,7 +65,11 @@ def replace_cross_attention(batch: Batch, window: Window) -> AttentionEdits:
     end_id = eos_token_id(batch.model)
     words = [
         align(token_ids(batch.model, source), token_ids(batch.model, request.prompt), end_id)
-        for source, request in zip(batch.source_prompts(), batch.requests, strict=True)
+        for source, request in zip(
+            batch.source_prompts() if source_prompts is None else source_prompts,
+            batch.requests,
+            strict=True,
+        )
     ]
     return AttentionEdits(maps=[CrossAttentionReplace(words_bst=torch.stack(words), steps=steps)])
 
