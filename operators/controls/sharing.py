@@ -24,17 +24,19 @@ Part = Literal["query", "key", "value"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShareAttention:
-    """Edit that gives every branch some of the queries, keys and values of the branch `source`.
+    """Edit that gives other branches some of the queries, keys and values of the branch `source`.
 
     Attributes:
         parts: inputs of attention that are shared.
         layers: names of the layers.
         steps: indices of the steps in which the edit applies.
+        branches: branches that take them; None for all.
     """
 
     parts: Collection[Part]
     layers: Collection[str]
     steps: range
+    branches: Collection[str] | None = None
 
     def applies(self, site: Site) -> bool:
         """Tells whether a site is one of the layers in one of the steps."""
@@ -42,8 +44,17 @@ class ShareAttention:
 
     def __call__(self, site: Site, qkv: QKV) -> QKV:
         """Returns queries, keys and values, nbhqd and nbhkd, of which some are the source's."""
-        shared = {part: _of_source(site, getattr(qkv, part)) for part in self.parts}
+        shared = {part: self._shared(site, getattr(qkv, part)) for part in self.parts}
         return qkv._replace(**shared)
+
+    def _shared(self, site: Site, tensor: "Tensor") -> "Tensor":
+        """Returns a part in which some branches have the source's."""
+        if self.branches is None:
+            return _of_source(site, tensor)
+        chosen = [site.branches.index(name) for name in self.branches if name in site.branches]
+        edited = tensor.clone()
+        edited[chosen] = tensor[site.branches.index("source")]
+        return edited
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
