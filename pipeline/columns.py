@@ -163,6 +163,12 @@ INVERTED_PAIR = Column("inverted_pair", pa.null(), "the source's coupled pair of
 FITTED_NEGATIVE = Column(
     "fitted_negative", pa.null(), "negative embeddings fitted to the source, by step", "group"
 )
+FITTED_TEXT = Column(
+    "fitted_text", pa.null(), "source embeddings fitted to the source, by step", "group"
+)
+FITTED_VALUES = Column(
+    "fitted_values", pa.null(), "embeddings for attention's values fitted to the source", "group"
+)
 EDITABLE_MASK_IMAGE = _image("editable_mask_image", "the mask that was really editable, a PNG")
 EDITED_IMAGE = _image("edited_image", "the edited image, encoded, of the source's size")
 METHOD = _text("method", "the editing method")

@@ -46,7 +46,10 @@ def stages_before(edit, **fields):
                 own = {"num_inference_steps": STEPS, **fields}
                 stages.append(Invert(method=method, **given, **own))
             else:
-                stages.append(Fit(method=_giving(FITS, need), **given))
+                fit = _giving(FITS, need)
+                few = {"num_inner_steps": 2}
+                own = {k: v for k, v in few.items() if k in FITS.find(fit).model_fields}
+                stages.append(Fit(method=fit, **given, **own))
     return stages
 
 
