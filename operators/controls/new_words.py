@@ -80,9 +80,8 @@ def places_of(
     import torch
     from torch.nn import functional
 
-    depths = {layer.name: layer.depth for layer in layers if layer.name in maps}
-    depth = _depth(set(depths.values()), min(size))
-    chosen = [maps[name].float().mean(dim=1) for name, own in depths.items() if own == depth]
+    depth, names = placing_layers([layer for layer in layers if layer.name in maps], min(size))
+    chosen = [maps[name].float().mean(dim=1) for name in names]
     words = torch.stack(chosen).mean(dim=0) * words_bt[:, None]
     height, width = (-(-side // 2**depth) for side in size)
     places = words.amax(dim=2).unflatten(1, (height, width))[:, None]
@@ -90,7 +89,15 @@ def places_of(
     return places / places.amax(dim=(2, 3), keepdim=True).clamp_min(1e-12)
 
 
-def _depth(depths: set[int], side: int) -> int:
-    """Returns the depth of a UNet's cross-attention that shows places best."""
+def placing_layers(layers: Sequence[Layer], side: int) -> tuple[int, list[str]]:
+    """Returns the depth of the cross-attention that shows places best, and its layers' names.
+
+    Args:
+        layers: layers of a UNet.
+        side: latent pixels of the shorter side.
+    """
+    crossing = [layer for layer in layers if layer.is_cross]
     wanted = max(depth for depth in (0, 1, 2) if depth == 0 or side // 2**depth >= 8)
-    return min(depths, key=lambda depth: (abs(depth - wanted), depth))
+    depths = {layer.depth for layer in crossing}
+    depth = min(depths, key=lambda depth: (abs(depth - wanted), depth))
+    return depth, [layer.name for layer in crossing if layer.depth == depth]
