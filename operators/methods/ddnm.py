@@ -41,5 +41,6 @@ class DDNM(Fill):
 
     def fill(self, filling: Filling) -> "Tensor":
         """Projects the clean estimate, and noises it."""
-        x0 = filling.known_bchw.lerp(filling.x0_bchw, filling.mask_b1hw)
-        return filling.noised(x0, std=self.eta * (1.0 - filling.step.alpha_bar_next) ** 0.5)
+        x0, eps = filling.estimate()
+        x0 = filling.known_bchw.lerp(x0, filling.mask_b1hw)
+        return filling.noised(x0, eps, std=self.eta * (1.0 - filling.step.alpha_bar_next) ** 0.5)

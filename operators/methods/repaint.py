@@ -41,8 +41,9 @@ class RePaint(Fill):
 
     def fill(self, filling: Filling) -> "Tensor":
         """Takes a DDPM step inside the mask, and the noised source outside."""
+        x0, eps = filling.estimate()
         before, after = filling.step.alpha_bar, filling.step.alpha_bar_next
         variance = (1.0 - after) / (1.0 - before) * (1.0 - before / after)
-        unknown = filling.noised(filling.x0_bchw, std=self.eta * max(variance, 0.0) ** 0.5)
+        unknown = filling.noised(x0, eps, std=self.eta * max(variance, 0.0) ** 0.5)
         known = after**0.5 * filling.known_bchw + (1.0 - after) ** 0.5 * filling.draw()
         return known.lerp(unknown, filling.mask_b1hw)
