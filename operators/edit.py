@@ -27,6 +27,7 @@ from overpaint.operators.framing.region import (
     editable_region,
     frame_row,
     is_empty,
+    kept_mask,
     picture_bucket,
     source_mask,
 )
@@ -184,7 +185,13 @@ class Edit(
         method = self.own
         fields = type(method).model_fields
         own = [column for column in (c.STRENGTH, c.GUIDANCE_SCALE) if column.name in fields]
-        return (c.MASK_IMAGE, c.EDIT_PARAMS, *own, *(_column(use) for use in method.uses))
+        return (
+            c.MASK_IMAGE,
+            c.KEPT_IMAGE,
+            c.EDIT_PARAMS,
+            *own,
+            *(_column(use) for use in method.uses),
+        )
 
     @property
     def choice_columns(self) -> tuple[Column, ...]:
@@ -279,7 +286,8 @@ class Edit(
         mask = source_mask(row, source)
         region = None
         if mask is not None:
-            region = editable_region(mask, frame, edit.mask_dilate_px, edit.feather_px)
+            kept = kept_mask(row, source)
+            region = editable_region(mask, frame, edit.mask_dilate_px, edit.feather_px, kept)
             if is_empty(region.editable):
                 return Rejected("mask_empty", "the mask marks nothing that may change")
         elif MASK in settings.needs:

@@ -154,6 +154,9 @@ WIDTH_PX = Column("width_px", pa.int32(), "width of the upright source")
 HEIGHT_PX = Column("height_px", pa.int32(), "height of the upright source")
 CAPTION = _text("caption", "what a captioner says of the source")
 MASK_IMAGE = _image("mask_image", "one-channel PNG of the source's size: 255 may change")
+KEPT_IMAGE = _image(
+    "kept_image", "one-channel PNG of the source's size: 255 never changes, however masks grow"
+)
 MASK_SOURCE = _text("mask_source", "how the mask was made")
 INVERTED_PATH = Column("inverted_path", pa.null(), "the source's trajectory to noise", "group")
 INVERTED_RESIDUALS = Column(

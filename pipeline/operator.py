@@ -129,6 +129,10 @@ class Operator(BaseModel, ABC, Generic[ModelT]):
     renamed: ClassVar[Mapping[str, str]] = {}
     """Former names of fields and their present names, for error messages."""
 
+    replaces: ClassVar[Mapping[str, str]] = {}
+    """Columns that later stages of a plan read in place of others, where their `reads` does not say
+    otherwise: the operator's own column, by the name that those stages know."""
+
     batch_size: int = Field(default=1, ge=1, le=4096)
     """Rows in one call."""
 
@@ -170,6 +174,17 @@ class Operator(BaseModel, ABC, Generic[ModelT]):
         Raises:
             ValueError: something is missing; one sentence, naming the field.
         """
+
+    def check_row(self, row: Row) -> None:
+        """Checks a row's own values, when it is planned.
+
+        Args:
+            row: as planned, so without the columns that earlier stages add.
+
+        Raises:
+            ValueError: a value is not what it should be; one sentence.
+        """
+        del row
 
     def revisions(self) -> dict[str, str]:
         """Returns the exact weights of each checkpoint: a hub revision, or a digest of files."""

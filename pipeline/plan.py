@@ -5,7 +5,7 @@ source and stores each edited image right after it is made: both stages are adde
 written out.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from overpaint.pipeline import columns as c
@@ -291,6 +291,7 @@ def _with_implied(entries: Sequence[Any]) -> list[Stage]:
     stages = [
         entry if isinstance(entry, Stage) else Stage.model_validate(entry) for entry in entries
     ]
+    stages = list(_with_replaced(stages))
     kinds = [stage.operator.kind for stage in stages]
     if "fetch" not in kinds:
         fetch = OPERATORS.find("fetch")(**_conditions_to_fetch(stages))
@@ -299,6 +300,20 @@ def _with_implied(entries: Sequence[Any]) -> list[Stage]:
         last = max(index for index, stage in enumerate(stages) if stage.operator.kind == "edit")
         stages.insert(last + 1, _store_after(stages[last]))
     return stages
+
+
+def _with_replaced(stages: Iterable[Stage]) -> Iterator[Stage]:
+    """Yields stages that read what earlier ones have put in the place of other columns."""
+    replaced: dict[str, str] = {}
+    for stage in stages:
+        operator = stage.operator
+        known = {column.name for column in (*operator.inputs, *operator.optional)}
+        implied = {name: column for name, column in replaced.items() if name in known}
+        new = {name: stage.written_as(column) for name, column in operator.replaces.items()}
+        replaced |= new
+        if implied:
+            stage = stage.model_copy(update={"reads": {**implied, **stage.reads}})
+        yield stage
 
 
 def _store_after(edit: Stage) -> Stage:

@@ -84,7 +84,25 @@ def source_mask(row: Row, picture: Picture) -> Pixels | None:
     return binarise(decode_mask(data, picture.width_px, picture.height_px))
 
 
-def editable_region(mask: Pixels, frame: Frame, dilate_px: int, feather_px: int) -> Region:
+def kept_mask(row: Row, picture: Picture) -> Pixels | None:
+    """Returns what of a row's source never changes, uint8 HW 0 and 255; None where all may.
+
+    Args:
+        row: has `kept_image` where the plan has it.
+        picture: the row's source.
+
+    Raises:
+        RowError: the mask cannot be decoded.
+    """
+    data = row.get("kept_image")
+    if data is None:
+        return None
+    return binarise(decode_mask(data, picture.width_px, picture.height_px))
+
+
+def editable_region(
+    mask: Pixels, frame: Frame, dilate_px: int, feather_px: int, kept: Pixels | None = None
+) -> Region:
     """Dilates a mask to the region that may change, and feathers how the edit is pasted into it.
 
     Args:
@@ -92,8 +110,11 @@ def editable_region(mask: Pixels, frame: Frame, dilate_px: int, feather_px: int)
         frame: frame of the source; both widths are in pixels of its picture.
         dilate_px: width that is added all around.
         feather_px: width of the ramp inside the dilated mask's edge.
+        kept: uint8 HW, 0 and 255: pixels that may not change even so.
     """
     editable = dilate(mask, round(dilate_px * frame.scale))
+    if kept is not None:
+        editable = editable & ~kept
     return Region(editable, feather(editable, round(feather_px * frame.scale)))
 
 

@@ -15,6 +15,7 @@ from overpaint.pipeline import columns as c
 from overpaint.pipeline.choices import PerChoice
 from overpaint.pipeline.errors import RowError, UsageError
 from overpaint.pipeline.identity import RowIdentity, group_id, row_seed
+from overpaint.pipeline.operator import Operator
 from overpaint.pipeline.plan import ROW_CONTROLS, Plan
 from overpaint.pipeline.plan_checks import draws
 from overpaint.pipeline.runs.column_types import FIRST, plan_schema, typed
@@ -107,6 +108,11 @@ class _Expander:
         self._edits: list[dict[str, Any]] = plan.row.get("edits", [{}])
         self._defaults = {k: v for k, v in plan.row.items() if k not in ROW_CONTROLS}
         self._forms = PerChoice(plan, _Form)
+        self._checking = [
+            stage
+            for stage in plan.stages
+            if type(stage.operator).check_row is not Operator.check_row
+        ]
         self._names = plan.planned_column_names(names)
         # 64 bits of each key: enough to tell the rows of one run apart, and 60 bytes a row.
         self._seen: set[int] = set()
@@ -126,6 +132,7 @@ class _Expander:
                 defaults = {**self._defaults, **edit}
                 row = self._renamed({**defaults, **_present(input_row, defaults)})
                 form = self._form(row)
+                self._check(row)
                 if candidate and not form.draws:
                     continue
                 key = form.identity.key(row, candidate)
@@ -141,6 +148,14 @@ class _Expander:
             return self._forms.of(row)
         except RowError as error:
             raise UsageError(f"{row['source_uri']}: {error}") from error
+
+    def _check(self, row: dict[str, Any]) -> None:
+        for stage in self._checking:
+            try:
+                stage.operator.check_row(stage.to_operator(row))
+            except ValueError as error:
+                where = f"{row['source_uri']}: stage {stage.name!r}"
+                raise UsageError(f"{where}: {error}") from error
 
     def _renamed(self, row: dict[str, Any]) -> dict[str, Any]:
         return {self._names.get(name, name): value for name, value in row.items()}
