@@ -322,3 +322,33 @@ def checkpoints(
         write_cards(checkpoints, rows)
     print_figures(rows, json_file)
     return 0
+
+
+@bench.command
+def outpaint(
+    *,
+    recipe: str | None = None,
+    scenes: Count = 64,
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    sheet: NewFile | None = None,
+    json_file: Json = None,
+) -> int:
+    """Outpaints the middle of drawn scenes back to the whole, and reads what comes out.
+
+    Args:
+        recipe: A recipe with the stages extend and edit; papercut's outpaint where none is given.
+        scenes: Number of unseen scenes.
+        set_: A setting of the recipe, such as edit.task=context; may be given several times.
+        sheet: A picture file for the first scenes: what was given, made, and drawn.
+        json_file: A file for the figures.
+    """
+    from overpaint.jobs.recipes import load_plan
+    from overpaint.operators.models.pretrained import quietly
+
+    with quietly():
+        from overpaint.jobs.bench.outpaint import HOW, RECIPE, measure_outpainting
+
+    plan = load_plan(recipe or str(files("overpaint.jobs") / RECIPE), set_ or ())
+    console.print(HOW)
+    print_figures(measure_outpainting(plan, scenes, sheet=sheet), json_file)
+    return 0

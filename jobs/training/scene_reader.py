@@ -65,7 +65,7 @@ class SceneReading(NamedTuple):
 
 def read_scene(image: NDArray[np.uint8]) -> SceneReading:
     """Reads background and object from a picture (RGB uint8 HWC, 64 px) of a flat scene."""
-    background = _nearest_background(image)
+    background = read_background(image)
     blob = _largest_blob(_distance(image, _backdrops()[background]) > _FAR)
     if blob is None:
         return SceneReading(background, None)
@@ -80,6 +80,26 @@ def read_scene(image: NDArray[np.uint8]) -> SceneReading:
     return SceneReading(
         background, min(near, key=lambda thing: _drawing_error(soft, background, thing))
     )
+
+
+def read_background(
+    image: NDArray[np.uint8], region: NDArray[np.bool_] | None = None
+) -> Background:
+    """Reads the background with the least error on the half of the pixels that fit it best.
+
+    Args:
+        image: RGB uint8 HWC, 64 px.
+        region: bool HW, True where the picture is looked at; None looks at all of it.
+    """
+    seen: Any = ... if region is None else region
+    pixels = image.astype(np.float64)[seen]
+
+    def error(backdrop: NDArray[np.float64]) -> float:
+        squares = np.sort(((pixels - backdrop[seen]) ** 2).sum(-1), axis=None)
+        return float(squares[: squares.size // 2].mean() + np.minimum(squares, 900).mean())
+
+    backdrops = _backdrops()
+    return min(backdrops, key=lambda background: error(backdrops[background]))
 
 
 def correct_attributes(scene: Scene, reading: SceneReading) -> dict[str, bool]:
@@ -101,18 +121,6 @@ def _backdrops() -> dict[Background, NDArray[np.float64]]:
         background: np.asarray(draw(Scene(background=background)), np.float64)
         for background in (*plain, *landscapes)
     }
-
-
-def _nearest_background(image: NDArray[np.uint8]) -> Background:
-    """Returns the background with the least error on the half of the pixels that fit it best."""
-    pixels = image.astype(np.float64)
-
-    def error(backdrop: NDArray[np.float64]) -> float:
-        squares = np.sort(((pixels - backdrop) ** 2).sum(-1), axis=None)
-        return float(squares[: squares.size // 2].mean() + np.minimum(squares, 900).mean())
-
-    backdrops = _backdrops()
-    return min(backdrops, key=lambda background: error(backdrops[background]))
 
 
 def _distance(image: NDArray[np.uint8], backdrop: NDArray[np.float64]) -> NDArray[np.float64]:
