@@ -13,7 +13,7 @@ import pyarrow as pa
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column
 
-Form = Literal["picture", "pictures", "labels", "weights", "boxes", "points"]
+Form = Literal["picture", "pictures", "labels", "weights", "boxes", "points", "concepts"]
 """What a method gets.
 
 - `picture`: RGB pixels
@@ -22,6 +22,7 @@ Form = Literal["picture", "pictures", "labels", "weights", "boxes", "points"]
 - `weights`: floats from 0 (black) to 1 (white)
 - `boxes`: labelled boxes, in pixels of the model's picture
 - `points`: pairs of places, from and to, in pixels of the model's picture
+- `concepts`: phrases to add or to remove, each with numbers of its own
 """
 
 
@@ -93,6 +94,7 @@ REFERENCE_MASK = _picture(
 )
 BOXES = Condition("boxes", "boxes", c.BOXES)
 POINTS = Condition("points", "points", c.POINTS)
+EDIT_CONCEPTS = Condition("edit_concepts", "concepts", c.EDIT_CONCEPTS, aligned=False)
 
 CONDITIONS: dict[str, Condition] = {
     condition.name: condition
@@ -106,6 +108,7 @@ CONDITIONS: dict[str, Condition] = {
         REFERENCE_MASK,
         BOXES,
         POINTS,
+        EDIT_CONCEPTS,
     )
 }
 """Every condition by its name."""

@@ -48,9 +48,10 @@ ROW_ERRORS: dict[str, str] = {
     "mask_phrase_missing": "Neither a `mask_phrase` nor the instruction says what to look for.",
     "mask_prompt_missing": "The row has neither `mask_box` nor `mask_points`.",
     "mask_prompt_invalid": "The row's `mask_box` or `mask_points` are not what they should be.",
-    # Boxes and points.
+    # Boxes, points and concepts.
     "boxes_invalid": "One of the row's `boxes` is not left, top, right, bottom with an area.",
     "points_invalid": "One of the row's `points` is not from_x, from_y, to_x, to_y.",
+    "edit_concepts_invalid": "One of `edit_concepts` has no prompt, or a number out of bounds.",
     # Any condition of an edit, such as a mask, a sketch or references.
     **_condition_errors(),
     # An edit.

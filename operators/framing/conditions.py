@@ -3,7 +3,7 @@
 What is aligned with the source goes through its frame; references keep their own size.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from overpaint.operators.framing.frame import (
     view_labels,
     view_mask,
 )
-from overpaint.pipeline.columns import Row
+from overpaint.pipeline.columns import Row, is_missing
 from overpaint.pipeline.conditions import Condition, Form
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import decode, decode_weights
@@ -38,6 +38,37 @@ class LabelledBox(NamedTuple):
     bottom_px: float
 
 
+class EditConcept(NamedTuple):
+    """A phrase that an edit adds, or removes, with its own numbers; None is the recipe's.
+
+    Attributes:
+        prompt: the phrase.
+        reverse: whether the edit leads away from it.
+        guidance_scale: strength of its guidance, at least 0.
+        threshold: least value that guides, -1 to 1; by the method's own measure.
+        weight: its weight beside the others, at least 0.
+        warmup: share of the walked steps before it guides.
+        cooldown: share of the walked steps after which it no longer does.
+    """
+
+    prompt: str
+    reverse: bool = False
+    guidance_scale: float | None = None
+    threshold: float | None = None
+    weight: float | None = None
+    warmup: float | None = None
+    cooldown: float | None = None
+
+
+_CONCEPT_BOUNDS = {
+    "guidance_scale": (0.0, 10000.0),
+    "threshold": (-1.0, 1.0),
+    "weight": (0.0, 10000.0),
+    "warmup": (0.0, 1.0),
+    "cooldown": (0.0, 1.0),
+}
+
+
 def condition_view(frame: Frame, condition: Condition, row: Row) -> Any:
     """Returns a condition of a row as a method gets it; None where the row has none.
 
@@ -49,10 +80,12 @@ def condition_view(frame: Frame, condition: Condition, row: Row) -> Any:
     Returns:
         By the condition's form: `picture` and `labels` RGB uint8 HWC; `pictures` a list of those;
         `weights` float32 HW, 0 to 1; `boxes` a list of `LabelledBox`; `points` float64 N4, from x,
-        from y, to x, to y. What is aligned has the frame's size and pixels.
+        from y, to x, to y; `concepts` a list of `EditConcept`, at least one. What is
+        aligned has the frame's size and pixels.
 
     Raises:
-        RowError: `boxes_invalid` or `points_invalid`, or a picture cannot be decoded.
+        RowError: `boxes_invalid`, `points_invalid` or `edit_concepts_invalid`, or a picture cannot
+            be decoded.
     """
     value = row.get(condition.column.name)
     if value is None:
@@ -88,6 +121,28 @@ def _points(frame: Frame, points: Sequence[Any]) -> Points:
     return frame.to_view(np.reshape(np.array(ends), (-1, 2, 2))).reshape(-1, 4)
 
 
+def edit_concepts(entries: Sequence[Any]) -> list[EditConcept] | None:
+    """Returns the concepts of a row as a table has them; None where there are none.
+
+    Raises:
+        RowError: `edit_concepts_invalid`.
+    """
+    return [_concept(entry or {}) for entry in entries] or None
+
+
+def _concept(entry: Mapping[str, Any]) -> EditConcept:
+    prompt = entry.get("prompt")
+    if not isinstance(prompt, str) or is_missing(prompt):
+        raise RowError("edit_concepts_invalid", "a concept has no prompt")
+    numbers = {name: entry.get(name) for name in _CONCEPT_BOUNDS}
+    for name, (least, most) in _CONCEPT_BOUNDS.items():
+        number = numbers[name]
+        if number is not None and not least <= number <= most:
+            message = f"{name} of the concept {prompt!r} is not from {least:g} to {most:g}"
+            raise RowError("edit_concepts_invalid", message)
+    return EditConcept(prompt, bool(entry.get("reverse")), **numbers)
+
+
 def _pair(values: Any) -> Points | None:
     """Returns four numbers as two places; None where they are not four finite numbers."""
     try:
@@ -108,4 +163,5 @@ _FREE: dict[Form, Callable[[Any], Any]] = {
     "picture": lambda data: decode(data).seen,
     "pictures": lambda images: [decode(data).seen for data in images],
     "weights": lambda data: decode_weights(data).astype(np.float32) / 255.0,
+    "concepts": edit_concepts,
 }

@@ -13,6 +13,7 @@ from overpaint.pipeline import conditions
 from overpaint.pipeline.errors import RowError
 from PIL import Image
 
+ANY_FRAME = frame_whole(9, 9, Size(9, 9))
 RED, BLUE = (220, 30, 30), (30, 30, 220)
 
 
@@ -123,6 +124,32 @@ def test_condition_box_without_an_area_is_invalid(box):
             {"boxes": [{"label": None, "box": box}]},
         )
     assert raised.value.code == "boxes_invalid"
+
+
+def test_condition_concepts_keep_their_numbers_and_leave_the_rest_to_the_recipe():
+    entries = [{"prompt": "a hat", "guidance_scale": 3.0}, {"prompt": "rain", "reverse": True}]
+    hat, rain = condition_view(ANY_FRAME, conditions.EDIT_CONCEPTS, {"edit_concepts": entries})
+    assert (hat.prompt, hat.reverse, hat.guidance_scale) == ("a hat", False, 3.0)
+    assert (rain.prompt, rain.reverse, rain.guidance_scale) == ("rain", True, None)
+    assert condition_view(ANY_FRAME, conditions.EDIT_CONCEPTS, {"edit_concepts": []}) is None
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        None,
+        {"prompt": " "},
+        {"prompt": "a", "guidance_scale": -1.0},
+        {"prompt": "a", "threshold": math.nan},
+        {"prompt": "a", "weight": math.inf},
+        {"prompt": "a", "warmup": 1.5},
+        {"prompt": "a", "cooldown": -0.5},
+    ],
+)
+def test_condition_concept_out_of_bounds_is_invalid(entry):
+    with pytest.raises(RowError) as raised:
+        condition_view(ANY_FRAME, conditions.EDIT_CONCEPTS, {"edit_concepts": [entry]})
+    assert raised.value.code == "edit_concepts_invalid"
 
 
 @pytest.mark.parametrize("point", [None, [1, 2], [1, 2, 3, math.inf], [1, 2, 3, 4, 5]])
