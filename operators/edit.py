@@ -177,8 +177,9 @@ class Edit(
         needs = [_column(need) for need in method.needs]
         mask = (c.MASK_IMAGE,) if method.framed.fit == "crop" else ()
         seed = (c.SEED,) if method.reads_seed else ()
-        source = (c.SOURCE_IMAGE, c.WIDTH_PX, c.HEIGHT_PX, method.prompt)
-        return (*source, *seed, c.IMAGE_FORMAT, *needs, *mask)
+        prompt = () if method.prompt is None else (method.prompt,)
+        source = (c.SOURCE_IMAGE, c.WIDTH_PX, c.HEIGHT_PX)
+        return (*source, *prompt, *seed, c.IMAGE_FORMAT, *needs, *mask)
 
     @property
     def _optional(self) -> tuple[Column, ...]:
@@ -240,7 +241,7 @@ class Edit(
         steps = getattr(settings, "num_inference_steps", None)
         if steps is None:
             steps = _inverted_steps(settings, sources)
-        return settings.cost(steps)
+        return settings.row_cost(row, steps)
 
     def bucket(self, row: Row) -> Hashable:
         """Returns the choice, the settings and the shape of the picture that the model sees."""
@@ -274,10 +275,7 @@ class Edit(
         choice = self._choice(row)
         edit = self.for_row(row)
         settings, editor = row_settings(edit.own, row), model[choice]
-        prompt = first_text(row, settings.prompt)
-        if prompt is None:
-            message = f"method {edit.method!r} reads {settings.prompt.name}"
-            raise RowError("prompt_missing", message)
+        prompt = _prompt(row, settings, edit.method)
         prompts = settings.prompts(row)
         lengths = {name: settings.text_length(text, editor) for name, text in prompts.items()}
         tokens_cut = edit.tokens_cut(lengths)
@@ -347,6 +345,16 @@ class Edit(
 
 def _column(need: Column | Condition) -> Column:
     return need.column if isinstance(need, Condition) else need
+
+
+def _prompt(row: Row, settings: Method, method: str) -> str:
+    """Returns what to make, in words; empty where the row's conditions say it."""
+    if settings.prompt is None:
+        return ""
+    prompt = first_text(row, settings.prompt)
+    if prompt is None:
+        raise RowError("prompt_missing", f"method {method!r} reads {settings.prompt.name}")
+    return prompt
 
 
 def _inverted_steps(method: Method, sources: Mapping[str, Operator[Any]]) -> int:

@@ -73,8 +73,8 @@ class Method(Variant, ABC):
     """Diffusers pipelines whose checkpoints it takes."""
     papercut: ClassVar[str | None] = "text_to_image"
     """Papercut checkpoint that it runs on; None where there is none."""
-    prompt: ClassVar[Column] = c.TARGET_PROMPT
-    """Column that says what to make."""
+    prompt: ClassVar[Column | None] = c.TARGET_PROMPT
+    """Column that says what to make; None where conditions of the row say it."""
     needs: ClassVar[tuple[Column | Condition, ...]] = ()
     """Further columns and conditions, without which a row cannot be edited."""
     uses: ClassVar[tuple[Column | Condition, ...]] = ()
@@ -92,7 +92,8 @@ class Method(Variant, ABC):
     @classmethod
     def facts(cls) -> dict[str, str]:
         """Returns needs, costs, papers and checkpoints of the method."""
-        needs = [need.name for need in (cls.prompt, *cls.needs)]
+        prompt = () if cls.prompt is None else (cls.prompt,)
+        needs = [need.name for need in (*prompt, *cls.needs)]
         return {
             "needs": ", ".join(needs),
             "evaluations": _default_cost(cls),
@@ -120,9 +121,11 @@ class Method(Variant, ABC):
 
     def prompts(self, row: Row) -> dict[str, str]:
         """Returns the texts that the text encoder reads for a row, by their column or field."""
-        inverted, own = inverted_source(self, row), first_text(row, self.prompt)
+        inverted = inverted_source(self, row)
         source = {} if inverted is None else {c.SOURCE_PROMPT.name: inverted.prompt}
-        return source if own is None else {**source, self.prompt.name: own}
+        if self.prompt is None or (own := first_text(row, self.prompt)) is None:
+            return source
+        return {**source, self.prompt.name: own}
 
     def text_length(self, text: str, model: Any) -> TextLength | None:
         """Returns the length of a text for the model's text encoder; None where it is not known."""
@@ -136,6 +139,11 @@ class Method(Variant, ABC):
         Args:
             num_inference_steps: its own, or those of the inversion that it needs.
         """
+
+    def row_cost(self, row: Row, num_inference_steps: int) -> Cost:
+        """Returns the network evaluations for a row whose conditions have a part in them."""
+        del row
+        return self.cost(num_inference_steps)
 
     @abstractmethod
     def edit(self, requests: Sequence[EditRequest], model: Any) -> list[NDArray[np.float32]]:
