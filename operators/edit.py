@@ -232,7 +232,13 @@ class Edit(
 
     def revisions(self) -> dict[str, str]:
         """Returns the exact weights."""
-        return {name or "checkpoint": edit.weights.identity() for name, edit in self._edits.items()}
+        own = {
+            f"{name}.{weights}" if name else weights: revision
+            for name, edit in self._edits.items()
+            for weights, revision in edit.own.revisions().items()
+        }
+        models = {name or "checkpoint": edit.weights for name, edit in self._edits.items()}
+        return {**{name: weights.identity() for name, weights in models.items()}, **own}
 
     def cost(self, row: Row, sources: Mapping[str, Operator[Any]]) -> Cost:
         """Returns the network evaluations for one row, by its method."""

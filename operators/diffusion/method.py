@@ -111,6 +111,10 @@ class Method(Variant, ABC):
         """
         checkpoint.check(self.checkpoints)
 
+    def revisions(self) -> dict[str, str]:
+        """Returns the exact weights of models that the method has beside its checkpoint."""
+        return {}
+
     @abstractmethod
     def load(self, checkpoint: Checkpoint) -> Editor:
         """Loads a model, or returns the one that is loaded."""
