@@ -48,6 +48,10 @@ ROW_ERRORS: dict[str, str] = {
     "mask_phrase_missing": "Neither a `mask_phrase` nor the instruction says what to look for.",
     "mask_prompt_missing": "The row has neither `mask_box` nor `mask_points`.",
     "mask_prompt_invalid": "The row's `mask_box` or `mask_points` are not what they should be.",
+    # An instruction.
+    "instruction_unknown": "The instruction gives no edit type or prompt; `on_unknown` is `fail`.",
+    "instruction_too_long": "The question has more than `max_prompt_tokens` tokens.",
+    "instruction_forbidden": "The endpoint of `instruct` refuses requests: by URL, model or key.",
     # Boxes, points and concepts.
     "boxes_invalid": "One of the row's `boxes` is not left, top, right, bottom with an area.",
     "points_invalid": "One of the row's `points` is not from_x, from_y, to_x, to_y.",

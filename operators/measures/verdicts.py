@@ -68,7 +68,7 @@ def read_verdict(reply: str) -> Verdict | None:
     Returns:
         None where a factor is missing, not a number, or outside 0 to 10.
     """
-    for values in _json_objects(reply):
+    for values in json_objects(reply):
         if verdict := _verdict({name: _from_json(values, name) for name in WEIGHTS}):
             return verdict
     return _verdict({name: _from_words(reply, name) for name in WEIGHTS})
@@ -84,7 +84,7 @@ def _verdict(values: dict[str, float | None]) -> Verdict | None:
     return Verdict(*kept) if len(kept) == len(WEIGHTS) else None
 
 
-def _json_objects(reply: str) -> Iterator[dict[str, Any]]:
+def json_objects(reply: str) -> Iterator[dict[str, Any]]:
     """Yields the JSON objects of a reply, the last first."""
     decoder = json.JSONDecoder()
     starts = [match.start() for match in re.finditer(r"\{", reply)]
