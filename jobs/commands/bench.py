@@ -152,6 +152,22 @@ def resume(*, rows: Count = 1_000_000, json_file: Json = None) -> int:
 
 
 @bench.command
+def instruct(*, edits: Count = 100, seed: int = 0, json_file: Json = None) -> int:
+    """Measures how many unseen papercut instructions the rules of `instruct` read rightly.
+
+    Args:
+        edits: Edits of each of the twelve types, in all their phrasings.
+        seed: Another seed gives other edits.
+        json_file: A file for the figures.
+    """
+    from overpaint.jobs.bench.instruct import HOW, measure_instruct
+
+    console.print(HOW)
+    print_figures(measure_instruct(edits, seed), json_file)
+    return 0
+
+
+@bench.command
 def faults(
     *,
     fault: Annotated[list[str] | None, Parameter(negative="")] = None,

@@ -1,4 +1,4 @@
-"""methods: the editing methods, inversions and mask finders that a recipe can name."""
+"""methods: the editing methods, inversions, mask finders and instructors that a recipe can name."""
 
 import json
 from typing import Any
@@ -7,6 +7,7 @@ from cyclopts import App
 from overpaint.jobs.commands.output import console
 from overpaint.operators.finders import FINDERS
 from overpaint.operators.fits import FITS
+from overpaint.operators.instructors import INSTRUCTORS
 from overpaint.operators.inversions import INVERSIONS
 from overpaint.operators.methods import METHODS
 from overpaint.pipeline.catalogue import Catalogue
@@ -14,7 +15,7 @@ from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.variant import Variant
 from rich.table import Table
 
-CATALOGUES: tuple[Catalogue[Any], ...] = (METHODS, INVERSIONS, FITS, FINDERS)
+CATALOGUES: tuple[Catalogue[Any], ...] = (METHODS, INVERSIONS, FITS, FINDERS, INSTRUCTORS)
 _LISTED = ("needs", "gives", "evaluations", "papers")
 
 
@@ -24,7 +25,7 @@ def register(app: App) -> None:
 
 
 def methods(name: str | None = None) -> int:
-    """Lists editing methods, inversions and mask finders, or shows one with its fields.
+    """Lists methods, inversions, fits, mask finders and instructors, or shows one and its fields.
 
     Args:
         name: Of one of them, or my_package.module:ClassName.
