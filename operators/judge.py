@@ -4,7 +4,6 @@ The model is any image-text-to-text checkpoint of transformers, or a hosted one 
 OpenAI-compatible endpoint. A judge's figures are its own: compare edits under one judge and prompt.
 """
 
-import os
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,8 +14,8 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 from overpaint.operators.measures.verdicts import PROMPT, is_refusal, read_verdict
 from overpaint.operators.models import chat_endpoint, chat_model
-from overpaint.operators.models.chat_endpoint import Endpoint, Reply
-from overpaint.operators.models.chat_model import Question, Tokens
+from overpaint.operators.models.chat_endpoint import Endpoint, ForbiddenError, Reply
+from overpaint.operators.models.chat_model import PromptTooLongError, Question, Tokens
 from overpaint.operators.models.pretrained import Pretrained
 from overpaint.operators.models.uses_checkpoint import UsesCheckpoint
 from overpaint.operators.models.weights import PAPERCUT
@@ -34,7 +33,6 @@ from overpaint.pipeline.operator import (
     NewColumns,
     row_error_as_answer,
 )
-from PIL import Image
 from pydantic import Field, model_validator
 
 LMM_ACCURACY = c.score("lmm_accuracy", "the edit does what was asked, 0 to 10, by the judge")
@@ -132,7 +130,7 @@ class Judge(
         if self.endpoint is None:
             super().check()
         elif self.api_key_env is not None:
-            _api_key(self.api_key_env)
+            chat_endpoint.read_api_key(self.api_key_env)
 
     def revisions(self) -> dict[str, str]:
         """Returns the model's weights; nothing is known of a hosted one's."""
@@ -141,13 +139,13 @@ class Judge(
     def bucket(self, row: Row) -> Hashable:
         """Returns the size of the pictures: equal ones have equally many tokens."""
         width, height = row.get(c.WIDTH_PX.name), row.get(c.HEIGHT_PX.name)
-        return _fitted(width, height, self.image_px) if width and height else None
+        return chat_model.fitted(width, height, self.image_px) if width and height else None
 
     def load(self) -> Pretrained | Endpoint:
         """Loads the model, or reads the endpoint's key."""
         if self.endpoint is None:
             return chat_model.load(self.weights)
-        key = _api_key(self.api_key_env) if self.api_key_env is not None else None
+        key = chat_endpoint.read_api_key(self.api_key_env) if self.api_key_env is not None else None
         threads = ThreadPoolExecutor(self.max_concurrency, thread_name_prefix="judge")
         return Endpoint(self.endpoint, key, self.request, self.timeout_s, self.attempts, threads)
 
@@ -161,12 +159,18 @@ class Judge(
         return list(model.threads.map(ask, rows, repeat(model)))
 
     def _ask_endpoint(self, row: Row, endpoint: Endpoint) -> NewColumns:
-        return self._verdict(chat_endpoint.ask(endpoint, self._question(row)))
+        try:
+            return self._verdict(chat_endpoint.ask(endpoint, self._question(row)))
+        except ForbiddenError as error:
+            raise RowError("judge_forbidden", f"the judge's {error}") from error
 
     def prepare(self, row: Row, model: Pretrained | Endpoint) -> Tokens:
         """Returns the question about one edit as the model takes it."""
         assert isinstance(model, Pretrained)
-        return chat_model.tokenize(model, self._question(row), self.max_prompt_tokens)
+        try:
+            return chat_model.tokenize(model, self._question(row), self.max_prompt_tokens)
+        except PromptTooLongError as error:
+            raise RowError("judge_prompt_too_long", str(error)) from error
 
     def infer(self, inputs: Sequence[Tokens], model: Pretrained | Endpoint) -> list[str]:
         """Returns the model's reply to each question."""
@@ -190,7 +194,7 @@ class Judge(
             )
         pictures = (decode(row[column.name]).image() for column in self.inputs)
         return Question(
-            tuple(_fit(picture, self.image_px) for picture in pictures),
+            tuple(chat_model.fit(picture, self.image_px) for picture in pictures),
             self._prompt.replace(_INSTRUCTION, wanted),
         )
 
@@ -207,27 +211,3 @@ class Judge(
             LMM_REPLY.name: reply.text,
             JUDGE_PROMPT_SHA256.name: sha256(self._prompt.encode()),
         }
-
-
-def _api_key(variable: str) -> str:
-    """Returns the key in an environment variable, without the line end that files give it.
-
-    Raises:
-        ValueError: there is none, or it can't stand in a header; it is never quoted.
-    """
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise ValueError(f"api_key_env = {variable!r}: no such environment variable")
-    if not (key.isascii() and key.isprintable()):
-        raise ValueError(f"api_key_env = {variable!r}: the key holds what no key can hold")
-    return key
-
-
-def _fitted(width_px: int, height_px: int, most_px: int) -> tuple[int, int]:
-    scale = min(1.0, most_px / max(width_px, height_px))
-    return max(1, round(width_px * scale)), max(1, round(height_px * scale))
-
-
-def _fit(picture: Image.Image, most_px: int) -> Image.Image:
-    size = _fitted(picture.width, picture.height, most_px)
-    return picture if size == picture.size else picture.resize(size, Image.Resampling.BICUBIC)

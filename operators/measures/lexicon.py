@@ -28,16 +28,18 @@ BOUNDARIES = (
 
 COLOURS = frozenset(
     _words(
-        "red orange yellow green teal blue purple pink brown white black grey gray cyan magenta"
-        " violet indigo turquoise beige crimson scarlet maroon gold golden silver lime olive navy lavender"
+        "red orange yellow green teal blue purple pink brown white black grey gray cyan"
+        " magenta violet indigo turquoise beige crimson scarlet maroon gold golden silver lime"
+        " olive navy lavender"
         " ivory blond blonde ginger colourful colorful transparent"
     )
 )
 SHADES = frozenset(_words("dark light bright pale deep vivid neon pastel hot royal sky mint"))
 TEXTURES = frozenset(
     _words(
-        "plain striped stripy dotted checked checkered chequered spotted plaid tartan floral"
-        " patterned wooden wood stone marble glass metal metallic plastic leather brick velvet denim knitted"
+        "plain striped stripy dotted checked checkered chequered spotted plaid tartan"
+        " floral patterned wooden wood stone marble glass metal metallic plastic leather brick"
+        " velvet denim knitted"
         " woven woolen furry fluffy feathery scaly rusty rusted shiny glossy matte rough smooth"
         " mosaic crystal steel bronze copper ceramic paper cardboard concrete"
     )
@@ -120,6 +122,8 @@ WHOLE = re.compile(
     r"|it|this|that|everything"
 )
 """The picture as instructions name it."""
+SIDES = frozenset(_words("left right top bottom centre center middle corner side edge"))
+"""Nouns of places in the picture."""
 PLACES = re.compile(
     r"(?:(?:to|in|at|on|into|towards?)\s+)?(?:the\s+)?(?:far\s+|very\s+)?"
     r"(?:(?:top|bottom|upper|lower|left|right|cent(?:re|er)|middle|up|down|corner|side|hand|of|the"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from overpaint.operators.measures import caption_edits, lexicon
 from overpaint.operators.measures.instructions import EDIT_TYPES, Request
-from overpaint.operators.measures.verdicts import json_objects
+from overpaint.operators.measures.verdicts import is_refusal, json_objects
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 Status = Literal[
@@ -95,6 +95,13 @@ def read_reply(reply: str) -> Reading | None:
             return None
         return _reading_of_told(told)
     return None
+
+
+def refused_or_unread(reply: str) -> Reading:
+    """Returns the reading of a reply that states none."""
+    if is_refusal(reply):
+        return Reading(status="refused", note="the model declined to answer")
+    return Reading(status="parse_error", note=f"the model's answer is no reading: {reply[:200]!r}")
 
 
 def _reading_of_told(told: _Told) -> Reading | None:

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import urllib.error
 import urllib.request
 from concurrent.futures import Executor
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from overpaint.operators.models.chat_model import Question
-from overpaint.pipeline.errors import RowError
 from PIL import Image
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
@@ -50,6 +50,13 @@ class Endpoint:
     threads: Executor
 
 
+class ForbiddenError(Exception):
+    """Answer of an endpoint that will answer no question."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"endpoint answers {code}: look at its URL, model and key")
+
+
 class _TransientError(Exception):
     def __init__(self, status: ReplyStatus) -> None:
         super().__init__(status)
@@ -64,11 +71,25 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         del args, kwargs
 
 
+def read_api_key(variable: str) -> str:
+    """Returns the key in an environment variable, without the line end that files give it.
+
+    Raises:
+        ValueError: there is none, or it can't stand in a header; it is never quoted.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ValueError(f"api_key_env = {variable!r}: no such environment variable")
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError(f"api_key_env = {variable!r}: the key holds what no key can hold")
+    return key
+
+
 def ask(endpoint: Endpoint, question: Question) -> Reply:
     """Asks one question, several times while a failure may be transient.
 
     Raises:
-        RowError: `judge_forbidden`: no question would be answered.
+        ForbiddenError: no question would be answered.
     """
     body = json.dumps({**endpoint.request, "messages": [_message(question)]}).encode()
     retrying = Retrying(
@@ -107,10 +128,7 @@ def _failed(code: int, body: bytes) -> Reply:
     if code in _TRANSIENT or code >= 500:
         raise _TransientError("unreachable")
     if code in _NEVER:
-        raise RowError(
-            "judge_forbidden",
-            f"the judge's endpoint answers {code}: look at its URL, model and key",
-        )
+        raise ForbiddenError(code)
     if b"content_filter" in body or b"content_policy" in body:
         return Reply("refused")
     return Reply("bad_request")

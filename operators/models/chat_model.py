@@ -1,13 +1,22 @@
-"""Questions about pictures to an image-text-to-text model of transformers."""
+"""Questions to a chat model of transformers: one that sees pictures, or one of text alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from overpaint.operators.models.pretrained import Pretrained
+from overpaint.operators.models.tokenizing import one_call_at_a_time
 from overpaint.operators.models.weights import Checkpoint
-from overpaint.pipeline.errors import RowError
 from PIL import Image
+
+
+class PromptTooLongError(Exception):
+    """Question with more tokens than the length to which questions are padded."""
+
+    def __init__(self, num_tokens: int, max_prompt_tokens: int) -> None:
+        super().__init__(
+            f"the prompt has {num_tokens} tokens, more than max_prompt_tokens = {max_prompt_tokens}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +38,27 @@ def load(checkpoint: Checkpoint) -> Pretrained:
     return Pretrained.load(AutoModelForImageTextToText, checkpoint)
 
 
+def load_of_text(checkpoint: Checkpoint) -> Pretrained:
+    """Loads an AutoModelForCausalLM checkpoint with a chat template; it sees no pictures."""
+    from transformers import AutoModelForCausalLM
+
+    chat = Pretrained.load(AutoModelForCausalLM, checkpoint)
+    one_call_at_a_time(chat.processor)
+    return chat
+
+
+def fitted(width_px: int, height_px: int, most_px: int) -> tuple[int, int]:
+    """Returns the size of a picture whose longer side is scaled down to `most_px`."""
+    scale = min(1.0, most_px / max(width_px, height_px))
+    return max(1, round(width_px * scale)), max(1, round(height_px * scale))
+
+
+def fit(picture: Image.Image, most_px: int) -> Image.Image:
+    """Scales a picture down whose longer side is longer than `most_px`."""
+    size = fitted(picture.width, picture.height, most_px)
+    return picture if size == picture.size else picture.resize(size, Image.Resampling.BICUBIC)
+
+
 def tokenize(chat: Pretrained, question: Question, max_prompt_tokens: int | None) -> Tokens:
     """Returns a question as the model takes it: tokens, and the pixels of its pictures.
 
@@ -39,18 +69,14 @@ def tokenize(chat: Pretrained, question: Question, max_prompt_tokens: int | None
             nothing.
 
     Raises:
-        RowError: `judge_prompt_too_long`.
+        PromptTooLongError: the question is longer than that.
     """
     if max_prompt_tokens is None:
         return _tokenized(chat, question)
     tokens = _tokenized(chat, question, padding="max_length", max_length=max_prompt_tokens)
     num_tokens = tokens["input_ids"].shape[1]
     if num_tokens > max_prompt_tokens:
-        raise RowError(
-            "judge_prompt_too_long",
-            f"the prompt has {num_tokens} tokens, more than max_prompt_tokens = "
-            f"{max_prompt_tokens}",
-        )
+        raise PromptTooLongError(num_tokens, max_prompt_tokens)
     return tokens
 
 
@@ -82,12 +108,24 @@ def reply(chat: Pretrained, questions: Sequence[Tokens], max_new_tokens: int) ->
 
 def _tokenized(chat: Pretrained, question: Question, **padding: Any) -> Tokens:
     control = _control_tokens(chat.processor)
+    options: dict[str, Any] = {
+        "tokenize": True,
+        "return_dict": True,
+        "add_generation_prompt": True,
+    }
+    if not hasattr(chat.processor, "tokenizer"):
+        # A tokenizer's template takes texts, not lists of parts.
+        return chat.processor.apply_chat_template(
+            [[{"role": "user", "content": _plain(question.text, control)}]],
+            tokenizer_kwargs={"padding_side": "left"},
+            return_tensors="pt",
+            **padding,
+            **options,
+        )
     return chat.processor.apply_chat_template(
         [[{"role": "user", "content": _content(question, control)}]],
-        tokenize=True,
-        return_dict=True,
-        add_generation_prompt=True,
         processor_kwargs={"padding_side": "left", "return_tensors": "pt", **padding},
+        **options,
     )
 
 
@@ -97,7 +135,7 @@ def _content(question: Question, control: Sequence[str]) -> list[dict[str, Any]]
 
 
 def _control_tokens(processor: Any) -> list[str]:
-    tokenizer = processor.tokenizer
+    tokenizer = getattr(processor, "tokenizer", processor)
     added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
     words = {*tokenizer.all_special_tokens, *added, getattr(processor, "image_token", None)}
     return sorted(str(token) for token in words if token and len(str(token)) > 1)

@@ -223,3 +223,20 @@ def save_judge(folder: Path) -> str:
     )
     processor.save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def language_model(tmp_path_factory) -> str:
+    """The folder of a Llama with random weights and a chat template of plain texts."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(6)
+    folder, tokenizer = tmp_path_factory.mktemp("language_model"), word_tokenizer()
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+    size |= {"num_hidden_layers": 2, "num_key_value_heads": 2, "initializer_range": 0.5}
+    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "vocab_size": len(tokenizer)}
+    LlamaForCausalLM(LlamaConfig(**size, **ids)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
