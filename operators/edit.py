@@ -10,22 +10,29 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from overpaint.operators.diffusion.edit_choices import with_choices
-from overpaint.operators.diffusion.edit_row import row_settings, row_values
-from overpaint.operators.diffusion.inverting import Inversion
+from overpaint.operators.diffusion.auto import AUTO, auto_stages
+from overpaint.operators.diffusion.edit_choices import CHOOSING, with_choices
+from overpaint.operators.diffusion.edit_row import (
+    call_size,
+    inverted_steps,
+    pasted,
+    row_frame,
+    row_prompt,
+    row_settings,
+    row_values,
+)
 from overpaint.operators.diffusion.method import (
     Editor,
     Method,
-    inverted_source,
     needs_inversion,
 )
 from overpaint.operators.diffusion.prompt_length import LimitsPrompts
 from overpaint.operators.diffusion.request import EditRequest
-from overpaint.operators.framing.frame import Frame, paste, view, view_mask
+from overpaint.operators.diffusion.routing import check_routes, dispensable, route_columns, routed
+from overpaint.operators.framing.frame import view, view_mask
 from overpaint.operators.framing.region import (
     Region,
     editable_region,
-    frame_row,
     is_empty,
     kept_mask,
     picture_bucket,
@@ -36,13 +43,21 @@ from overpaint.operators.methods import METHODS
 from overpaint.operators.models.uses_checkpoint import UsesPipeline
 from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline import columns as c
-from overpaint.pipeline.columns import Column, Row, first_text
+from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.conditions import MASK, Condition
 from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.errors import RowError, near_miss
 from overpaint.pipeline.identity import canonical_json, identity_fields
-from overpaint.pipeline.images import Picture, Pixels, decode, encode, encode_mask
-from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns, Operator, Rejected
+from overpaint.pipeline.images import decode, encode, encode_mask
+from overpaint.pipeline.operator import (
+    IN_FINGERPRINT_UNLESS_DEFAULT,
+    NOT_IN_FINGERPRINT,
+    Kind,
+    ModelOperator,
+    NewColumns,
+    Operator,
+    Rejected,
+)
 from overpaint.pipeline.variant import Variant, VariantOperator
 from pydantic import Field, WithJsonSchema, model_validator
 
@@ -105,6 +120,14 @@ class Edit(
     `method`. The operator's fields at this stage hold for them, where they do not say otherwise."""
     default_choice: str = ""
     """Choice of rows that name none; empty stands for the first."""
+    routes: dict[str, tuple[str, ...]] = Field(
+        default={}, json_schema_extra=IN_FINGERPRINT_UNLESS_DEFAULT
+    )
+    """Choices of rows that name none, by their `edit_type`, the preferred first: a row takes the
+    first whose words and conditions it has. `color+mask` is the type `color` of rows with a mask.
+    """
+    routes_from: str = Field(default="", json_schema_extra=NOT_IN_FINGERPRINT)
+    """Digest of the table of methods that the routes are from; empty where they are written."""
 
     @model_validator(mode="before")
     @classmethod
@@ -117,6 +140,7 @@ class Edit(
     def _choices_fit(self) -> "Edit":
         if self.default_choice and not self.choices:
             raise ValueError(f"default_choice = {self.default_choice!r}: there are no choices")
+        check_routes(self.routes, self._methods)
         for name, choice in self.choices.items():
             if choice.choices:
                 raise ValueError(f"choices.{name} has choices of its own")
@@ -124,6 +148,11 @@ class Edit(
                 if getattr(choice, field) != getattr(self, field):
                     raise ValueError(f"choices.{name}.{field}: it is that of the stage")
         return self
+
+    @classmethod
+    def expanded(cls, table: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Returns the stages that `method = "auto"` stands for, see `operators.diffusion.auto`."""
+        return auto_stages(table) if table.get("method") == AUTO else super().expanded(table)
 
     @classmethod
     def explain_unused(cls, kind: type[Variant], field: str) -> str | None:
@@ -138,14 +167,15 @@ class Edit(
     @property
     def inputs(self) -> tuple[Column, ...]:
         """The source, and what the methods read."""
-        return tuple(
-            dict.fromkeys(column for edit in self._edits.values() for column in edit._inputs)
-        )
+        every = dict.fromkeys(column for edit in self._edits.values() for column in edit._inputs)
+        spared = dispensable(self._methods) if self.routes else frozenset[Column]()
+        return tuple(column for column in every if column not in spared)
 
     @property
     def optional(self) -> tuple[Column, ...]:
         """The mask, to which an edit is kept, and columns that rows may have of their own."""
-        columns = [column for edit in self._edits.values() for column in edit._optional]
+        edits = self._edits.values()
+        columns = [column for edit in edits for column in (*edit._optional, *edit._inputs)]
         every = dict.fromkeys((*self.choice_columns, *columns))
         return tuple(column for column in every if column not in self.inputs)
 
@@ -196,8 +226,13 @@ class Edit(
 
     @property
     def choice_columns(self) -> tuple[Column, ...]:
-        """The column by which a row chooses its method."""
-        return (c.INPUT_METHOD,) if self.choices else ()
+        """The columns by which a row chooses its method."""
+        routed = route_columns(self._methods) if self.routes else ()
+        return (c.INPUT_METHOD, *routed) if self.choices else ()
+
+    @property
+    def _methods(self) -> Mapping[str, Method]:
+        return {name: choice.own for name, choice in self.choices.items()}
 
     def for_row(self, row: Row) -> "Edit":
         """Returns the edit that a row chooses.
@@ -205,12 +240,18 @@ class Edit(
         Raises:
             RowError: `method_unknown`: there is no such choice.
         """
-        return self.choices[self._choice(row)] if self.choices else self
+        return self.choices[self.choice_of(row)] if self.choices else self
 
-    def _choice(self, row: Row) -> str:
+    def choice_of(self, row: Row) -> str:
+        """Returns the choice that a row names, else the one of its route, else the default.
+
+        Raises:
+            RowError: `method_unknown`: there is no such choice.
+        """
         if not self.choices:
             return ""
-        name = row.get("in_method") or self.default_choice
+        route = routed(self.routes, self._methods, row) if self.routes else ""
+        name = row.get("in_method") or route or self.default_choice
         if name not in self.choices:
             hint = near_miss(name, self.choices)
             raise RowError("method_unknown", f"the stage has no choice {name!r}: {hint}")
@@ -246,20 +287,22 @@ class Edit(
         settings = row_settings(edit.own, row)
         steps = getattr(settings, "num_inference_steps", None)
         if steps is None:
-            steps = _inverted_steps(settings, sources)
+            steps = inverted_steps(settings, sources)
         return settings.row_cost(row, steps)
 
     def bucket(self, row: Row) -> Hashable:
         """Returns the choice, the settings and the shape of the picture that the model sees."""
         edit = self.for_row(row)
         settings = row_settings(edit.own, row)
-        sizes = tuple(_size(row.get(_column(n).name)) for n in (*settings.needs, *settings.uses))
+        sizes = tuple(
+            call_size(row.get(_column(n).name)) for n in (*settings.needs, *settings.uses)
+        )
         shape = (
             None
             if needs_inversion(settings)
             else picture_bucket(row, settings.shapes, settings.framed.fit)
         )
-        return self._choice(row), settings, shape, sizes
+        return self.choice_of(row), settings, shape, sizes
 
     def load(self) -> Editors:
         """Loads the models; an `invert` with the same checkpoint shares them."""
@@ -278,15 +321,15 @@ class Edit(
             RowError: `prompt_missing`, `prompt_too_long`, `mask_missing`, `inversion_mismatch`, or
                 an image that cannot be decoded.
         """
-        choice = self._choice(row)
+        choice = self.choice_of(row)
         edit = self.for_row(row)
         settings, editor = row_settings(edit.own, row), model[choice]
-        prompt = _prompt(row, settings, edit.method)
+        prompt = row_prompt(row, settings, edit.method)
         prompts = settings.prompts(row)
         lengths = {name: settings.text_length(text, editor) for name, text in prompts.items()}
         tokens_cut = edit.tokens_cut(lengths)
         source = decode(row["source_image"])
-        frame = _frame(row, settings, editor)
+        frame = row_frame(row, settings, editor)
         mask = source_mask(row, source)
         region = None
         if mask is not None:
@@ -324,7 +367,7 @@ class Edit(
         edit, editor = self.for_row(row), model[input.choice]
         region = input.region
         alpha = None if region is None or not edit.paste_back else region.alpha
-        picture = _paste(decode(row["source_image"]), input.request.frame, output, alpha)
+        picture = pasted(decode(row["source_image"]), input.request.frame, output, alpha)
         return {
             "edited_image": encode(picture, row["image_format"]),
             "editable_mask_image": None if region is None else encode_mask(region.editable),
@@ -339,7 +382,7 @@ class Edit(
         """Returns the fields that decided a row's pixels, as canonical JSON."""
         in_force = self.model_copy(update={"settings": settings, "batch_size": batch_size})
         fields = identity_fields(in_force).items()
-        own = {k: v for k, v in fields if v is not None and k not in ("choices", "default_choice")}
+        own = {k: v for k, v in fields if v is not None and k not in CHOOSING}
         fallbacks = {"oom_fallbacks": list(editor.oom_fallbacks)} if editor.oom_fallbacks else {}
         return canonical_json(own | fallbacks)
 
@@ -351,47 +394,3 @@ class Edit(
 
 def _column(need: Column | Condition) -> Column:
     return need.column if isinstance(need, Condition) else need
-
-
-def _prompt(row: Row, settings: Method, method: str) -> str:
-    """Returns what to make, in words; empty where the row's conditions say it."""
-    if settings.prompt is None:
-        return ""
-    prompt = first_text(row, settings.prompt)
-    if prompt is None:
-        raise RowError("prompt_missing", f"method {method!r} reads {settings.prompt.name}")
-    return prompt
-
-
-def _inverted_steps(method: Method, sources: Mapping[str, Operator[Any]]) -> int:
-    """Returns the steps of the inversion that a method needs."""
-    columns = [need.name for need in method.needs if isinstance(need, Column)]
-    operators = [sources[name] for name in columns if name in sources]
-    settings = (getattr(operator, "settings", None) for operator in operators)
-    return next(s.num_inference_steps for s in settings if isinstance(s, Inversion))
-
-
-def _size(value: Any) -> Hashable:
-    """Returns what of a value decides the shape of a call: presence, length, steps and size."""
-    if hasattr(value, "frame"):
-        return value.frame.size, value.num_inference_steps
-    return len(value) if isinstance(value, list | tuple) else value is not None
-
-
-def _frame(row: Row, settings: Method, editor: Editor) -> Frame:
-    if (inverted := inverted_source(settings, row)) is not None:
-        return inverted.frame
-    framed = settings.framed
-    side_px = framed.resolution or editor.resolution_px
-    return frame_row(
-        row, settings.shapes, framed.fit, side_px, editor.multiple_px, framed.crop_margin
-    )
-
-
-def _paste(
-    source: Picture, frame: Frame, edited: NDArray[np.float32], alpha: Pixels | None
-) -> Picture:
-    if not bool(np.isfinite(edited).all()):
-        raise RowError("nan_in_result", "the edited picture holds values that are not finite")
-    pixels = np.clip(np.rint(edited), 0, 255).astype(np.uint8)
-    return Picture(paste(frame, source.rgb, pixels, alpha), source.alpha, source.icc_profile)

@@ -25,12 +25,8 @@ class PerChoice(Generic[T]):
     def __init__(self, plan: Plan, make: Callable[[Plan], T]) -> None:
         self._plan = plan
         self._make = make
-        self._columns = [
-            stage.read_as(column.name)
-            for stage in plan.stages
-            for column in stage.operator.choice_columns
-        ]
-        self._values: dict[tuple[object, ...], T] = {}
+        self._choosing = [stage for stage in plan.stages if stage.operator.choice_columns]
+        self._values: dict[tuple[str, ...], T] = {}
 
     def of(self, row: Row) -> T:
         """Returns the value for a row.
@@ -38,7 +34,7 @@ class PerChoice(Generic[T]):
         Raises:
             RowError: there is no such choice.
         """
-        choice = tuple(row.get(name) for name in self._columns)
+        choice = tuple(s.operator.choice_of(s.to_operator(row)) for s in self._choosing)
         if choice not in self._values:
             stages = tuple(stage.for_row(row) for stage in self._plan.stages)
             self._values[choice] = self._make(self._plan.model_copy(update={"stages": stages}))

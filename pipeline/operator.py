@@ -168,6 +168,27 @@ class Operator(BaseModel, ABC, Generic[ModelT]):
         del row
         return self
 
+    def choice_of(self, row: Row) -> str:
+        """Returns the name of the choice that a row makes; '' where there are none.
+
+        Args:
+            row: has `choice_columns`.
+
+        Raises:
+            RowError: there is no such choice.
+        """
+        del row
+        return ""
+
+    @classmethod
+    def expanded(cls, table: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Returns the stages, as tables of a recipe, that a table of this operator stands for.
+
+        Raises:
+            UsageError: the table cannot be expanded.
+        """
+        return [dict(table)]
+
     def check(self) -> None:
         """Checks, before anything is started, that what `load` will need is there.
 

@@ -7,8 +7,9 @@ from overpaint.pipeline.errors import first_error, near_miss
 from overpaint.pipeline.variant import VariantOperator
 from pydantic import ValidationError
 
-_OWN = frozenset({"settings", "choices", "default_choice"})
-"""Fields of the operator that choices do not share."""
+CHOOSING = frozenset({"choices", "default_choice", "routes", "routes_from"})
+"""Fields of the operator by which rows choose."""
+_OWN = CHOOSING | {"settings"}
 
 
 def with_choices(kind: type[VariantOperator[Any]], data: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def with_choices(kind: type[VariantOperator[Any]], data: Mapping[str, Any]) -> d
     shared = kind.model_fields.keys() - _OWN
     choices = _choices(kind, data["choices"], {k: v for k, v in data.items() if k in shared})
     for name in data:
-        if name not in shared | {"choices", "default_choice"}:
+        if name not in shared | CHOOSING:
             raise ValueError(_unknown(kind, name, choices))
     default: Any = data.get("default_choice") or next(iter(choices))
     if not isinstance(default, str) or default not in choices:

@@ -1,15 +1,21 @@
 """A row's own part in an edit: its settings, and the values that the method needs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
-from overpaint.operators.diffusion.method import Editor, Method
+import numpy as np
+from numpy.typing import NDArray
+from overpaint.operators.diffusion.inverting import Inversion
+from overpaint.operators.diffusion.method import Editor, Method, inverted_source
 from overpaint.operators.framing.conditions import condition_view
-from overpaint.operators.framing.frame import Frame
-from overpaint.pipeline.columns import Column, Row
+from overpaint.operators.framing.frame import Frame, paste
+from overpaint.operators.framing.region import frame_row
+from overpaint.pipeline.columns import Column, Row, first_text
 from overpaint.pipeline.conditions import MASK, Condition
 from overpaint.pipeline.errors import RowError, first_error
+from overpaint.pipeline.images import Picture, Pixels
+from overpaint.pipeline.operator import Operator
 from pydantic import ValidationError
 
 _OWN_COLUMNS = ("strength", "guidance_scale")
@@ -86,3 +92,53 @@ def _checked(column: Column, value: Any, editor: Editor) -> Any:
     if column.scope == "group" and value is not None and value.identity != editor.identity:
         raise RowError("inversion_mismatch", "the source was inverted with other weights")
     return value
+
+
+def row_prompt(row: Row, settings: Method, method: str) -> str:
+    """Returns what to make, in words; empty where the row's conditions say it."""
+    if settings.prompt is None:
+        return ""
+    prompt = first_text(row, settings.prompt)
+    if prompt is None:
+        raise RowError("prompt_missing", f"method {method!r} reads {settings.prompt.name}")
+    return prompt
+
+
+def inverted_steps(method: Method, sources: Mapping[str, Operator[Any]]) -> int:
+    """Returns the steps of the inversion that a method needs."""
+    columns = [need.name for need in method.needs if isinstance(need, Column)]
+    operators = [sources[name] for name in columns if name in sources]
+    settings = (getattr(operator, "settings", None) for operator in operators)
+    return next(s.num_inference_steps for s in settings if isinstance(s, Inversion))
+
+
+def call_size(value: Any) -> Hashable:
+    """Returns what of a value decides the shape of a call: presence, length, steps and size."""
+    if hasattr(value, "frame"):
+        return value.frame.size, value.num_inference_steps
+    return len(value) if isinstance(value, list | tuple) else value is not None
+
+
+def row_frame(row: Row, settings: Method, editor: Editor) -> Frame:
+    """Returns the part of a source that the model sees: its inversion's, where it has one."""
+    if (inverted := inverted_source(settings, row)) is not None:
+        return inverted.frame
+    framed = settings.framed
+    side_px = framed.resolution or editor.resolution_px
+    return frame_row(
+        row, settings.shapes, framed.fit, side_px, editor.multiple_px, framed.crop_margin
+    )
+
+
+def pasted(
+    source: Picture, frame: Frame, edited: NDArray[np.float32], alpha: Pixels | None
+) -> Picture:
+    """Returns a source with an edited picture, HWC 0-255, in the place of its frame.
+
+    Raises:
+        RowError: `nan_in_result`.
+    """
+    if not bool(np.isfinite(edited).all()):
+        raise RowError("nan_in_result", "the edited picture holds values that are not finite")
+    pixels = np.clip(np.rint(edited), 0, 255).astype(np.uint8)
+    return Picture(paste(frame, source.rgb, pixels, alpha), source.alpha, source.icc_profile)

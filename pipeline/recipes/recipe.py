@@ -91,7 +91,7 @@ def _applied(tables: dict[str, Any], settings: Sequence[str], file: str) -> dict
 
 def _written_out(tables: dict[str, Any], file: str) -> dict[str, Any]:
     """Returns the tables with those of the stages that a plan adds where they are not there."""
-    by_name = {_stage_name(stage): stage for stage in _stages(tables, file)}
+    by_name = {_stage_name(stage): stage for stage in _expanded(tables, file)}
     resolved = recipe_of(plan_from_tables(tables, file))["stage"]
     return {**tables, "stage": [by_name.get(stage["name"], stage) for stage in resolved]}
 
@@ -114,7 +114,7 @@ def plan_from_tables(tables: Mapping[str, Any], file: str) -> Plan:
         UsageError: one sentence with the file, the stage and the field, and the near miss.
     """
     _known(tables, _TABLES, file)
-    tables_of_stages = _stages(tables, file)
+    tables_of_stages = _expanded(tables, file)
     stages = [_stage(given, f"{file}: stage {i + 1}") for i, given in enumerate(tables_of_stages)]
     groups = {
         name: _placement(given, f"{file}: group {name!r}")
@@ -161,6 +161,20 @@ def _stages(tables: Mapping[str, Any], file: str) -> list[dict[str, Any]]:
     stages: Any = tables.get("stage", [])
     if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
         raise UsageError(f"{file}: stage is {stages!r}; write each stage as a table, [[stage]]")
+    return stages
+
+
+def _expanded(tables: Mapping[str, Any], file: str) -> list[dict[str, Any]]:
+    """Returns the tables of all stages, those that a table stands for in its place."""
+    stages: list[dict[str, Any]] = []
+    for place, given in enumerate(_stages(tables, file)):
+        name = given.get("operator")
+        where = f"{file}: stage {place + 1}"
+        try:
+            kind = OPERATORS.find(name) if isinstance(name, str) else None
+            stages += [given] if kind is None else kind.expanded(given)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from error
     return stages
 
 

@@ -106,13 +106,17 @@ def find_cases(names: Sequence[str], checkpoint: str) -> list[Case]:
 
 
 def cases_of(name: str, text: str, checkpoint: str) -> list[Case]:
-    """Returns a recipe's cases; none where its methods do not take the checkpoint."""
+    """Returns a recipe's cases; none where its methods do not take the checkpoint.
+
+    A recipe that makes another picture of the source first, such as a larger one, has none: the
+    truth is of the source.
+    """
     recipe = tomllib.loads(text)
     stages = [_with_checkpoint(stage, checkpoint) for stage in recipe["stage"]]
     made: list[Case] = []
     for mask, given in _mask_uses(stages, name):
         plan = plan_from_tables({"name": name, "stage": _given_mask(stages, given)}, name)
-        if _takes(plan):
+        if _takes(plan) and not any(stage.operator.replaces for stage in plan.stages):
             tables = [stage for stage in stages if stage["operator"] not in _MEASURES]
             made.append(Case(recipe=name, plan=plan, mask=mask, tables=tables))
     return made
@@ -138,7 +142,9 @@ def _given_mask(stages: Tables, given: bool) -> Tables:
     (fetch,) = (s.operator for s in plan.stages if isinstance(s.operator, Fetch))
     names = sorted({*fetch.conditions, MASK.name})
     group = {"group": stages[0]["group"]} if "group" in stages[0] else {}
-    return [{"operator": "fetch", "conditions": names, **group}, *stages]
+    written = [stage for stage in stages if stage["operator"] == "fetch"]
+    first = {"operator": "fetch", **group, **(written[0] if written else {}), "conditions": names}
+    return [first, *(stage for stage in stages if stage not in written)]
 
 
 def _with_checkpoint(stage: dict[str, Any], checkpoint: str) -> dict[str, Any]:
