@@ -328,12 +328,14 @@ def _store_after(edit: Stage) -> Stage:
 def _conditions_to_fetch(stages: Sequence[Stage]) -> dict[str, Any]:
     """Returns the fields of an implied fetch: the pictures that stages read and none writes.
 
-    A mask that is only used where there is one is not read: it would limit an edit unasked.
+    A mask that is only used where there is one is not read, as it would limit an edit unasked,
+    unless rows choose their methods by it.
     """
     written = {name for stage in stages for name in stage.output_names}
     needed = {name for stage in stages for name in stage.input_names} - written
     used = {name for stage in stages for name in stage.read_names} - written - needed
-    used -= {MASK.column.name}
+    chosen_by = {column.name for stage in stages for column in stage.operator.choice_columns}
+    used -= set() if MASK.input.name in chosen_by else {MASK.column.name}
     conditions = {
         field: tuple(name for name, picture in PICTURES.items() if picture.column.name in columns)
         for field, columns in (("conditions", needed), ("optional_conditions", used))

@@ -209,6 +209,7 @@ def methods(
     edit_types: str = "",
     split: Literal["train", "test"] = "test",
     checkpoint: str = "papercut",
+    batch_size: Count | None = None,
     processes: Count | None = None,
     json_file: Json = None,
 ) -> int:
@@ -223,6 +224,7 @@ def methods(
             none is given.
         split: Whether the scenes are of the training or of the test split.
         checkpoint: Checkpoint of the editors: papercut, a folder, or a hub id.
+        batch_size: Rows in one call of an editor; each recipe's where none is given.
         processes: Cells that are measured at a time; one for each core where none is given.
         json_file: A file for the table; what it already has is not measured again.
     """
@@ -246,6 +248,7 @@ def methods(
         seed=seed,
         split=split,
         checkpoint=checkpoint,
+        batch_size=batch_size,
         **own,
     )
     console.print(HOW)

@@ -2,7 +2,8 @@
 
 The stage becomes an edit with choices and routes, after the inversions and fits that they need;
 a row runs through those of its own choice alone. The key of a row goes by the method that it takes
-and that method's fields, not by the table: another table costs nothing where rows choose as before.
+and that method's fields, not by the table: where rows choose as before, another table edits nothing
+again, unless its methods ask for other pictures of the rows.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,7 @@
 """Cases: recipes that edit drawn scenes, with and without a mask that is given."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -84,12 +84,13 @@ def shipped_recipes() -> dict[str, str]:
     return {entry.name.removesuffix(".toml"): entry.read_text() for entry in entries}
 
 
-def find_cases(names: Sequence[str], checkpoint: str) -> list[Case]:
+def find_cases(names: Sequence[str], checkpoint: str, batch_size: int | None = None) -> list[Case]:
     """Returns the cases of some recipes, of all where none is named.
 
     Args:
         names: recipes, which are named after what they measure.
         checkpoint: checkpoint of their editors; those whose method does not take it are left out.
+        batch_size: rows in one call of their editors; None takes each recipe's.
 
     Raises:
         UsageError: there is no such recipe, or none of them takes the checkpoint.
@@ -99,20 +100,26 @@ def find_cases(names: Sequence[str], checkpoint: str) -> list[Case]:
         if name not in recipes:
             raise UsageError(f"no recipe {name!r} for drawn scenes: {near_miss(name, recipes)}")
     chosen = {name: recipes[name] for name in names or recipes}
-    cases = [case for name, text in chosen.items() for case in cases_of(name, text, checkpoint)]
+    own = {"checkpoint": checkpoint} | ({} if batch_size is None else {"batch_size": batch_size})
+    cases = [case for name, text in chosen.items() for case in cases_of(name, text, own)]
     if not cases:
         raise UsageError(f"checkpoint {checkpoint!r}: no method that was asked for takes it")
     return cases
 
 
-def cases_of(name: str, text: str, checkpoint: str) -> list[Case]:
+def cases_of(name: str, text: str, fields: Mapping[str, Any]) -> list[Case]:
     """Returns a recipe's cases; none where its methods do not take the checkpoint.
 
     A recipe that makes another picture of the source first, such as a larger one, has none: the
     truth is of the source.
+
+    Args:
+        name: name of the recipe.
+        text: the recipe.
+        fields: fields that its editors get, their checkpoint among them.
     """
     recipe = tomllib.loads(text)
-    stages = [_with_checkpoint(stage, checkpoint) for stage in recipe["stage"]]
+    stages = [{**stage, **fields} if _is_editor(stage) else stage for stage in recipe["stage"]]
     made: list[Case] = []
     for mask, given in _mask_uses(stages, name):
         plan = plan_from_tables({"name": name, "stage": _given_mask(stages, given)}, name)
@@ -147,17 +154,13 @@ def _given_mask(stages: Tables, given: bool) -> Tables:
     return [first, *(stage for stage in stages if stage not in written)]
 
 
-def _with_checkpoint(stage: dict[str, Any], checkpoint: str) -> dict[str, Any]:
-    is_editor = stage["operator"] in _EDITORS or _is_latent_finder(stage)
-    return {**stage, "checkpoint": checkpoint} if is_editor else stage
-
-
-def _is_latent_finder(stage: dict[str, Any]) -> bool:
+def _is_editor(stage: dict[str, Any]) -> bool:
+    """Tells whether a stage runs the checkpoint that edits, or measures by its VAE."""
     from overpaint.operators.controls.latent_finder import LatentFinder
     from overpaint.operators.finders import FINDERS
 
     if stage["operator"] != "mask" or "method" not in stage:
-        return False
+        return stage["operator"] in _EDITORS
     return issubclass(FINDERS.find(stage["method"]), LatentFinder)
 
 

@@ -37,6 +37,7 @@ class Request:
         seed: seed of the edits.
         split: split of the drawn world that the sources show.
         checkpoint: checkpoint of the editors.
+        batch_size: rows in one call; None takes that of each recipe.
         processes: cells that are measured at a time.
     """
 
@@ -46,6 +47,7 @@ class Request:
     seed: int = 0
     split: Literal["train", "test"] = "test"
     checkpoint: str = "papercut"
+    batch_size: int | None = None
     processes: int = field(default_factory=lambda: os.cpu_count() or 1)
 
 
@@ -69,7 +71,7 @@ def measure_methods(request: Request, file: Path | None, report: Report) -> Meth
     Raises:
         UsageError: there is no such recipe or checkpoint, or the table is of other weights.
     """
-    cases = find_cases(request.recipes, request.checkpoint)
+    cases = find_cases(request.recipes, request.checkpoint, request.batch_size)
     table = _started(request, file)
     work = list(_work(cases, request, {cell.fingerprint for cell in table.cells}))
     recipes = dict(table.recipes) | {case.recipe: case.measured for case in cases}
