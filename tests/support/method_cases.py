@@ -29,7 +29,7 @@ def make(case, checkpoint_of, **fields):
     """The edit of a case, with few steps; a method alone takes its first kind of checkpoint."""
     method, _, pipeline = case.partition("-")
     kind = METHODS.find(method)
-    small = {"num_inference_steps": STEPS, "resolution": 32}
+    small = {"num_inference_steps": STEPS, "n_pix_step": STEPS, "resolution": 32}
     own = {name: value for name, value in small.items() if name in kind.model_fields}
     checkpoint = checkpoint_of(pipeline or kind.checkpoints[0])
     given = {"batch_size": BATCH, "checkpoint": checkpoint, **own, **fields}
