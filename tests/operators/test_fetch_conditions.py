@@ -13,6 +13,7 @@ from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.conditions import (
     BOXES,
     CONDITIONS,
+    EDIT_CONCEPTS,
     MASK,
     PICTURES,
     POINTS,
@@ -271,6 +272,7 @@ def test_plan_table_with_every_condition_goes_through_fetch(folder, tmp_path):
         **{f"{name}_uri": f"{index % 4}.png" for index, name in enumerate(SINGLE)},
         "boxes": [{"label": "star", "box": [1, 2, 3, 4]}],
         "points": [[1, 2, 3.5, 4]],
+        "edit_concepts": [{"prompt": "a hat", "reverse": True, "weight": 2.0}],
     }
     plan = plan_of(tuple(CONDITIONS.values()))
     rows = [{"source_uri": "0.png", **columns}, {"source_uri": "1.png"}]
@@ -285,6 +287,9 @@ def test_plan_table_with_every_condition_goes_through_fetch(folder, tmp_path):
         assert plain[f"{name}_sha256"] is None
     assert sha256(files["1.png"])[:8] in steered["caption"]
     assert "[[1.0, 2.0, 3.5, 4.0]]" in steered["caption"]
+    (concept,) = steered["in_edit_concepts"]
+    given = {name: value for name, value in concept.items() if value is not None}
+    assert given == {"prompt": "a hat", "reverse": True, "weight": 2.0}
 
 
 def keys(plan, rows):
@@ -302,6 +307,7 @@ def keys(plan, rows):
             ([{"label": "a", "box": [0, 0, 1, 1]}], [{"label": "b", "box": [0, 0, 1, 1]}], None),
         ),
         (POINTS, ([[0, 0, 1, 1]], [[0, 0, 1, 2]], None)),
+        (EDIT_CONCEPTS, ([{"prompt": "a"}], [{"prompt": "a", "reverse": True}], None)),
     ],
 )
 def test_plan_key_changes_with_a_condition_that_a_stage_reads(condition, values):
