@@ -76,26 +76,63 @@ def _cached(model: LatentModel, prompt: str) -> PromptEmbeds:
 
 @torch.no_grad()
 def _embed_one(model: LatentModel, prompt: str) -> PromptEmbeds:
+    return encode(model, [prompt])
+
+
+def encode(
+    model: LatentModel, prompts: Sequence[str], additions: Sequence[Tensor] | None = None
+) -> PromptEmbeds:
+    """Embeds prompts in one call, with gradients; neither kept nor counted.
+
+    Args:
+        model: text encoders.
+        prompts: one for each row.
+        additions: for each text encoder, what is added to the vectors of its tokens, bsd.
+    """
     if len(model.text) == 1:
         tokenizer, encoder = model.text[0]
-        return PromptEmbeds(_encode(tokenizer, encoder, prompt)[0])
+        own = None if additions is None else additions[0]
+        return PromptEmbeds(_encode(tokenizer, encoder, prompts, own)[0])
     # SDXL (arXiv 2307.01952): the last but one layers of both encoders, side by side.
     outputs = [
-        _encode(tokenizer, encoder, prompt, output_hidden_states=True)
-        for tokenizer, encoder in model.text
+        _encode(
+            tokenizer,
+            encoder,
+            prompts,
+            None if additions is None else additions[index],
+            output_hidden_states=True,
+        )
+        for index, (tokenizer, encoder) in enumerate(model.text)
     ]
     tokens = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
     return PromptEmbeds(tokens, outputs[-1][0])
 
 
-def _encode(tokenizer: Any, encoder: Any, prompt: str, **options: Any) -> Any:
-    tokens = _tokenize(tokenizer, prompt).to(encoder.device)
+def _encode(
+    tokenizer: Any,
+    encoder: Any,
+    prompts: Sequence[str],
+    addition_bsd: Tensor | None,
+    **options: Any,
+) -> Any:
+    tokens = _tokenize(tokenizer, list(prompts)).to(encoder.device)
     takes_mask = getattr(encoder.config, "use_attention_mask", False)
     mask = tokens.attention_mask if takes_mask else None
-    return encoder(tokens.input_ids, attention_mask=mask, **options)
+    if addition_bsd is None:
+        return encoder(tokens.input_ids, attention_mask=mask, **options)
+
+    def add(_module: Any, _inputs: Any, vectors: Tensor) -> Tensor:
+        return vectors + addition_bsd.to(vectors.dtype)
+
+    # The table of vectors is shared by every row: it is added to, and never written.
+    hook = encoder.get_input_embeddings().register_forward_hook(add)
+    try:
+        return encoder(tokens.input_ids, attention_mask=mask, **options)
+    finally:
+        hook.remove()
 
 
-def _tokenize(tokenizer: Any, prompt: str) -> Any:
+def _tokenize(tokenizer: Any, prompt: str | list[str]) -> Any:
     return tokenizer(
         prompt,
         padding="max_length",
