@@ -172,6 +172,9 @@ FITTED_TEXT = Column(
 FITTED_VALUES = Column(
     "fitted_values", pa.null(), "embeddings for attention's values fitted to the source", "group"
 )
+FITTED_WORDS = Column(
+    "fitted_words", pa.null(), "negative and source embeddings fitted to the source", "group"
+)
 EDITABLE_MASK_IMAGE = _image("editable_mask_image", "the mask that was really editable, a PNG")
 EDITED_IMAGE = _image("edited_image", "the edited image, encoded, of the source's size")
 METHOD = _text("method", "the editing method")

@@ -45,14 +45,38 @@ class PromptFit(PathFit):
         start, other = (empty, source) if self.role == "negative" else (source, empty)
         latents, tokens, steps = batch.trajectory_sbchw[0], start.tokens_bsd, []
         for step in batch.schedule.steps:
-            with torch.no_grad():
-                known = batch.predict(latents, step, {"other": other})["other"]
-            moved = partial(self._moved, batch, step, latents, known, start)
-            (tokens,) = self.fitted(batch, step, [tokens], moved)
-            with torch.no_grad():
-                latents = moved([tokens])
+            embeds = start._replace(tokens_bsd=tokens)
+            embeds, latents = self.fitted_step(batch, step, latents, embeds, other)
+            tokens = embeds.tokens_bsd
             steps.append(tokens)
         return fitted_rows(batch, self.outputs[0].name, torch.stack(steps, dim=1))
+
+    def fitted_step(
+        self,
+        batch: Batch,
+        step: Step,
+        latents: "Tensor",
+        start: "PromptEmbeds",
+        other: "PromptEmbeds",
+    ) -> "tuple[PromptEmbeds, Tensor]":
+        """Returns the fitted prompts of a step, and the latents bchw after the step with them.
+
+        Args:
+            batch: rows.
+            step: sampling step.
+            latents: latents bchw before the step.
+            start: prompts that are fitted, as they start.
+            other: the other prompts of the guidance.
+        """
+        import torch
+
+        with torch.no_grad():
+            known = batch.predict(latents, step, {"other": other})["other"]
+        moved = partial(self._moved, batch, step, latents, known, start)
+        (tokens,) = self.fitted(batch, step, [start.tokens_bsd], moved)
+        with torch.no_grad():
+            latents = moved([tokens])
+        return start._replace(tokens_bsd=tokens), latents
 
     def _moved(
         self,

@@ -56,22 +56,35 @@ def replace_cross_attention(
         window: part of the walked steps.
         source_prompts: prompts of the sources; None takes those of the rows' inversions.
     """
-    import torch
-    from overpaint.operators.diffusion.prompts import eos_token_id, token_ids
-
     steps = batch.window(window)
     if not steps:
         return NO_EDITS
-    end_id = eos_token_id(batch.model)
-    words = [
-        align(token_ids(batch.model, source), token_ids(batch.model, request.prompt), end_id)
-        for source, request in zip(
-            batch.source_prompts() if source_prompts is None else source_prompts,
-            batch.requests,
-            strict=True,
-        )
-    ]
-    return AttentionEdits(maps=[CrossAttentionReplace(words_bst=torch.stack(words), steps=steps)])
+    words = align_prompts(batch, source_prompts)
+    return AttentionEdits(maps=[CrossAttentionReplace(words_bst=words, steps=steps)])
+
+
+def align_prompts(
+    batch: Batch, source_prompts: Sequence[str] | None = None, *, equal_alone: bool = False
+) -> "Tensor":
+    """Aligns the tokens of source and target prompts; returns weights bst, see `align`.
+
+    Args:
+        batch: rows.
+        source_prompts: prompts of the sources; None takes those of the rows' inversions.
+        equal_alone: leaves out tokens that replace others.
+    """
+    import torch
+    from overpaint.operators.diffusion.prompts import eos_token_id, token_ids
+
+    sources = batch.source_prompts() if source_prompts is None else source_prompts
+    end_id, words = eos_token_id(batch.model), []
+    for source, request in zip(sources, batch.requests, strict=True):
+        before, after = (token_ids(batch.model, text) for text in (source, request.prompt))
+        weights = align(before, after, end_id)
+        if equal_alone:
+            weights = weights * (torch.tensor(before)[:, None] == torch.tensor(after))
+        words.append(weights)
+    return torch.stack(words)
 
 
 def align(source_ids: Sequence[int], target_ids: Sequence[int], end_id: int) -> "Tensor":

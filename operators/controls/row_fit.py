@@ -25,6 +25,7 @@ def fit_rows(
     learning_rate: float,
     num_inner_steps: int,
     stop_below: float = 0.0,
+    is_done: "Callable[[], Tensor] | None" = None,
 ) -> "list[Tensor]":
     """Returns values after some steps of Adam; a row whose loss is low enough keeps its own.
 
@@ -35,6 +36,8 @@ def fit_rows(
         learning_rate: step size.
         num_inner_steps: steps, at most.
         stop_below: loss below which a row is done.
+        is_done: returns bool b, the rows that are done by what `loss` saw last, instead of those
+            whose loss is below `stop_below`.
     """
     import torch
 
@@ -51,7 +54,7 @@ def fit_rows(
             optimizer.step(value.detach(), gradient, active)
             for optimizer, value, gradient in zip(optimizers, values, gradients, strict=True)
         ]
-        active &= losses.detach() >= stop_below
+        active &= ~is_done() if is_done else losses.detach() >= stop_below
         if not bool(active.any()):
             break
     return [value.detach() for value in values]

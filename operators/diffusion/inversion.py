@@ -45,6 +45,17 @@ class FittedEmbeds(Inverted):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class FittedWords(FittedEmbeds):
+    """Negative embeddings that were fitted to one source, and those of its prompt's fitted words.
+
+    Attributes:
+        source_ntd: float32, the source prompt's token embeddings, as `tokens_ntd`.
+    """
+
+    source_ntd: "Tensor"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class InvertedPath(Inverted):
     """The trajectory of one source from noise to clean latents.
 

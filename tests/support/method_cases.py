@@ -47,10 +47,14 @@ def stages_before(edit, **fields):
                 stages.append(Invert(method=method, **given, **own))
             else:
                 fit = _giving(FITS, need)
-                few = {"num_inner_steps": 2}
-                own = {k: v for k, v in few.items() if k in FITS.find(fit).model_fields}
-                stages.append(Fit(method=fit, **given, **own))
+                stages.append(Fit(method=fit, **given, **few_steps(fit)))
     return stages
+
+
+def few_steps(fit):
+    """Fields by which a fit optimises for a few steps only."""
+    few = {"num_inner_steps": 2, "num_word_steps": 1}
+    return {name: n for name, n in few.items() if name in FITS.find(fit).model_fields}
 
 
 def _giving(catalogue, column):

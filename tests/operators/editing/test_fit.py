@@ -5,7 +5,16 @@ import json
 import numpy as np
 import pytest
 import torch
-from method_cases import BATCH, STEPS, make, pixels, ready, sources_of, stages_before
+from method_cases import (
+    BATCH,
+    STEPS,
+    few_steps,
+    make,
+    pixels,
+    ready,
+    sources_of,
+    stages_before,
+)
 from overpaint.jobs.papercut.dataset import write_dataset
 from overpaint.operators.controls.row_adam import RowAdam
 from overpaint.operators.edit import Edit
@@ -31,7 +40,8 @@ def values(answer):
 
 @pytest.mark.parametrize("method", FITS.names())
 def test_fit_row_depends_on_nothing_but_itself(method, checkpoint_of, inverted):
-    operator = Fit(method=method, checkpoint=checkpoint_of(SD), batch_size=BATCH)
+    fields = {"checkpoint": checkpoint_of(SD), "batch_size": BATCH, **few_steps(method)}
+    operator = Fit(method=method, **fields)
     operator.check()
     model = operator.load()
     alone = values(operator.run(inverted[:1], model)[0])
@@ -42,7 +52,7 @@ def test_fit_row_depends_on_nothing_but_itself(method, checkpoint_of, inverted):
 
 @pytest.mark.parametrize("method", FITS.names())
 def test_fit_spends_what_it_states_where_it_never_stops_early(method, checkpoint_of, inverted):
-    fields = {"early_stop_epsilon": 0.0, "num_inner_steps": 3}
+    fields = {**few_steps(method), "early_stop_epsilon": 0.0}
     operator = Fit(method=method, checkpoint=checkpoint_of(SD), batch_size=BATCH, **fields)
     model = operator.load()
     before = model.spent
