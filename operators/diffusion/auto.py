@@ -106,7 +106,7 @@ class _Selection:
                 return False
             if columns not in self.helpers and written & set(columns):
                 return False
-        if any(stage["operator"] not in _HELPERS for stage in recipe.stages[:-1]):
+        if any(stage["operator"] not in (*_HELPERS, "fetch") for stage in recipe.stages[:-1]):
             return False
         self.helpers |= helpers
         self.recipes[name] = recipe
@@ -132,7 +132,7 @@ def _select(table: MethodTable, fields: AutoFields) -> _Selection:
     plain = [cell for cells in ranked.values() for cell in cells if cell.recipe in free]
     if not plain:
         raise UsageError("method 'auto': every allowed recipe of the table needs conditions")
-    selection.default_choice = max(free, key=lambda name: _mean_success(plain, name))
+    selection.default_choice = max(free, key=lambda name: _total_success(plain, name))
     return selection
 
 
@@ -149,14 +149,16 @@ def _ranked(table: MethodTable, fields: AutoFields) -> dict[str, list[Cell]]:
     return ranked
 
 
-def _mean_success(cells: list[Cell], recipe: str) -> float:
-    own = [cell.success for cell in cells if cell.recipe == recipe]
-    return sum(own) / len(own) if own else 0.0
+def _total_success(cells: list[Cell], recipe: str) -> float:
+    """Returns the success of a recipe over all types, for rows of which no type is known."""
+    return sum(cell.success for cell in cells if cell.recipe == recipe)
 
 
 def _helpers(recipe: MeasuredRecipe) -> Iterator[tuple[tuple[str, ...], Table]]:
     """Yields the stages before a recipe's edit, with the columns that each writes."""
     for stage in recipe.stages[:-1]:
+        if stage["operator"] not in _HELPERS:
+            continue
         fields = {key: value for key, value in stage.items() if key not in _PLACE}
         operator: Operator[Any] = OPERATORS.find(stage["operator"]).model_validate(fields)
         method = stage.get("method")

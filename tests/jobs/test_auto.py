@@ -19,7 +19,7 @@ SUCCESS = {
     ("ddnm", "replace", "given"): 0.9,
     ("prompt_to_prompt", "texture", "none"): 0.7,
     ("edit_friendly", "texture", "none"): 0.4,
-    ("dragon_diffusion", "move", "none"): 0.9,
+    ("dragon_diffusion", "move", "given"): 0.9,
     ("instruct_pix2pix", "move", "none"): 0.6,
 }
 FORWARD = {"instruct_pix2pix": 60, "dds": 30, "dragon_diffusion": 100}
@@ -28,7 +28,7 @@ ROWS = {
     "replace": {"edit_type": "replace"},
     "masked": {"edit_type": "replace", "in_mask_uri": "m.png"},
     "texture": {"edit_type": "texture"},
-    "dragged": {"edit_type": "move", "points": [[1.0, 1.0, 9.0, 9.0]]},
+    "dragged": {"edit_type": "move", "points": [[1.0, 1.0, 9.0, 9.0]], "in_mask_uri": "m.png"},
     "move": {"edit_type": "move"},
     "pose": {"edit_type": "pose"},
     "untyped": {},
@@ -83,12 +83,16 @@ def plan_of(table, folder, *others, **fields):
     return plan_from_tables({"name": "auto", "stage": stages}, "auto.toml")
 
 
+def choice(plan, name):
+    """The method that one of ROWS takes."""
+    (edit,) = (s for s in plan.stages if s.operator.kind == "edit")
+    row = {"target_prompt": "a blue cat", "instruction": "make it blue", **ROWS[name]}
+    return edit.operator.choice_of(edit.to_operator(row))
+
+
 def choices(plan):
     """The method that each of ROWS takes."""
-    (edit,) = (s for s in plan.stages if s.operator.kind == "edit")
-    words = {"target_prompt": "a blue cat", "instruction": "make it blue"}
-    rows = {name: {**words, **row} for name, row in ROWS.items()}
-    return {name: edit.operator.choice_of(edit.to_operator(row)) for name, row in rows.items()}
+    return {name: choice(plan, name) for name in ROWS}
 
 
 def test_rows_take_the_best_method_for_their_type_and_for_what_they_have(table, tmp_path):
@@ -99,8 +103,8 @@ def test_rows_take_the_best_method_for_their_type_and_for_what_they_have(table, 
         "texture": "prompt_to_prompt",
         "dragged": "dragon_diffusion",
         "move": "instruct_pix2pix",
-        "pose": "prompt_to_prompt",
-        "untyped": "prompt_to_prompt",
+        "pose": "dds",
+        "untyped": "dds",
         "named": "ddnm",
     }
 
@@ -122,12 +126,12 @@ def test_limits_choose_or_are_refused(fields, row, method, table, tmp_path):
         with pytest.raises(UsageError, match=method):
             plan_of(table, tmp_path, **fields)
     else:
-        assert choices(plan_of(table, tmp_path, **fields))[row] == method
+        assert choice(plan_of(table, tmp_path, **fields), row) == method
 
 
 def test_move_without_points_and_without_trained_editors_takes_the_default(table, tmp_path):
     plan = plan_of(table, tmp_path, training="pictures")
-    assert choices(plan)["move"] == "prompt_to_prompt"
+    assert choice(plan, "move") == "dds"
 
 
 def test_stages_that_the_methods_need_come_before_the_edit_and_serve_their_rows(table, tmp_path):
@@ -141,8 +145,6 @@ def test_stages_that_the_methods_need_come_before_the_edit_and_serve_their_rows(
     assert {name for name, is_needed in needed.items() if is_needed} == {
         "texture",
         "dragged",
-        "pose",
-        "untyped",
     }
     assert "mask" in plan.stages[0].operator.optional_conditions
 

@@ -134,7 +134,7 @@ def _mask_uses(stages: Tables, name: str) -> list[tuple[MaskUse, bool]]:
     if any(stage["operator"] == "mask" for stage in stages):
         return [("found", False)]
     plan = plan_from_tables({"name": name, "stage": stages}, name)
-    if any(MASK.column.name in stage.input_names for stage in plan.stages):
+    if any(MASK.column.name in (*s.input_names, *s.output_names) for s in plan.stages):
         return [("given", False)]
     return [("none", False), ("given", True)]
 
