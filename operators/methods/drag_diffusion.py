@@ -44,7 +44,7 @@ class DragDiffusion(LatentMethod):
 
     papers = ("2306.14435", "2304.08465")
     family = "F16"
-    edit_types = ()
+    edit_types = ("move",)
     prompt = c.SOURCE_PROMPT
     needs = (c.INVERTED_PATH, POINTS)
     uses = (MASK,)

@@ -40,7 +40,7 @@ class MagicRemover(TextGuided):
 
     papers = ("2310.02848",)
     family = "F16"
-    edit_types = ()
+    edit_types = ("remove",)
     prompt = c.SOURCE_PROMPT
     needs = (c.INVERTED_PATH, c.MASK_PHRASE)
     uses = (MASK,)
