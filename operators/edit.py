@@ -221,7 +221,7 @@ class Edit(
             c.KEPT_IMAGE,
             c.EDIT_PARAMS,
             *own,
-            *(_column(use) for use in method.uses),
+            *(_column(use) for use in method.used),
         )
 
     @property
@@ -295,7 +295,7 @@ class Edit(
         edit = self.for_row(row)
         settings = row_settings(edit.own, row)
         sizes = tuple(
-            call_size(row.get(_column(n).name)) for n in (*settings.needs, *settings.uses)
+            call_size(row.get(_column(n).name)) for n in (*settings.needs, *settings.used)
         )
         shape = (
             None

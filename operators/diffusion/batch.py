@@ -41,13 +41,13 @@ class BranchInputs:
         prompts: embedded prompts, the same in all steps or by step.
         latents: latents of its own by step.
         channels_bchw: more input channels of the UNet.
-        task_label: task of a UNet that knows task labels.
+        task_label: task of a UNet that knows task labels, of all rows or of each.
     """
 
     prompts: "PromptEmbeds | Callable[[Step], PromptEmbeds] | None" = None
     latents: "Callable[[Step], Tensor] | None" = None
     channels_bchw: "Tensor | None" = None
-    task_label: int = 0
+    task_label: int | Sequence[int] = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -73,7 +73,7 @@ def row_values(method: Method, row: Row, frame: Frame, editor: Editor) -> Mappin
         RowError: a needed value is missing, cannot be decoded, or was made with other weights.
     """
     values: dict[str, Any] = {}
-    for need in (*method.needs, *method.uses):
+    for need in (*method.needs, *method.used):
         if need is MASK:
             continue
         if isinstance(need, Condition):

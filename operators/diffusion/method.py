@@ -103,6 +103,11 @@ class Method(Variant, ABC):
             "checkpoints": ", ".join(cls.checkpoints),
         }
 
+    @property
+    def used(self) -> tuple[Column | Condition, ...]:
+        """The columns and conditions that it uses with its fields as they are."""
+        return self.uses
+
     def check_weights(self, checkpoint: Checkpoint) -> None:
         """Checks, before anything is started, that weights are there and can do the work.
 

@@ -40,14 +40,15 @@ class Branch:
         latents: latents of its own by step; None reads those that are being denoised.
         channels_bchw: more input channels, such as those of an image or a mask.
         steps: indices of the steps in which the branch runs; None runs it in all.
-        task_label: task of a UNet that knows task labels; 0 is an unknown one.
+        task_label: task of a UNet that knows task labels, of all rows or of each; 0 is an unknown
+            one.
     """
 
     prompts: PromptEmbeds | Callable[[Step], PromptEmbeds]
     latents: Callable[[Step], Tensor] | None = None
     channels_bchw: Tensor | None = None
     steps: range | None = None
-    task_label: int = 0
+    task_label: int | Sequence[int] = 0
 
     def prompts_at(self, step: Step) -> PromptEmbeds:
         """Returns the embedded prompts of a step."""

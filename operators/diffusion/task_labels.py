@@ -34,14 +34,15 @@ def load_task_labels(checkpoint: Checkpoint, unet: Any) -> None:
     unet.class_embedding = TaskLabels.from_pretrained(weights)
 
 
-def class_labels(unet: Any, labels: Sequence[int], num_rows: int) -> Tensor | None:
+def class_labels(unet: Any, labels: Sequence[int | Sequence[int]], num_rows: int) -> Tensor | None:
     """Returns the label of every row of a call; None for a UNet without task labels.
 
     Args:
         unet: UNet2DConditionModel.
-        labels: label of each branch.
+        labels: label of each branch, or of each of its rows.
         num_rows: number of rows in each branch.
     """
     if not isinstance(unet.class_embedding, TaskLabels):
         return None
-    return torch.tensor(labels, device=unet.device).repeat_interleave(num_rows)
+    of_rows = [[each] * num_rows if isinstance(each, int) else each for each in labels]
+    return torch.tensor([label for rows in of_rows for label in rows], device=unet.device)

@@ -9,7 +9,13 @@ from overpaint.operators.controls.guidance import ImageAndText
 from overpaint.operators.diffusion.batch import Batch, BranchInputs, Sampling
 from overpaint.operators.diffusion.method import Framed, LatentMethod
 from overpaint.operators.diffusion.schedule import ALL_STEPS, Window
+from overpaint.operators.measures.instructions import EDIT_TYPES
+from overpaint.operators.models.task_labels import task_labels_file
+from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline import columns as c
+from overpaint.pipeline.columns import Column
+from overpaint.pipeline.conditions import Condition
+from overpaint.pipeline.operator import IN_FINGERPRINT_UNLESS_DEFAULT
 from pydantic import Field
 
 
@@ -32,6 +38,27 @@ class InstructPix2Pix(LatentMethod, Framed):
     """Scale of the guidance by the source: the higher, the closer the edit keeps to it."""
     negative_prompt: str = ""
     """Negative prompt for classifier-free guidance."""
+    task_labels: bool = Field(default=False, json_schema_extra=IN_FINGERPRINT_UNLESS_DEFAULT)
+    """Whether a checkpoint with task labels is told the row's `edit_type`; rows without one are of
+    an unknown task."""
+
+    @property
+    def used(self) -> tuple[Column | Condition, ...]:
+        """The edit type, where the checkpoint is told."""
+        return (*self.uses, *((c.EDIT_TYPE,) if self.task_labels else ()))
+
+    def check_weights(self, checkpoint: Checkpoint) -> None:
+        """Checks too that the weights know task labels where the rows' are told.
+
+        Raises:
+            ValueError: they are not there, of another kind, or without task labels.
+        """
+        super().check_weights(checkpoint)
+        if self.task_labels and task_labels_file(checkpoint) is None:
+            raise ValueError(
+                f"task_labels = true: {checkpoint.field} = {checkpoint.name!r} has no task labels: "
+                "leave task_labels out"
+            )
 
     def branches(self) -> Mapping[str, Window]:
         """Returns instruction and source, the source alone, and neither."""
@@ -49,8 +76,13 @@ class InstructPix2Pix(LatentMethod, Framed):
                 guidance_scale=self.guidance_scale, image_guidance_scale=self.image_guidance_scale
             ),
             branches={
-                "text": BranchInputs(channels_bchw=image),
+                "text": BranchInputs(channels_bchw=image, task_label=self._labels(batch)),
                 "image": BranchInputs(prompts=negative, channels_bchw=image),
                 "negative": BranchInputs(prompts=negative, channels_bchw=no_image),
             },
         )
+
+    def _labels(self, batch: Batch) -> list[int]:
+        """Returns the label of each row's edit type; 0 where the row has none."""
+        types = [request.values.get(c.EDIT_TYPE.name) for request in batch.requests]
+        return [1 + EDIT_TYPES.index(kind) if kind in EDIT_TYPES else 0 for kind in types]
