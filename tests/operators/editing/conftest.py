@@ -214,6 +214,62 @@ def save_xl(folder, kind="StableDiffusionXLPipeline", in_channels=4):
     return str(folder)
 
 
+def save_kandinsky(folder):
+    import diffusers
+    import transformers
+
+    torch.manual_seed(0)
+    tokens = tokenizer()
+    vision = transformers.CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=SIDE_PX,
+        patch_size=8,
+        projection_dim=16,
+    )
+    size = {"height": SIDE_PX, "width": SIDE_PX}
+    prior = diffusers.PriorTransformer(
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_layers=1,
+        embedding_dim=16,
+        num_embeddings=tokens.model_max_length,
+    )
+    torch.nn.init.uniform_(prior.clip_mean, -0.1, 0.1)
+    torch.nn.init.uniform_(prior.clip_std, 0.5, 1.5)
+    diffusers.KandinskyV22CombinedPipeline(
+        unet=unet(
+            out_channels=8,
+            addition_embed_type="image",
+            encoder_hid_dim=16,
+            encoder_hid_dim_type="image_proj",
+        ),
+        scheduler=diffusers.DDPMScheduler(
+            beta_schedule="linear", beta_start=0.00085, beta_end=0.012, clip_sample=False
+        ),
+        movq=diffusers.VQModel(
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            block_out_channels=(8, 8),
+            latent_channels=4,
+            vq_embed_dim=4,
+            norm_num_groups=4,
+            mid_block_add_attention=False,
+        ),
+        prior_prior=prior,
+        prior_image_encoder=transformers.CLIPVisionModelWithProjection(vision),
+        prior_text_encoder=text_encoder(tokens, "CLIPTextModelWithProjection"),
+        prior_tokenizer=tokens,
+        prior_scheduler=diffusers.UnCLIPScheduler(
+            prediction_type="sample", clip_sample=True, clip_sample_range=5.0
+        ),
+        prior_image_processor=transformers.CLIPImageProcessorPil(size=size, crop_size=size),
+    ).save_pretrained(folder)
+    return str(folder)
+
+
 @pytest.fixture(scope="session")
 def checkpoint_of(tmp_path_factory):
     """From the name of a pipeline to the folder of a tiny checkpoint, made once."""
@@ -221,6 +277,7 @@ def checkpoint_of(tmp_path_factory):
         "StableDiffusionPipeline": save_stable_diffusion,
         "StableDiffusionXLPipeline": save_xl,
         "FluxKontextPipeline": save_kontext,
+        "KandinskyV22CombinedPipeline": save_kandinsky,
     }
     for name, channels in (("Inpaint", 9), ("InstructPix2Pix", 8)):
         for base, save in (("", save_stable_diffusion), ("XL", save_xl)):
