@@ -36,13 +36,41 @@ class PriorPrompt(NamedTuple):
     mask_1s: Tensor
 
 
+class Movq:
+    """Kandinsky's autoencoder, which can take one picture of a batch at a time."""
+
+    def __init__(self, movq: Any) -> None:
+        self._movq = movq
+        self._is_sliced = False
+
+    def enable_slicing(self) -> None:
+        """Takes one picture at a time from now on."""
+        self._is_sliced = True
+
+    def disable_slicing(self) -> None:
+        """Takes whole batches again."""
+        self._is_sliced = False
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Encodes images b3HW to latents bchw."""
+        parts = images.to(self._movq.dtype).split(1 if self._is_sliced else len(images))
+        return torch.cat([self._movq.encode(part).latents for part in parts]).float()
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decodes latents bchw to images b3HW."""
+        parts = latents.to(self._movq.dtype).split(1 if self._is_sliced else len(latents))
+        decoded = [self._movq.decode(part, force_not_quantize=True).sample for part in parts]
+        return torch.cat(decoded).float()
+
+
 @dataclass(eq=False, kw_only=True, slots=True)
 class PriorModel:
     """A loaded checkpoint with a prior.
 
     Attributes:
         identity: revision or digest of the exact weights.
-        pipeline: diffusers' KandinskyV22CombinedPipeline, whose parts are called one by one.
+        parts: diffusers' KandinskyV22CombinedPipeline, whose parts are called one by one.
+        vae: its autoencoder.
         device: where it computes.
         no_image_1d: embedding of an image of zeros, the negative one of the decoder.
         spent: network evaluations so far, over all rows.
@@ -51,7 +79,8 @@ class PriorModel:
     """
 
     identity: str
-    pipeline: Any
+    parts: Any
+    vae: Movq
     device: torch.device
     no_image_1d: Tensor
     spent: Cost = field(default_factory=Cost)
@@ -65,28 +94,28 @@ class PriorModel:
     @property
     def factor_px(self) -> int:
         """Pixels along a latent pixel's side."""
-        return 2 ** (len(self.pipeline.movq.config.block_out_channels) - 1)
+        return 2 ** (len(self.parts.movq.config.block_out_channels) - 1)
 
     @property
     def multiple_px(self) -> int:
         """Number that the sides of a picture are multiples of."""
-        return self.factor_px * 2 ** (len(self.pipeline.unet.config.block_out_channels) - 1)
+        return self.factor_px * 2 ** (len(self.parts.unet.config.block_out_channels) - 1)
 
     @property
     def resolution_px(self) -> int:
         """Side of the square pictures that it was trained on."""
-        return int(self.pipeline.unet.config.sample_size) * self.factor_px
+        return int(self.parts.unet.config.sample_size) * self.factor_px
 
     def text_length(self, text: str) -> TextLength:
         """Returns the length of a text for the prior's text encoder."""
-        return text_length(self.pipeline.prior_tokenizer, text)
+        return text_length(self.parts.prior_tokenizer, text)
 
     @torch.no_grad()
     def embed_images(self, pictures: Sequence[Pixels]) -> Tensor:
         """Returns the CLIP image embedding of each picture, RGB uint8 HWC: bd."""
         images = [Image.fromarray(picture) for picture in pictures]
-        pixels = self.pipeline.prior_image_processor(images=images, return_tensors="pt")
-        encoder = self.pipeline.prior_image_encoder
+        pixels = self.parts.prior_image_processor(images=images, return_tensors="pt")
+        encoder = self.parts.prior_image_encoder
         self.spend(Cost(clip=len(images)))
         return encoder(pixels["pixel_values"].to(self.device, encoder.dtype)).image_embeds.float()
 
@@ -95,7 +124,7 @@ class PriorModel:
         """Embeds a prompt alone."""
         embedded = self.prompts.pop(prompt, None)
         if embedded is None:
-            tokenizer = self.pipeline.prior_tokenizer
+            tokenizer = self.parts.prior_tokenizer
             tokens = tokenizer(
                 prompt,
                 padding="max_length",
@@ -103,7 +132,7 @@ class PriorModel:
                 truncation=True,
                 return_tensors="pt",
             ).to(self.device)
-            output = self.pipeline.prior_text_encoder(tokens.input_ids)
+            output = self.parts.prior_text_encoder(tokens.input_ids)
             mask = tokens.attention_mask.bool()
             embedded = PriorPrompt(output.text_embeds, output.last_hidden_state, mask)
             self.spend(Cost(text=1))
@@ -115,7 +144,7 @@ class PriorModel:
     @torch.no_grad()
     def prior(self, noisy_bd: Tensor, timestep: Tensor, prompts: Sequence[PriorPrompt]) -> Tensor:
         """Runs the prior once; returns its prediction of the clean embeddings bd."""
-        prior = self.pipeline.prior_prior
+        prior = self.parts.prior_prior
         self.spend(Cost(forward=len(noisy_bd)))
         return prior(
             noisy_bd.to(prior.dtype),
@@ -128,7 +157,7 @@ class PriorModel:
     @torch.no_grad()
     def predict(self, latents_bchw: Tensor, timestep: int, images_bd: Tensor) -> Tensor:
         """Runs the decoder's UNet once; returns the noise bchw that it predicts."""
-        unet = self.pipeline.unet
+        unet = self.parts.unet
         self.spend(Cost(forward=len(latents_bchw)))
         predicted = unet(
             latents_bchw.to(unet.dtype),
@@ -142,16 +171,14 @@ class PriorModel:
     @torch.no_grad()
     def encode(self, images_b3HW: Tensor) -> Tensor:  # noqa: N803  the shape's own letters
         """Encodes images, -1 to 1, to latents bchw: Kandinsky scales them by nothing."""
-        movq = self.pipeline.movq
         self.spend(Cost(vae_encode=len(images_b3HW)))
-        return movq.encode(images_b3HW.to(movq.dtype)).latents.float()
+        return self.vae.encode(images_b3HW)
 
     @torch.no_grad()
     def decode(self, latents_bchw: Tensor) -> Tensor:
         """Decodes latents to images b3HW, -1 to 1."""
-        movq = self.pipeline.movq
         self.spend(Cost(vae_decode=len(latents_bchw)))
-        return movq.decode(latents_bchw.to(movq.dtype), force_not_quantize=True).sample.float()
+        return self.vae.decode(latents_bchw)
 
 
 @lru_cache(maxsize=2)
@@ -174,5 +201,9 @@ def load_prior_model(checkpoint: Checkpoint) -> PriorModel:
         nothing = torch.zeros(1, 3, side_px, side_px, device=device(), dtype=encoder.dtype)
         no_image = encoder(nothing).image_embeds.float()
     return PriorModel(
-        identity=checkpoint.identity(), pipeline=pipeline, device=device(), no_image_1d=no_image
+        identity=checkpoint.identity(),
+        parts=pipeline,
+        vae=Movq(pipeline.movq),
+        device=device(),
+        no_image_1d=no_image,
     )

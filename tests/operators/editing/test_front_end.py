@@ -35,7 +35,7 @@ def test_preditor_embedding_is_sdedit_by_the_prior(checkpoint_of, row):
     request, model = request_of(edit, row)
     source = model.embed_images([request.picture])
     ours = edit.settings.edited_embeddings(source, [request], model)
-    prior, scheduler = model.pipeline.prior_prior, model.pipeline.prior_scheduler
+    prior, scheduler = model.parts.prior_prior, model.parts.prior_scheduler
     generator = torch.Generator().manual_seed(request.seed)
     scheduler.set_timesteps(10)
     times = [int(t) for t in scheduler.timesteps][-3:]
@@ -66,13 +66,13 @@ def test_preditor_redraws_the_inverted_source_by_the_edited_embedding(checkpoint
     (ours,) = edit.settings.edit([request], model)
     source = model.embed_images([request.picture])
     target = edit.settings.edited_embeddings(source, [request], model)
-    unet, movq = model.pipeline.unet, model.pipeline.movq
+    unet, movq = model.parts.unet, model.parts.movq
 
     def eps(x, t, embedding):
         added = {"image_embeds": embedding}
         return unet(x, t, encoder_hidden_states=None, added_cond_kwargs=added).sample[:, :4]
 
-    steps = make_schedule(model.pipeline.scheduler.config, 4).steps[2:]
+    steps = make_schedule(model.parts.scheduler.config, 4).steps[2:]
     with torch.no_grad():
         x = movq.encode(pictures.to_tensor([request.picture], model.device)).latents
         for step in reversed(steps):
