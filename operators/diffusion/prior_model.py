@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 _MAX_CACHED_PROMPTS = 256
+_PIPELINE = "KandinskyV22CombinedPipeline"
 
 
 class PriorPrompt(NamedTuple):
@@ -186,7 +187,7 @@ def load_prior_model(checkpoint: Checkpoint) -> PriorModel:
     """Loads the model of a checkpoint; a second call returns the one already loaded."""
     import diffusers
 
-    kind: Any = diffusers.KandinskyV22CombinedPipeline
+    kind: Any = getattr(diffusers, _PIPELINE)
     with quietly():
         pipeline: Any = kind.from_pretrained(
             checkpoint.path,
