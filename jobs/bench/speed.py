@@ -13,7 +13,8 @@ from overpaint.operators.fits import FITS
 from overpaint.operators.inversions import INVERSIONS
 from overpaint.operators.invert import Invert
 from overpaint.pipeline.columns import Column
-from overpaint.pipeline.images import Picture, encode
+from overpaint.pipeline.conditions import MASK
+from overpaint.pipeline.images import Picture, encode, encode_mask
 from overpaint.pipeline.operator import ModelOperator
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -24,7 +25,7 @@ FLOPs are those of matrix products, convolutions and attention, counted by PyTor
 their share is of a product of two large square matrices in the same number type, timed in the same
 call. Memory is the most that PyTorch's allocator had in use, weights included."""
 
-DEFAULT_METHODS = ("sdedit", "prompt_to_prompt", "masactrl", "dds", "null_text")
+DEFAULT_METHODS = ("sdedit", "prompt_to_prompt", "masactrl", "dds", "dps")
 _MATRIX_SIDE = 8192
 _TIMED_PRODUCTS = 10
 
@@ -85,7 +86,8 @@ def product_tflops(dtype: str) -> float:
 
 def _timed(request: SpeedRequest, method: str, batch_size: int, product: float) -> dict[str, Any]:
     stages = _stages(request, method, batch_size)
-    rows = [_picture_row(place, request.side_px) for place in range(batch_size)]
+    has_mask = MASK in Edit.variants.find(method).needs
+    rows = [_picture_row(place, request.side_px, has_mask) for place in range(batch_size)]
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -150,10 +152,13 @@ def _run(stages: Sequence[ModelOperator[Any, Any, Any]], rows: Sequence[dict[str
             rows = [{**row, **dict(answer)} for row, answer in zip(rows, answers, strict=True)]
 
 
-def _picture_row(place: int, side_px: int) -> dict[str, Any]:
+def _picture_row(place: int, side_px: int, has_mask: bool) -> dict[str, Any]:
+    mask = np.zeros((side_px, side_px), np.uint8)
+    mask[side_px // 4 : side_px // 2, side_px // 4 : side_px // 2] = 255
     pixels = np.random.default_rng(place).integers(0, 256, (side_px, side_px, 3), dtype=np.uint8)
     return {
         "source_image": encode(Picture(pixels), "png"),
+        "mask_image": encode_mask(mask) if has_mask else None,
         "width_px": side_px,
         "height_px": side_px,
         "source_prompt": "a photo",
