@@ -31,7 +31,8 @@ def fitted_negative(batch: Batch) -> "Callable[[Step], PromptEmbeds]":
 
 def mixed_prompts(one: "PromptEmbeds", other: "PromptEmbeds", share: float) -> "PromptEmbeds":
     """Returns the linear mixture of two prompts: `share` 0 is the first, 1 the other."""
-    tokens = one.tokens_bsd.lerp(other.tokens_bsd, share)
+    tokens = one.tokens_bsd.lerp(other.tokens_bsd.to(one.tokens_bsd), share)
     if one.pooled_bp is None or other.pooled_bp is None:
         return one._replace(tokens_bsd=tokens)
-    return one._replace(tokens_bsd=tokens, pooled_bp=one.pooled_bp.lerp(other.pooled_bp, share))
+    pooled = one.pooled_bp.lerp(other.pooled_bp.to(one.pooled_bp), share)
+    return one._replace(tokens_bsd=tokens, pooled_bp=pooled)

@@ -8,6 +8,8 @@ Shapes: b rows, m points, s places of a patch, c channels of a feature of h by w
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from overpaint.operators.controls.linear_sampling import sampled
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -65,17 +67,6 @@ class PointTracks:
         nearest = distance.argmin(dim=2)[:, :, None, None].expand(-1, -1, 1, 2)
         found = torch.gather(around, 2, nearest)[:, :, 0]
         self.place_bm2 = found.where(self.is_moving_b[:, None, None], self.place_bm2)
-
-
-def sampled(feature_bchw: "Tensor", places_bms2: "Tensor") -> "Tensor":
-    """Returns features bcms at places, between pixels by linear interpolation."""
-    from torch.nn import functional
-
-    height, width = feature_bchw.shape[2:]
-    grid = 2.0 * places_bms2 / places_bms2.new_tensor([width - 1, height - 1]) - 1.0
-    return functional.grid_sample(
-        feature_bchw, grid, mode="bilinear", padding_mode="border", align_corners=True
-    )
 
 
 def _window(radius: int, like: "Tensor") -> "Tensor":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from overpaint.operators.controls.features import RecordFeatures
+from overpaint.operators.controls.linear_sampling import resized
 from overpaint.operators.controls.warp import Warp
 from overpaint.operators.controls.words import RecordWords
 from overpaint.operators.diffusion.attention import AttentionEdits
@@ -116,7 +117,6 @@ class WordProperties:
 def properties(attention_b1hw: "Tensor", feature_bchw: "Tensor") -> Properties:
     """Returns the properties that attention to an object's words and features show."""
     import torch
-    from torch.nn import functional
 
     height, width = attention_b1hw.shape[2:]
     shape = _stretched(torch.sigmoid(SHARPNESS * (_stretched(attention_b1hw) - 0.5)))
@@ -125,7 +125,7 @@ def properties(attention_b1hw: "Tensor", feature_bchw: "Tensor") -> Properties:
     middles = [attention_b1hw * x, attention_b1hw * y[:, None]]
     total = attention_b1hw.sum(dim=(1, 2, 3)).clamp_min(1e-8)
     grid = (feature_bchw.shape[2], feature_bchw.shape[3])
-    weight = functional.interpolate(shape, grid, mode="bilinear", align_corners=False)
+    weight = resized(shape, grid)
     mean = (weight * feature_bchw).sum(dim=(2, 3)) / weight.sum(dim=(2, 3)).clamp_min(1e-8)
     return Properties(
         centroid_b2=torch.stack([middle.sum(dim=(1, 2, 3)) / total for middle in middles], dim=1),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from overpaint.operators.controls.linear_sampling import resized
 from overpaint.operators.diffusion.attention import AttentionEdits, Site
 from overpaint.operators.diffusion.batch import Batch
 from overpaint.operators.diffusion.schedule import walked_steps
@@ -52,14 +53,9 @@ class RecordWords:
     def mean(self, branch: str, size: tuple[int, int]) -> "Tensor":
         """Returns the mean of all layers, b1hw, each resized to one grid."""
         import torch
-        from torch.nn import functional
 
-        resized = [
-            functional.interpolate(words, size, mode="bilinear", align_corners=False)
-            for (name, _), words in self.maps.items()
-            if name == branch
-        ]
-        return torch.stack(resized).mean(dim=0)
+        maps = [resized(words, size) for (name, _), words in self.maps.items() if name == branch]
+        return torch.stack(maps).mean(dim=0)
 
 
 def aligned_weights(

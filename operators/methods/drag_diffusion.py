@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from overpaint.operators.controls.features import RecordFeatures, decoder_blocks
+from overpaint.operators.controls.linear_sampling import resized
 from overpaint.operators.controls.masking import keep_outside_on_trajectory
 from overpaint.operators.controls.point_tracking import PointTracks
 from overpaint.operators.controls.row_adam import RowAdam
@@ -121,15 +122,13 @@ class DragDiffusion(LatentMethod):
         self, batch: Batch, latents: "Tensor", prompts: "Mapping[str, PromptEmbeds]"
     ) -> "tuple[Tensor, Tensor]":
         """Returns features bchw at half of the picture's size, and the latents after a step."""
-        from torch.nn import functional
-
         blocks, step = decoder_blocks(batch), batch.steps[0]
         block = blocks[min(self.unet_feature_idx, len(blocks)) - 1].name
         record = RecordFeatures(blocks=[block])
         said = batch.predict(latents, step, prompts, record.edits)["text"]
         height_px, width_px = batch.requests[0].picture.shape[:2]
         size = (height_px // 2, width_px // 2)
-        feature = functional.interpolate(record.features["text", block], size, mode="bilinear")
+        feature = resized(record.features["text", block], size)
         return feature, batch.advance(latents, step, said)
 
     def _tracks(self, batch: Batch) -> PointTracks:
