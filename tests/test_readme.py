@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from overpaint.operators.finders import FINDERS
 from overpaint.operators.fits import FITS
+from overpaint.operators.instructors import INSTRUCTORS
 from overpaint.operators.inversions import INVERSIONS
 from overpaint.operators.methods import METHODS
 from overpaint.pipeline import Picture, encode
@@ -34,7 +35,7 @@ def table(*catalogues):
 
 
 def test_methods_in_the_readme_are_those_that_there_are():
-    wanted = table(METHODS, INVERSIONS, FITS, FINDERS)
+    wanted = table(METHODS, INVERSIONS, FITS, FINDERS, INSTRUCTORS)
     assert wanted in README, f"write this into the README:\n\n{wanted}"
 
 

@@ -32,7 +32,7 @@ _TIMED_PRODUCTS = 10
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpeedRequest:
-    """What is timed.
+    """Methods and sizes to time.
 
     Attributes:
         checkpoint: folder or hub id of a checkpoint that draws from words.

@@ -28,7 +28,7 @@ Report = Callable[[Cell], object]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What is measured.
+    """Cells to measure.
 
     Attributes:
         recipes: names of recipes; none for all.
