@@ -30,7 +30,8 @@ def save_random_checkpoint(folder: Path) -> str:
     with torch.no_grad(), device():
         parts = {"unet": _unet(), "vae": _vae(), "text_encoder": _text_encoder()}
     vocabulary = {token: place for place, token in enumerate(_TOKENS)}
-    pipeline: Any = StableDiffusionPipeline(
+    kind: Any = StableDiffusionPipeline
+    kind(
         **{name: part.to(torch.float16) for name, part in parts.items()},
         tokenizer=CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=77),
         scheduler=DDIMScheduler(
@@ -44,8 +45,7 @@ def save_random_checkpoint(folder: Path) -> str:
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
-    )
-    pipeline.save_pretrained(folder)
+    ).save_pretrained(folder)
     return str(folder)
 
 
@@ -61,7 +61,8 @@ def _unet() -> Any:
 
 
 def _vae() -> Any:
-    return AutoencoderKL(
+    kind: Any = AutoencoderKL
+    return kind(
         sample_size=512,
         block_out_channels=(128, 256, 512, 512),
         down_block_types=("DownEncoderBlock2D",) * 4,

@@ -75,11 +75,11 @@ def product_tflops(dtype: str) -> float:
     side = _MATRIX_SIDE if device.type == "cuda" else 512
     kind: torch.dtype = getattr(torch, dtype)
     left, right = (torch.randn(side, side, device=device, dtype=kind) for _ in range(2))
-    left @ right
+    torch.matmul(left, right)
 
     def products() -> None:
         for _ in range(_TIMED_PRODUCTS):
-            left @ right
+            torch.matmul(left, right)
 
     return 2 * side**3 * _TIMED_PRODUCTS / _seconds(products) / 1e12
 
@@ -119,14 +119,14 @@ def _stages(
     shared |= {"batch_size": batch_size}
     sized = {"num_inference_steps": request.steps, "resolution": request.side_px}
     kind = Edit.variants.find(method)
-    edit = Edit(method=method, **shared, **_own(kind, sized))
+    edit = Edit.model_validate({"method": method, **shared, **_own(kind, sized)})
     before: list[ModelOperator[Any, Any, Any]] = []
     for need in edit.own.needs:
         if isinstance(need, Column) and need.scope == "group":
             for catalogue, operator in ((INVERSIONS, Invert), (FITS, Fit)):
                 for name in _giving(catalogue, need):
                     fields = _own(catalogue.find(name), sized)
-                    before.append(operator(method=name, **shared, **fields))
+                    before.append(operator.model_validate({"method": name, **shared, **fields}))
                     break
     return [*before, edit]
 
@@ -140,16 +140,11 @@ def _giving(catalogue: Any, column: Column) -> list[str]:
 
 
 def _run(stages: Sequence[ModelOperator[Any, Any, Any]], rows: Sequence[dict[str, Any]]) -> None:
-    for operator in stages:
-        model = operator.load()
-        inputs = [operator.prepare(row, model) for row in rows]
-        outputs = operator.infer(inputs, model)
-        if operator is not stages[-1]:
-            answers = [
-                operator.answer(row, given, output, model)
-                for row, given, output in zip(rows, inputs, outputs, strict=True)
-            ]
-            rows = [{**row, **dict(answer)} for row, answer in zip(rows, answers, strict=True)]
+    for operator in stages[:-1]:
+        answers: list[Any] = operator.run(rows, operator.load())
+        rows = [{**row, **answer} for row, answer in zip(rows, answers, strict=True)]
+    model = stages[-1].load()
+    stages[-1].infer([stages[-1].prepare(row, model) for row in rows], model)
 
 
 def _picture_row(place: int, side_px: int, has_mask: bool) -> dict[str, Any]:

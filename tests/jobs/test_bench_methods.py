@@ -1,6 +1,7 @@
 """`bench methods`: cells of drawn edits, measured once, kept in a table, and printed."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from overpaint.jobs.bench.methods.cases import cases_of, find_cases, shipped_recipes
@@ -102,6 +103,17 @@ def test_cells_are_measured_once_and_go_on(tmp_path):
     assert len(new) == 2
     assert again.cells[0].success == cell.success
     assert again.cells[0].fingerprint == cell.fingerprint
+
+
+@pytest.mark.slow
+def test_several_processes_measure_the_same_as_one(tmp_path):
+    request = Request(recipes=["ddnm", "sdedit"], edit_types=["replace"], rows=2, split="train")
+    one, two = (
+        measure_methods(replace(request, processes=number), None, lambda cell: None)
+        for number in (1, 2)
+    )
+    assert [c.success for c in one.cells] == [c.success for c in two.cells]
+    assert [c.gain for c in one.cells] == [c.gain for c in two.cells]
 
 
 def test_command_prints_cells_and_refuses_what_is_not_there(tmp_path, capfd):

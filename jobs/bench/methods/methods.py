@@ -2,8 +2,11 @@
 
 import multiprocessing
 import os
+import queue
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +26,7 @@ the same of the truth's round trip through the VAE. Attributes right: the captio
 target's caption. Evaluations are counted, of all stages before the truth; seconds are their work,
 stages that several recipes share included in each."""
 
+_POLL_S = 1.0
 Report = Callable[[Cell], object]
 
 
@@ -65,7 +69,7 @@ def measure_methods(request: Request, file: Path | None, report: Report) -> Meth
 
     Args:
         request: what is measured.
-        file: the table, written after every few cells; one that is there goes on. None writes none.
+        file: the table, written after every cell; one that is there goes on. None writes none.
         report: called with each new cell.
 
     Raises:
@@ -75,11 +79,10 @@ def measure_methods(request: Request, file: Path | None, report: Report) -> Meth
     table = _started(request, file)
     work = list(_work(cases, request, {cell.fingerprint for cell in table.cells}))
     recipes = dict(table.recipes) | {case.recipe: case.measured for case in cases}
-    for cells in _measured(work, request.processes):
-        for cell in cells:
-            report(cell)
+    for cell in _measured(work, request.processes):
+        report(cell)
         table = table.model_copy(
-            update={"recipes": dict(sorted(recipes.items())), "cells": _merged(table.cells, cells)}
+            update={"recipes": dict(sorted(recipes.items())), "cells": _merged(table.cells, [cell])}
         )
         if file is not None:
             _write(table, file)
@@ -118,19 +121,36 @@ def _edits(request: Request, edit_type: str) -> DrawnEdits:
     )
 
 
-def _measured(work: Sequence[_Work], processes: int) -> Iterator[list[Cell]]:
+def _measured(work: Sequence[_Work], processes: int) -> Iterator[Cell]:
+    """Yields cells as they are measured, in no order where several processes measure."""
     if min(processes, len(work)) <= 1:
-        yield from map(_measure, work)
+        for cases in work:
+            yield from _measure(cases)
         return
     # spawn: a fork of a process that has used OpenMP threads may hang.
-    with multiprocessing.get_context("spawn").Pool(min(processes, len(work))) as pool:
-        yield from pool.imap_unordered(_measure, work)
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager:
+        cells = manager.Queue()
+        with ProcessPoolExecutor(min(processes, len(work)), mp_context=context) as pool:
+            measured = [pool.submit(_measure_into, cells, cases) for cases in work]
+            while not all(future.done() for future in measured):
+                with suppress(queue.Empty):
+                    yield cells.get(timeout=_POLL_S)
+            for future in measured:
+                future.result()
+        while not cells.empty():
+            yield cells.get()
+
+
+def _measure_into(cells: "queue.Queue[Cell]", work: _Work) -> None:
+    for cell in _measure(work):
+        cells.put(cell)
 
 
 _runner: list[Any] = []
 
 
-def _measure(work: _Work) -> list[Cell]:
+def _measure(work: _Work) -> Iterator[Cell]:
     """Measures some cells; models stay loaded for the next call in this process."""
     from overpaint.jobs.bench.methods.figures import cell_of
     from overpaint.jobs.bench.methods.running import Runner
@@ -142,11 +162,9 @@ def _measure(work: _Work) -> list[Cell]:
         _runner.append(Runner(Drawing()))
     runner: Runner = _runner[0]
     runner.forget()
-    cells: list[Cell] = []
     for case, fingerprint in zip(work.cases, work.fingerprints, strict=True):
         run = runner.run(case, work.edits)
-        cells.append(cell_of(case, work.edits, fingerprint, run))
-    return cells
+        yield cell_of(case, work.edits, fingerprint, run)
 
 
 def _merged(cells: Sequence[Cell], new: Sequence[Cell]) -> list[Cell]:

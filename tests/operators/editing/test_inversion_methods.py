@@ -155,7 +155,7 @@ def test_infedit_is_the_paper_s_consistent_model(source_scale, model, checkpoint
     draws = make_generators([given["seed"]])
     steps = steps_of(model, 5)[1:]
     unit = [draw_noise(draws, z0) for _ in steps]
-    target = steps[0].noised(z0, unit[0])
+    made, target = z0, steps[0].noised(z0, unit[0])
     for number, step in enumerate(steps):
         source = step.noised(z0, unit[number])
         e_source = guided(model, source, step, "source a", source_scale)
