@@ -1,7 +1,7 @@
 """Attention controls: they see queries, keys, values and attention maps of every layer.
 
-They also see what residual blocks add, and what blocks of the decoder give: the features that some
-methods inject or compare beside attention.
+They also see what residual blocks add, and what the middle block and the blocks of the decoder
+give: the features that some methods inject or compare beside attention.
 
 A UNet call holds several branches (source, negative, text, ...), each with one entry for every row
 of the batch. A control may copy between the branches of a row, never between rows.
@@ -10,7 +10,7 @@ Shapes: n branches, b rows, h heads, q queries, k keys, d channels of a head; c 
 feature of h by w places.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-Kind = Literal["self", "cross", "residual", "block"]
+Kind = Literal["self", "cross", "residual", "middle", "block"]
 """Kinds of layers that edits can act in."""
 
 
 class Layer(NamedTuple):
-    """An attention layer, a residual block, or a whole block of the decoder.
+    """An attention layer, a residual block, the middle block, or a whole block of the decoder.
 
     Attributes:
         name: path in the UNet.
-        kind: `self`-attention, `cross`-attention, whose keys are text, `residual` block, or
-            `block` of the decoder.
+        kind: `self`-attention, `cross`-attention, whose keys are text, `residual` block, the
+            `middle` block, or a `block` of the decoder.
         depth: number of times that the latent was halved there: 0 is full resolution; for a
             `block`, in what it gives.
         order: place among the layers of its kind, in order of execution: 0 runs first.
@@ -71,11 +71,34 @@ class QKV(NamedTuple):
         query: queries nbhqd.
         key: keys nbhkd.
         value: values nbhkd.
+        bias: added to the logits of attention, broadcastable to nbhqk; minus infinity forbids a
+            key. None adds nothing.
     """
 
     query: "Tensor"
     key: "Tensor"
     value: "Tensor"
+    bias: "Tensor | None" = None
+
+
+class Attended(NamedTuple):
+    """What a layer has attended to, and its projections, with which it can read other contexts.
+
+    Attributes:
+        query: queries nbhqd.
+        output: attended values nbqm, the m channels of all heads, before the output projection.
+        to_key: projects a context bkc to keys bkm.
+        to_value: projects a context bkc to values bkm.
+        key_weight: weight mc of the projection to keys.
+        scale: factor of the logits.
+    """
+
+    query: "Tensor"
+    output: "Tensor"
+    to_key: "Callable[[Tensor], Tensor]"
+    to_value: "Callable[[Tensor], Tensor]"
+    key_weight: "Tensor"
+    scale: float
 
 
 class QKVEdit(Protocol):
@@ -99,6 +122,18 @@ class AttentionMapEdit(Protocol):
 
     def __call__(self, site: Site, maps: "Tensor") -> "Tensor":
         """Returns the attention maps nbhqk to use."""
+        ...
+
+
+class ContextEdit(Protocol):
+    """An edit of attended values, which can read contexts beside the layer's own."""
+
+    def applies(self, site: Site) -> bool:
+        """Tells whether the edit changes this layer in this step."""
+        ...
+
+    def __call__(self, site: Site, attended: Attended) -> "Tensor":
+        """Returns the attended values nbqm to project."""
         ...
 
 
@@ -133,13 +168,16 @@ class AttentionEdits(NamedTuple):
         qkv: edits of queries, keys and values.
         maps: edits of attention maps.
         outputs: edits of what attention layers add.
-        features: edits of what residual blocks add, and of what the decoder's blocks give.
+        features: edits of what residual blocks add, and of what the middle block and the decoder's
+            blocks give.
+        contexts: edits of attended values, before `outputs`.
     """
 
     qkv: Sequence[QKVEdit] = ()
     maps: Sequence[AttentionMapEdit] = ()
     outputs: Sequence[AttentionOutputEdit] = ()
     features: Sequence[FeatureEdit] = ()
+    contexts: Sequence[ContextEdit] = ()
 
     def then(self, edits: "AttentionEdits") -> "AttentionEdits":
         """Returns these edits and, after them, others."""
@@ -148,6 +186,7 @@ class AttentionEdits(NamedTuple):
             [*self.maps, *edits.maps],
             [*self.outputs, *edits.outputs],
             [*self.features, *edits.features],
+            [*self.contexts, *edits.contexts],
         )
 
 
@@ -159,8 +198,8 @@ class AttentionControl:
     """Switch for every layer of one UNet; off, layers compute as they always do.
 
     Attributes:
-        layers: every layer that edits can act in, in order of execution among its kind; blocks of
-            the decoder come last.
+        layers: every layer that edits can act in, in order of execution among its kind; the middle
+            block and blocks of the decoder come last.
         edits: edits that are on.
         branches: names of the branches of the call.
         step: step of the call; None while the switch is off.
@@ -200,4 +239,5 @@ class AttentionControl:
             [edit for edit in self.edits.maps if edit.applies(site)],
             [edit for edit in self.edits.outputs if edit.applies(site)],
             [edit for edit in self.edits.features if edit.applies(site)],
+            [edit for edit in self.edits.contexts if edit.applies(site)],
         )

@@ -11,6 +11,7 @@ import torch
 from diffusers.models.resnet import ResnetBlock2D
 from overpaint.operators.diffusion.attention import (
     QKV,
+    Attended,
     AttentionControl,
     AttentionEdits,
     Kind,
@@ -31,6 +32,10 @@ def install_attention_control(unet: Any) -> AttentionControl:
     blocks = {name: part for name, part in unet.named_modules() if isinstance(part, ResnetBlock2D)}
     outputs = {f"up_blocks.{index}": part for index, part in enumerate(unet.up_blocks)}
     layers = (*_layers([*processors, *blocks], deepest), *_blocks(outputs, deepest))
+    if unet.mid_block is not None:
+        outputs["mid_block"] = unet.mid_block
+        middle = Layer("mid_block", "middle", deepest, 0)
+        layers = (*layers, middle)
     control = AttentionControl(layers)
     by_name = {layer.name: layer for layer in layers}
     unet.set_attn_processor(
@@ -110,7 +115,7 @@ class _Processor:
         temb: Tensor | None = None,
     ) -> Tensor:
         site, edits = self._control.edits_of(self._layer)
-        if site is None or not (edits.qkv or edits.maps or edits.outputs):
+        if site is None or not (edits.qkv or edits.maps or edits.contexts or edits.outputs):
             return self._original(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
         # The transformer blocks of these UNets have neither a mask nor a norm of their own here.
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
@@ -134,11 +139,33 @@ def _attend(
     qkv = QKV(split(attn.to_q(hidden)), split(attn.to_k(context)), split(attn.to_v(context)))
     for edit_qkv in edits.qkv:
         qkv = edit_qkv(site, qkv)
+    heads = _weighted(site, qkv, edits, attn.scale)
+    output = heads.flatten(0, 1).transpose(1, 2).flatten(2)
+    for edit_context in edits.contexts:
+        attended = Attended(
+            query=qkv.query,
+            output=output.unflatten(0, (len(site.branches), -1)),
+            to_key=attn.to_k,
+            to_value=attn.to_v,
+            key_weight=attn.to_k.weight,
+            scale=attn.scale,
+        )
+        output = edit_context(site, attended).flatten(0, 1)
+    return output
+
+
+def _weighted(site: Site, qkv: QKV, edits: AttentionEdits, scale: float) -> Tensor:
+    """Returns the values nbhqd that are attended to; maps are computed where they are edited."""
     if not edits.maps:
-        query, key, value = (tensor.flatten(0, 1) for tensor in qkv)
-        attended = functional.scaled_dot_product_attention(query, key, value)
-        return attended.transpose(1, 2).flatten(2)
-    maps = torch.softmax(qkv.query @ qkv.key.transpose(-1, -2) * attn.scale, dim=-1)
+        query, key, value = (tensor.flatten(0, 1) for tensor in qkv[:3])
+        bias = qkv.bias
+        if bias is not None:
+            shape = (*qkv.query.shape[:-1], qkv.key.shape[-2])
+            bias = bias.to(query).expand(shape).flatten(0, 1)
+        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        return attended.unflatten(0, (len(site.branches), -1))
+    logits = qkv.query @ qkv.key.transpose(-1, -2) * scale
+    maps = torch.softmax(logits if qkv.bias is None else logits + qkv.bias.to(logits), dim=-1)
     for edit_maps in edits.maps:
         maps = edit_maps(site, maps)
-    return (maps @ qkv.value).flatten(0, 1).transpose(1, 2).flatten(2)
+    return maps @ qkv.value

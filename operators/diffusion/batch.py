@@ -218,11 +218,16 @@ class Batch:
         branches = {name: Branch(prompts=embeds) for name, embeds in prompts.items()}
         return predict(self.model, latents_bchw, step, branches, attention)
 
-    def predictor(self, prompts: "Mapping[str, PromptEmbeds]", guidance: Guidance) -> "Predictor":
+    def predictor(
+        self,
+        prompts: "Mapping[str, PromptEmbeds]",
+        guidance: Guidance,
+        attention: AttentionEdits = NO_EDITS,
+    ) -> "Predictor":
         """Returns the guided prediction under some prompts, as a function of latents and step."""
 
         def predict(latents_bchw: "Tensor", step: Step) -> "Tensor":
-            predictions = self.predict(latents_bchw, step, prompts)
+            predictions = self.predict(latents_bchw, step, prompts, attention)
             return guidance(
                 StepState(step=step, latents_bchw=latents_bchw, predictions=predictions)
             )
