@@ -1,0 +1,106 @@
+"""Local Prompt Mixing, CSG, EBCA and Shape-Guided Diffusion against their equations."""
+
+import pytest
+import torch
+from method_batches import batch_of, guided
+from method_cases import BATCH, make, ready
+from plain_unet import PlainUNet, ddim, maps_of, usual
+from pydantic import ValidationError
+
+OBJECT, OTHER = 2, 3
+"""Places of two tokens in the prompts below: the object's, which changes, and another's."""
+
+
+@pytest.fixture(scope="module")
+def net(checkpoint_of):
+    return PlainUNet(checkpoint_of("StableDiffusionPipeline"))
+
+
+def prompts(number):
+    """Prompts of which every token is a letter."""
+    old, new = "bcd"[number], "xyz"[number]
+    return {"source_prompt": f"p {old} q", "target_prompt": f"p {new} q", "mask_phrase": old}
+
+
+@pytest.fixture
+def sampled(checkpoint_of, row):
+    """From a method and fields to the batch of some rows, and the latents that it makes."""
+
+    def run(method, columns=None, **fields):
+        edit = make(method, checkpoint_of, mask_dilate_px=0, feather_px=0, **fields)
+        rows = [row(number, **{**prompts(number), **(columns or {})}) for number in range(BATCH)]
+        batch = batch_of(edit, ready(edit, rows))
+        return batch, edit.settings.edited(batch)
+
+    return run
+
+
+def tokens_of(batch, index):
+    texts = {
+        "text": prompts(index)["target_prompt"],
+        "source": prompts(index)["source_prompt"],
+        "negative": "",
+    }
+    return {name: batch.prompts([text]).tokens_bsd for name, text in texts.items()}
+
+
+def check(batch, latents, transcription):
+    for index in range(BATCH):
+        assert torch.allclose(latents[index : index + 1], transcription(index), atol=1e-4)
+
+
+def differs(latents, others, least=1e-3):
+    return float((latents - others).abs().max()) > least
+
+
+def ebca(batch, index, net, alphas, gamma, taus, carry):
+    """One row by section 4 of arXiv 2306.09869."""
+    tokens, contexts = tokens_of(batch, index), []
+    new = [tokens["text"][0], tokens["source"][0]]
+    path = batch.trajectory_sbchw[:, index : index + 1]
+    x = path[0]
+
+    def rule(name, attn, query, key, value):
+        read = maps_of(attn, query, key) @ value
+        if name.endswith("attn1"):
+            return read
+        heads, total, weight = len(query), read, 1.0
+        for number, (alpha, sign) in enumerate(zip(alphas, (1, -1), strict=True)):
+            context = contexts[number]
+            k = context @ attn.to_k.weight.T
+            v = context @ attn.to_v.weight.T
+            if now >= taus[0]:
+                parts = (part.unflatten(1, (heads, -1)).transpose(0, 1) for part in (k, v))
+                k_heads, v_heads = parts
+                total = total + sign * alpha * maps_of(attn, query, k_heads) @ v_heads
+                weight += sign * alpha
+            if now >= taus[1]:
+                q = query.transpose(0, 1).flatten(1)
+                likely = torch.softmax(k @ q.T * attn.scale, dim=1) @ q
+                norm = torch.diag(torch.softmax(k.square().sum(dim=1), dim=0)) @ k
+                contexts[number] = context + (gamma * likely - gamma * norm) @ attn.to_k.weight
+        return total / weight
+
+    for now, step in enumerate(batch.steps):
+        contexts = contexts if carry and contexts else list(new)
+        said = {
+            "text": net(x, step, tokens["source"], rule if now >= min(taus) else usual),
+            "negative": net(x, step, tokens["source"]),
+        }
+        eps = guided(said, 7.5)
+        x = ddim(x, eps, eps, step)
+    return x
+
+
+@pytest.mark.parametrize("carry", [False, True])
+def test_ebca_composes_contexts_that_descend(carry, sampled, net):
+    fields = {"gamma_attn": 0.5, "gamma_norm": 0.5, "alpha_tau": 0.5, "gamma_tau": 0.25}
+    batch, latents = sampled("ebca", {"mask_image": None}, carry_contexts=carry, **fields)
+    check(batch, latents, lambda i: ebca(batch, i, net, (0.75, 0.65), 0.5, (2, 1), carry))
+    _, still = sampled("ebca", {"mask_image": None}, gamma_attn=0.0, gamma_norm=0.0)
+    assert differs(latents, still)
+
+
+def test_ebca_cannot_take_away_all_that_there_is(sampled):
+    with pytest.raises(ValidationError, match="alpha_old"):
+        sampled("ebca", alpha_old=2.0)
