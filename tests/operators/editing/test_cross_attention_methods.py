@@ -4,7 +4,8 @@ import pytest
 import torch
 from method_batches import batch_of, guided
 from method_cases import BATCH, make, ready
-from plain_unet import PlainUNet, ddim, maps_of, usual
+from overpaint.pipeline.errors import RowError
+from plain_unet import PlainUNet, ddim, inside, inverted, maps_of, usual
 from pydantic import ValidationError
 
 OBJECT, OTHER = 2, 3
@@ -104,3 +105,48 @@ def test_ebca_composes_contexts_that_descend(carry, sampled, net):
 def test_ebca_cannot_take_away_all_that_there_is(sampled):
     with pytest.raises(ValidationError, match="alpha_old"):
         sampled("ebca", alpha_old=2.0)
+
+
+def shape_guided(batch, index, net, schedule):
+    """One row by section 3 of arXiv 2212.00210: inversion and sampling with the mask."""
+    tokens = tokens_of(batch, index)
+    mask = batch.mask_b1hw[index, 0]
+    is_inside = inside(mask)
+
+    def held(changed, self_schedule):
+        def rule(name, attn, query, key, value):
+            maps = maps_of(attn, query, key)
+            if name.endswith("attn1"):
+                same = is_inside[:, None] == is_inside[None]
+                return torch.where(same, maps, maps * (1 - self_schedule)) @ value
+            kept = torch.zeros_like(maps)
+            kept[:, is_inside, OBJECT] = changed * maps[:, is_inside, OBJECT]
+            for word in (1, OTHER):
+                kept[:, ~is_inside, word] = maps[:, ~is_inside, word]
+            return kept @ value
+
+        return rule
+
+    first, then = held(1.0, 1.0), held(2.5, schedule)
+    clean = batch.source_latents[index : index + 1]
+    path = inverted(clean, batch.steps, lambda x, step: net(x, step, tokens["source"], first))
+    x = path[0]
+    for step in batch.steps:
+        said = {name: net(x, step, tokens[name], then) for name in ("text", "negative")}
+        eps = guided(said, 4.5)
+        x = torch.lerp(path[step.index + 1], ddim(x, eps, eps, step), mask)
+    return x
+
+
+@pytest.mark.parametrize("schedule", [1.0, 0.5])
+def test_shape_guided_holds_attention_to_the_mask(schedule, sampled, net):
+    batch, latents = sampled("shape_guided", self_attn_schedule=schedule)
+    check(batch, latents, lambda index: shape_guided(batch, index, net, schedule))
+
+
+@pytest.mark.parametrize("method", ["shape_guided"])
+def test_a_phrase_that_is_in_no_prompt_fails_the_row(method, sampled):
+    for phrase, code in ((None, "value_missing"), ("k", "phrase_not_in_prompt")):
+        with pytest.raises(RowError) as failed:
+            sampled(method, {"mask_phrase": phrase})
+        assert failed.value.code == code
