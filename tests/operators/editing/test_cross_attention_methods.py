@@ -1,12 +1,15 @@
 """Local Prompt Mixing, CSG, EBCA and Shape-Guided Diffusion against their equations."""
 
+import math
+
 import pytest
 import torch
 from method_batches import batch_of, guided
-from method_cases import BATCH, make, ready
+from method_cases import BATCH, STEPS, make, ready
 from overpaint.pipeline.errors import RowError
-from plain_unet import PlainUNet, ddim, inside, inverted, maps_of, usual
+from plain_unet import Kept, PlainUNet, ddim, inside, inverted, maps_of, usual
 from pydantic import ValidationError
+from torch.nn import functional
 
 OBJECT, OTHER = 2, 3
 """Places of two tokens in the prompts below: the object's, which changes, and another's."""
@@ -150,3 +153,62 @@ def test_a_phrase_that_is_in_no_prompt_fails_the_row(method, sampled):
         with pytest.raises(RowError) as failed:
             sampled(method, {"mask_phrase": phrase})
         assert failed.value.code == code
+
+
+def observed_source(batch, index, net):
+    """The mean maps of the source by layer, over all steps, without heads."""
+    path, total = batch.trajectory_sbchw[:, index : index + 1], {}
+    for step in batch.steps:
+        kept = Kept()
+        net(path[step.index], step, tokens_of(batch, index)["source"], kept)
+        for name, maps in kept.maps.items():
+            total[name] = total.get(name, 0.0) + maps.mean(dim=0) / len(batch.steps)
+    return total
+
+
+def csg(batch, index, net, scale):
+    """One row by section 4 of arXiv 2305.18007."""
+    tokens, path = tokens_of(batch, index), batch.trajectory_sbchw[:, index : index + 1]
+    means = observed_source(batch, index, net)
+    cross = torch.stack([maps for name, maps in means.items() if name.endswith("attn2")])
+    word = cross.mean(dim=0)[:, OBJECT]
+    smooth = [maps for name, maps in means.items() if name.endswith("attn1")][-1]
+    m = smooth @ (word / word.max())
+    m = (m / m.max()).view(1, 1, 8, 8)
+    m = functional.interpolate(m, (16, 16), mode="bilinear")
+    at_layer = functional.interpolate(m, (8, 8), mode="bilinear").flatten()[None, :, None]
+    x = path[0]
+    for k, step in enumerate(batch.steps):
+        source = Kept()
+        net(path[k], step, tokens["source"], source)
+
+        def rule(name, attn, query, key, value, source=source):
+            maps = maps_of(attn, query, key)
+            if name.endswith("attn2"):
+                maps = at_layer * maps + (1 - at_layer) * source.maps[name]
+            return maps @ value
+
+        said = {
+            "text": net(x, step, tokens["text"], rule),
+            "negative": net(x, step, tokens["negative"]),
+        }
+        eps = guided(said, 5.0)
+        a, b = step.alpha_bar, step.alpha_bar_next
+        gamma = (b / a) ** 0.5 - ((1 - b) / (1 - a)) ** 0.5
+        reach = max(math.cos(math.pi * k / (1.5 * (STEPS - 1))), 0.0)
+        pull = gamma * scale * (1 - m) * (1 - m > 1 - reach) * (x - path[k])
+        x = ddim(x, eps, eps, step) - pull
+    return x
+
+
+def test_csg_mixes_maps_and_pulls_to_the_source(sampled, net):
+    batch, latents = sampled("csg", {"mask_image": None}, posterior_guidance=0.5)
+    check(batch, latents, lambda index: csg(batch, index, net, 0.5))
+    _, free = sampled("csg", {"mask_image": None}, posterior_guidance=0.0)
+    check(batch, free, lambda index: csg(batch, index, net, 0.0))
+
+
+def test_csg_matches_words_without_a_partner_to_the_nearest(sampled):
+    columns = {"source_prompt": "p q", "target_prompt": "p r q", "mask_image": None}
+    _, latents = sampled("csg", columns)
+    assert bool(latents.isfinite().all())
