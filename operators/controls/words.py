@@ -74,7 +74,7 @@ def aligned_weights(
     from overpaint.operators.diffusion.prompts import eos_token_id, token_ids
 
     source, target = (
-        torch.tensor(_tokens_of(model, text, phrase)) for text in (source_prompt, prompt)
+        torch.tensor(tokens_of(model, text, phrase)) for text in (source_prompt, prompt)
     )
     if not target.any():
         ids = (token_ids(model, source_prompt), token_ids(model, prompt))
@@ -95,7 +95,7 @@ def phrase_weights(
     import torch
 
     rows = [
-        _tokens_of(model, prompt, phrase) for prompt, phrase in zip(prompts, phrases, strict=True)
+        tokens_of(model, prompt, phrase) for prompt, phrase in zip(prompts, phrases, strict=True)
     ]
     for row, prompt, phrase in zip(rows, prompts, phrases, strict=True):
         if not any(row):
@@ -103,7 +103,7 @@ def phrase_weights(
     return torch.tensor(rows, dtype=torch.float32, device=model.device)
 
 
-def _tokens_of(model: "LatentModel", prompt: str, phrase: str) -> list[float]:
+def tokens_of(model: "LatentModel", prompt: str, phrase: str) -> list[float]:
     """Returns 1 for the tokens of a prompt that are those of a phrase, 0 for all others."""
     from overpaint.operators.diffusion.prompts import eos_token_id, token_ids
 

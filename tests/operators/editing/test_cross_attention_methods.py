@@ -6,6 +6,11 @@ import pytest
 import torch
 from method_batches import batch_of, guided
 from method_cases import BATCH, STEPS, make, ready
+from overpaint.operators.controls.mixing import BlendOnce
+from overpaint.operators.controls.observing import ObserveAttention
+from overpaint.operators.controls.segments import object_segment
+from overpaint.operators.diffusion.schedule import Step
+from overpaint.operators.diffusion.state import StepState
 from overpaint.pipeline.errors import RowError
 from plain_unet import Kept, PlainUNet, ddim, inside, inverted, maps_of, usual
 from pydantic import ValidationError
@@ -147,7 +152,7 @@ def test_shape_guided_holds_attention_to_the_mask(schedule, sampled, net):
     check(batch, latents, lambda index: shape_guided(batch, index, net, schedule))
 
 
-@pytest.mark.parametrize("method", ["shape_guided"])
+@pytest.mark.parametrize("method", ["shape_guided", "local_prompt_mixing"])
 def test_a_phrase_that_is_in_no_prompt_fails_the_row(method, sampled):
     for phrase, code in ((None, "value_missing"), ("k", "phrase_not_in_prompt")):
         with pytest.raises(RowError) as failed:
@@ -212,3 +217,93 @@ def test_csg_matches_words_without_a_partner_to_the_nearest(sampled):
     columns = {"source_prompt": "p q", "target_prompt": "p r q", "mask_image": None}
     _, latents = sampled("csg", columns)
     assert bool(latents.isfinite().all())
+
+
+def mixed(batch, index, net, steps, threshold):
+    """One row by arXiv 2303.11306 without its blend; `q` is to be preserved in the first steps."""
+    tokens, path = tokens_of(batch, index), batch.trajectory_sbchw[:, index : index + 1]
+    means = observed_source(batch, index, net)
+    cross = torch.stack([maps for name, maps in means.items() if name.endswith("attn2")])
+
+    def seen(word):
+        maps = cross.mean(dim=0)[:, word].view(1, 1, 8, 8)
+        maps = functional.interpolate(maps, (16, 16), mode="bilinear")
+        return (maps - maps.min()) / (maps.max() - maps.min()) > threshold
+
+    kept = inside((seen(OTHER) & ~seen(OBJECT)).float()[0, 0])
+    kept = kept[:, None] | kept[None]
+    x = path[0]
+    for k, step in enumerate(batch.steps):
+        source = Kept()
+        net(path[k], step, tokens["source"], source)
+
+        def rule(name, attn, query, key, value, source=source, k=k):
+            if name.endswith("attn2"):
+                return maps_of(attn, query, source.parts[name][1]) @ value
+            own = maps_of(attn, query, key)
+            return (torch.where(kept, source.maps[name], own) if k < 3 else own) @ value
+
+        said = {
+            "text": net(x, step, tokens["text" if k in steps else "source"], rule),
+            "negative": net(x, step, tokens["negative"]),
+        }
+        eps = guided(said, 7.5)
+        x = ddim(x, eps, eps, step)
+    return x
+
+
+MIXING = {
+    "start_prompt_range": 0.25,
+    "end_prompt_range": 0.75,
+    "objects_to_preserve": ("q", "k"),
+    "obj_pixels_injection_threshold": 0.4,
+}
+
+
+def test_local_prompt_mixing_mixes_prompts_and_preserves_things(sampled, net):
+    fields = {**MIXING, "background_blend_timestep": 1.0}
+    batch, latents = sampled("local_prompt_mixing", {"mask_image": None}, **fields)
+    check(batch, latents, lambda index: mixed(batch, index, net, (1, 2), 0.4))
+    _, other = sampled("local_prompt_mixing", {"mask_image": None}, background_blend_timestep=1.0)
+    assert differs(latents, other, 1e-5)
+
+
+def test_local_prompt_mixing_of_no_steps_is_of_the_source_prompt(sampled):
+    off = {"start_prompt_range": 0.5, "end_prompt_range": 0.5, "background_blend_timestep": 1.0}
+    _, latents = sampled("local_prompt_mixing", **off, guidance_scale=1.0)
+    _, again = sampled("ebca", alpha_new=0.0, alpha_old=0.0, guidance_scale=1.0)
+    assert torch.allclose(latents, again, atol=1e-5)
+    with pytest.raises(ValidationError, match="start_prompt_range"):
+        sampled("local_prompt_mixing", start_prompt_range=0.5, end_prompt_range=0.2)
+
+
+def test_segments_are_named_by_the_word_that_attends_to_them():
+    left = torch.zeros(4, 4)
+    left[:, :2] = 1.0
+    sides = left.flatten()
+    alike = (sides[:, None] == sides[None]).float() + 1e-3 * torch.eye(16)
+    observed = ObserveAttention(
+        branch="source", words_bwk=torch.zeros(1, 2, 5), cross_layers=["c"], self_layers=["s"]
+    )
+    observed.sums.update(s=alike[None], c=torch.stack([left, 1 - left])[None])
+    observed.grids.update(s=(4, 4), c=(4, 4))
+    for seed in range(4):
+        options = {"num_segments": 4, "threshold": 0.3, "size": (8, 8)}
+        found = object_segment(observed, [seed], **options)
+        assert torch.equal(found, left.repeat_interleave(2, 0).repeat_interleave(2, 1)[None, None])
+    none = object_segment(observed, [0], **{**options, "threshold": 1.0})
+    assert not none.any()
+
+
+def test_background_is_blended_in_one_step_where_there_is_an_object():
+    segment = torch.zeros(2, 1, 8, 8)
+    segment[0, 0, 3, 3] = 1.0
+    hook = BlendOnce(step=2, segment=lambda: segment, source_bchw=torch.zeros(2, 4, 8, 8))
+    x = torch.ones(2, 4, 8, 8)
+    other, blended = (
+        hook(x, StepState(step=Step(index, 1, 0.5, 0.6), latents_bchw=x, predictions={}))
+        for index in (1, 2)
+    )
+    assert torch.equal(other, x)
+    assert int(blended[0].sum()) == 4 * 9
+    assert torch.equal(blended[1], x[1])
