@@ -4,7 +4,7 @@ At first the target prompt lays the picture out anew. From a step and a layer on
 at the source's keys and values (mutual self-attention), so that things look as they do there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from overpaint.operators.controls.guidance import TextGuided
 from overpaint.operators.controls.masking import keep_outside_on_trajectory
@@ -13,8 +13,8 @@ from overpaint.operators.controls.sharing import (
     self_attention_layers,
     source_on_trajectory,
 )
-from overpaint.operators.diffusion.attention import AttentionEdits
-from overpaint.operators.diffusion.batch import Batch, Sampling
+from overpaint.operators.diffusion.attention import AttentionEdits, QKVEdit
+from overpaint.operators.diffusion.batch import Batch, BranchInputs, Sampling
 from overpaint.operators.diffusion.schedule import Window
 from overpaint.pipeline import columns as c
 from pydantic import Field
@@ -53,14 +53,19 @@ class MasaCtrl(TextGuided):
         The official code samples the source anew; here it runs along its inverted path.
         """
         layers = self_attention_layers(batch)
-        mutual = ShareAttention(
-            parts=("key", "value"),
-            layers={layer.name for layer in layers[round(self.start_layer * len(layers)) :]},
-            steps=batch.window(self._mutual),
-        )
+        names = {layer.name for layer in layers[round(self.start_layer * len(layers)) :]}
         return Sampling(
             start_bchw=batch.trajectory_sbchw[batch.steps[0].index],
-            branches={"source": source_on_trajectory(batch)},
-            attention=AttentionEdits(qkv=[mutual]),
+            branches={"source": self.source_branch(batch)},
+            attention=AttentionEdits(qkv=[self.mutual(batch, names, batch.window(self._mutual))]),
             hooks=[keep_outside_on_trajectory(batch)],
         )
+
+    def source_branch(self, batch: Batch) -> BranchInputs:
+        """Returns the branch whose keys and values are looked at."""
+        return source_on_trajectory(batch)
+
+    def mutual(self, batch: Batch, layers: Collection[str], steps: range) -> QKVEdit:
+        """Returns the edit by which queries look at the source."""
+        del batch
+        return ShareAttention(parts=("key", "value"), layers=layers, steps=steps)
