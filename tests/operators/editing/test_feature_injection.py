@@ -74,3 +74,12 @@ def test_fec_looks_at_the_keys_and_values_of_the_inversion(sampled, net):
     _, masactrl = sampled("masactrl", start_step=0.25)
     assert torch.equal(path, masactrl)
     assert not torch.equal(path, latents)
+
+
+def test_tic_joins_inversion_and_edit_in_the_mask(sampled, net):
+    batch, latents = sampled("tic", start_step=0.25)
+    check(batch, latents, lambda index: enhanced(batch, index, net, 1, join=True))
+    _, apart = sampled("tic", start_step=0.25, join=False)
+    _, fec = sampled("fec", start_step=0.25)
+    assert torch.equal(apart, fec)
+    assert float((apart - latents).abs().max()) > 1e-3
