@@ -140,6 +140,8 @@ def make_row(number, height=SIDE_PX, width=SIDE_PX, **columns):
         "instruction": f"make it {'xyz'[number % 3]}",
         "mask_image": png(mask),
         "strength_map_image": png(picture(50 + number, height, width)[..., 0] | 128),
+        "reference_images": [png(picture(80 + number, 24, 40))],
+        "reference_mask_image": png(picture(90 + number, 24, 40)[..., 0]),
         "mask_phrase": "abc"[number % 3],
         "points": [[width / 3, height / 3, width / 3 + 2 + number, height / 3 + 4]],
         "boxes": [{"label": "xyz"[number % 3], "box": [8.0, 8.0, 24.0, 20.0 + number]}],

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from method_batches import batch_of, guided, prompts_of
+from method_batches import batch_of, clean, guided, prompts_of
 from method_cases import BATCH, make, ready
-from plain_unet import Kept, PlainUNet, ddim, inside, maps_of
+from overpaint.operators.controls.references import framed_references
+from plain_unet import Kept, PlainUNet, ddim, inside, inverted, maps_of
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +84,67 @@ def test_tic_joins_inversion_and_edit_in_the_mask(sampled, net):
     _, fec = sampled("fec", start_step=0.25)
     assert torch.equal(apart, fec)
     assert float((apart - latents).abs().max()) > 1e-3
+
+
+def between(h, content, share):
+    """The spherical interpolation of features of one length."""
+    other = content * h.norm() / content.norm()
+    angle = torch.acos((h * other).sum() / (h.norm() * other.norm()))
+    mixed = torch.sin((1 - share) * angle) * h + torch.sin(share * angle) * other
+    return mixed / torch.sin(angle)
+
+
+def injected(batch, index, net, inject, omega):
+    """One row by algorithms 1 and 2 of arXiv 2303.15403: content in steps 0 and 1, noise in 3."""
+    tokens, source = tokens_of(batch, index), path_of(batch, index)
+    own, empty = tokens["source"], tokens["negative"]
+    start = batch.encode(framed_references(batch))[index : index + 1]
+    reference = inverted(start, batch.steps, lambda x, step: net(x, step, empty))
+    base, said = (source, own) if inject == "reference" else (reference, empty)
+    content, named = (reference, empty) if inject == "reference" else (source, own)
+    noise = torch.Generator().manual_seed(100 + index)
+    x = base[0]
+    for k, step in enumerate(batch.steps):
+        a, b = step.alpha_bar, step.alpha_bar_next
+        sigma = ((1 - b) / (1 - a) * (1 - a / b)) ** 0.5 if k == 3 else 0.0
+        net(content[k], step, named)
+        h_content = net.seen
+        eps = net(x, step, said)
+        if k >= 2:
+            x = ddim(x, eps, eps, step, sigma)
+        else:
+            middle = between(net.seen, h_content, 0.3)
+            mixed = net(x, step, said, middle=middle)
+            if not omega:
+                x = ddim(x, mixed, eps, step)
+            else:
+                x0, mixed_x0 = clean(x, eps, a), clean(x, mixed, a)
+                mean = mixed_x0.mean()
+                rescaled = mean + (mixed_x0 - mean) / mixed_x0.std() * x0.std()
+                x = x + a**0.5 * (rescaled - x0) + omega * (1 - a) ** 0.5 * (mixed - eps)
+                eps = net(x, step, said)
+                x = ddim(x, eps, eps, step)
+        if sigma:
+            x = x + sigma * torch.randn(x.shape[1:], generator=noise)
+    return x
+
+
+@pytest.mark.parametrize(
+    ("inject", "omega"), [("reference", 0.0), ("source", 0.0), ("source", 0.5)]
+)
+def test_inject_fusion_injects_content_in_h_space(inject, omega, sampled, net):
+    batch, latents = sampled("inject_fusion", {"mask_image": None}, inject=inject, omega=omega)
+    check(batch, latents, lambda index: injected(batch, index, net, inject, omega))
+
+
+def test_inject_fusion_of_no_content_is_the_source_sampled_again(sampled, net):
+    fields = {"h_gamma": 0.0, "t_boost": 0.0}
+    batch, latents = sampled("inject_fusion", {"mask_image": None}, **fields)
+    _, other = sampled("inject_fusion", {"mask_image": None}, t_boost=0.0)
+    for index in range(BATCH):
+        x, said = path_of(batch, index)[0], tokens_of(batch, index)["source"]
+        for step in batch.steps:
+            eps = net(x, step, said)
+            x = ddim(x, eps, eps, step)
+        assert torch.allclose(latents[index : index + 1], x, atol=1e-5)
+    assert float((latents - other).abs().max()) > 1e-3
