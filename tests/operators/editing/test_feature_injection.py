@@ -1,11 +1,16 @@
 """FEC, TIC, InjectFusion and TF-ICON against their equations."""
 
+import numpy as np
 import pytest
 import torch
 from method_batches import batch_of, clean, guided, prompts_of
 from method_cases import BATCH, make, ready
-from overpaint.operators.controls.references import framed_references
+from overpaint.operators.controls.references import framed_references, pasted_reference
+from overpaint.operators.diffusion.request import EditRequest
+from overpaint.operators.framing.conditions import LabelledBox
+from overpaint.pipeline.errors import RowError
 from plain_unet import Kept, PlainUNet, ddim, inside, inverted, maps_of
+from transformers import CLIPTextModel
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +153,109 @@ def test_inject_fusion_of_no_content_is_the_source_sampled_again(sampled, net):
             x = ddim(x, eps, eps, step)
         assert torch.allclose(latents[index : index + 1], x, atol=1e-5)
     assert float((latents - other).abs().max()) > 1e-3
+
+
+def exceptional(checkpoint, batch):
+    """The exceptional prompt by a text encoder whose positions are 0."""
+    encoder = CLIPTextModel.from_pretrained(f"{checkpoint}/text_encoder").eval()
+    for name, part in encoder.named_modules():
+        if name.endswith("position_embedding"):
+            part.weight.data.zero_()
+    length = batch.model.text[0][0].model_max_length
+    with torch.no_grad():
+        return encoder(torch.full((1, length), 7788 % encoder.config.vocab_size))[0]
+
+
+def composed(batch, index, net, nothing):
+    """One row by arXiv 2307.12493: composed attention in steps 0 and 1, background in 0 to 2."""
+    tokens, request = tokens_of_prompts(batch, index), batch.requests[index]
+    pasted = pasted_reference(request, with_surroundings=True)
+
+    def invert(latents):
+        return inverted(latents, batch.steps, lambda x, step: net(x, step, nothing))
+
+    source = invert(batch.source_latents[index : index + 1])
+    reference = invert(batch.encode([own.picture for own in all_pasted(batch)])[index : index + 1])
+    pool = torch.nn.AvgPool2d(2)
+    shape, region = (pool(torch.from_numpy(own)[None])[0] for own in (pasted.shape, pasted.region))
+    at_layer = inside(shape)[:, None]
+    noise = torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(100 + index))
+    x = torch.where(region >= 0.5, noise, source[0])
+    x = torch.where(shape >= 0.5, reference[0], x)
+    for k, step in enumerate(batch.steps):
+        kept = Kept(), Kept()
+        for path, keep in zip((source, reference), kept, strict=True):
+            net(path[k], step, nothing, keep)
+
+        def rule(name, attn, query, key, value, kept=kept, k=k):
+            if name.endswith("attn1") and k < 2:
+                (q_s, k_s, _), (q_r, k_r, _) = (keep.parts[name] for keep in kept)
+                query, key = torch.where(at_layer, q_r, q_s), torch.where(at_layer, k_r, k_s)
+            return maps_of(attn, query, key) @ value
+
+        eps = guided({name: net(x, step, tokens[name], rule) for name in tokens}, 5.0)
+        x = ddim(x, eps, eps, step)
+        if k < 3:
+            x = torch.lerp(source[k + 1], x, region)
+    return x
+
+
+def tokens_of_prompts(batch, index):
+    return {name: said.tokens_bsd[index : index + 1] for name, said in prompts_of(batch).items()}
+
+
+def all_pasted(batch):
+    return [pasted_reference(request, with_surroundings=True) for request in batch.requests]
+
+
+def test_tf_icon_composes_noise_and_self_attention(sampled, net, checkpoint_of):
+    batch, latents = sampled("tf_icon", tau_a=0.5, tau_b=0.75)
+    nothing = exceptional(checkpoint_of("StableDiffusionPipeline"), batch)
+    check(batch, latents, lambda index: composed(batch, index, net, nothing))
+    _, other = sampled("tf_icon", tau_a=0.0, tau_b=0.75)
+    assert float((latents - other).abs().max()) > 1e-3
+    _, same = sampled("tf_icon", tau_a=0.5, tau_b=0.75, domain="same")
+    assert float((latents - same).abs().max()) > 1e-3
+
+
+def request(mask=None, **values):
+    reference = np.full((20, 40, 3), 200, np.uint8)
+    shape = np.zeros((20, 40), np.float32)
+    shape[5:15, 10:15] = 1.0
+    given = {"references": [reference], "reference_mask": shape, "boxes": None, **values}
+    picture = np.zeros((32, 32, 3), np.uint8)
+    return EditRequest(frame=None, picture=picture, mask=mask, values=given)
+
+
+def test_a_reference_is_as_large_as_its_box_allows():
+    mask = np.zeros((32, 32), np.float32)
+    mask[8:28, 4:24] = 1.0
+    pasted = pasted_reference(request(mask), with_surroundings=False)
+    expected = np.zeros((32, 32), np.float32)
+    expected[8:28, 9:19] = 1.0
+    assert np.array_equal(pasted.shape, expected)
+    assert np.array_equal(pasted.region, mask)
+    assert np.array_equal(pasted.picture[..., 0], 200 * expected)
+
+
+def test_a_box_says_where_a_reference_goes_without_a_mask():
+    box = LabelledBox(None, 2.2, 4.0, 12.0, 30.0)
+    pasted = pasted_reference(request(reference_mask=None, boxes=[box]), with_surroundings=True)
+    assert pasted.region[4:30, 2:12].all()
+    assert int(pasted.region.sum()) == 26 * 10
+    assert pasted.shape.any(axis=0).sum() == 10
+    assert pasted.shape.any(axis=1).sum() == 5
+
+
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [
+        ({"references": []}, "references_missing"),
+        ({}, "boxes_missing"),
+        ({"reference_mask": np.zeros((20, 40), np.float32)}, "mask_empty"),
+    ],
+)
+def test_a_reference_without_a_place_or_a_shape_fails_the_row(values, code):
+    with pytest.raises(RowError) as failed:
+        pasted_reference(request(**values), with_surroundings=True)
+    assert failed.value.code == code
