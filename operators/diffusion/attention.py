@@ -1,7 +1,7 @@
 """Attention controls: they see queries, keys, values and attention maps of every layer.
 
-They also see what residual blocks add, and what the middle block and the blocks of the decoder
-give: the features that some methods inject or compare beside attention.
+They also see what enters residual blocks, what these add, and what the middle block and the blocks
+of the decoder give: the features that some methods inject or compare beside attention.
 
 A UNet call holds several branches (source, negative, text, ...), each with one entry for every row
 of the batch. A control may copy between the branches of a row, never between rows.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-Kind = Literal["self", "cross", "residual", "middle", "block"]
+Kind = Literal["self", "cross", "residual", "middle", "block", "input"]
 """Kinds of layers that edits can act in."""
 
 
@@ -31,7 +31,8 @@ class Layer(NamedTuple):
     Attributes:
         name: path in the UNet.
         kind: `self`-attention, `cross`-attention, whose keys are text, `residual` block, the
-            `middle` block, or a `block` of the decoder.
+            `middle` block, a `block` of the decoder, or `input` of a residual block without what
+            skips to it from the encoder.
         depth: number of times that the latent was halved there: 0 is full resolution; for a
             `block`, in what it gives.
         order: place among the layers of its kind, in order of execution: 0 runs first.
@@ -150,7 +151,7 @@ class AttentionOutputEdit(Protocol):
 
 
 class FeatureEdit(Protocol):
-    """An edit of what a residual block adds, or of what a block of the decoder gives."""
+    """An edit of what enters a residual block or is added by it, or of a decoder's block."""
 
     def applies(self, site: Site) -> bool:
         """Tells whether the edit changes this block in this step."""
@@ -168,8 +169,8 @@ class AttentionEdits(NamedTuple):
         qkv: edits of queries, keys and values.
         maps: edits of attention maps.
         outputs: edits of what attention layers add.
-        features: edits of what residual blocks add, and of what the middle block and the decoder's
-            blocks give.
+        features: edits of what enters residual blocks or is added by them, and of what the middle
+            block and the decoder's blocks give.
         contexts: edits of attended values, before `outputs`.
     """
 
@@ -198,8 +199,8 @@ class AttentionControl:
     """Switch for every layer of one UNet; off, layers compute as they always do.
 
     Attributes:
-        layers: every layer that edits can act in, in order of execution among its kind; the middle
-            block and blocks of the decoder come last.
+        layers: every layer that edits can act in, in order of execution among its kind; inputs of
+            residual blocks, blocks of the decoder and the middle block come last.
         edits: edits that are on.
         branches: names of the branches of the call.
         step: step of the call; None while the switch is off.

@@ -5,6 +5,7 @@ Shapes: n branches, b rows, h heads, q queries, k keys, d channels of a head.
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -21,8 +22,8 @@ from overpaint.operators.diffusion.attention import (
 from torch import Tensor
 from torch.nn import functional
 
-_KINDS: Mapping[str, Kind] = {"attn1": "self", "attn2": "cross"}
-"""Kinds of attention by diffusers' names for them."""
+_KINDS: Mapping[str, Kind] = {"attn1": "self", "attn2": "cross", "input": "input"}
+"""Kinds by the last word of a layer's name: attention has diffusers' names."""
 
 
 def install_attention_control(unet: Any) -> AttentionControl:
@@ -31,7 +32,8 @@ def install_attention_control(unet: Any) -> AttentionControl:
     processors = {name.removesuffix(".processor"): p for name, p in unet.attn_processors.items()}
     blocks = {name: part for name, part in unet.named_modules() if isinstance(part, ResnetBlock2D)}
     outputs = {f"up_blocks.{index}": part for index, part in enumerate(unet.up_blocks)}
-    layers = (*_layers([*processors, *blocks], deepest), *_blocks(outputs, deepest))
+    inputs = _layers([f"{name}.input" for name in blocks], deepest)
+    layers = (*_layers([*processors, *blocks], deepest), *inputs, *_blocks(outputs, deepest))
     if unet.mid_block is not None:
         outputs["mid_block"] = unet.mid_block
         middle = Layer("mid_block", "middle", deepest, 0)
@@ -47,6 +49,9 @@ def install_attention_control(unet: Any) -> AttentionControl:
     for name, block in blocks.items():
         # The last convolution gives what the block adds; nothing comes between.
         block.conv2.register_forward_hook(partial(_edit_feature, by_name[name], control))
+    for name, channels in _running_channels(blocks).items():
+        layer = by_name[f"{name}.input"]
+        blocks[name].register_forward_pre_hook(partial(_edit_input, layer, control, channels))
     for name, block in outputs.items():
         block.register_forward_hook(partial(_edit_feature, by_name[name], control))
     return control
@@ -96,6 +101,35 @@ def _edit_feature(
     for edit in edits.features:
         feature = edit(site, feature)
     return feature.flatten(0, 1)
+
+
+def _running_channels(blocks: Mapping[str, ResnetBlock2D]) -> dict[str, int]:
+    """Returns the channels that enter each residual block without those that skip to it.
+
+    In the decoder these are what the block before has given; the encoder's are stacked behind them.
+    """
+    names = sorted(blocks, key=_execution)
+    channels = {name: blocks[name].in_channels for name in names}
+    decoder = {
+        name: int(blocks[before].out_channels or 0)
+        for before, name in pairwise(names)
+        if name.startswith("up_blocks")
+    }
+    return {**channels, **decoder}
+
+
+def _edit_input(
+    layer: Layer, control: AttentionControl, channels: int, _module: Any, inputs: tuple[Any, ...]
+) -> tuple[Any, ...] | None:
+    """Returns the inputs of a residual block after the edits that are on; None changes nothing."""
+    site, edits = control.edits_of(layer)
+    if site is None or not edits.features:
+        return None
+    running = inputs[0][:, :channels].unflatten(0, (len(site.branches), -1))
+    for edit in edits.features:
+        running = edit(site, running)
+    edited = torch.cat([running.flatten(0, 1), inputs[0][:, channels:]], dim=1)
+    return (edited, *inputs[1:])
 
 
 class _Processor:

@@ -58,7 +58,8 @@ def test_layers_are_numbered_in_order_of_execution(unet):
         if isinstance(part, Attention | ResnetBlock2D):
             part.register_forward_pre_hook(lambda *_, name=name: ran.append(name))
     call(unet, control, AttentionEdits())
-    parts = [layer for layer in control.layers if layer.kind not in ("middle", "block")]
+    others = ("middle", "block", "input")
+    parts = [layer for layer in control.layers if layer.kind not in others]
     assert [layer.name for layer in parts] == ran
     for kind in ("self", "cross", "residual"):
         orders = [layer.order for layer in control.layers if layer.kind == kind]
@@ -106,3 +107,31 @@ def test_edited_feature_reaches_the_prediction_and_no_later_call(unet):
     changed = call(unet, control, AttentionEdits(features=[Recorder("residual", 1.0)]))
     assert not torch.allclose(changed, plain, atol=1e-3)
     assert torch.equal(call(unet, control, AttentionEdits()), plain)
+
+
+def test_inputs_are_what_enters_residual_blocks_without_skips(unet):
+    control = install_attention_control(unet)
+    entered, running = {}, {}
+    for name, part in unet.named_modules():
+        if isinstance(part, ResnetBlock2D):
+            part.register_forward_pre_hook(lambda _, i, name=name: entered.update({name: i[0]}))
+    for index, block in enumerate(unet.up_blocks):
+        block.register_forward_pre_hook(
+            lambda _, i, kw, index=index: running.update({index: kw["hidden_states"]}),
+            with_kwargs=True,
+        )
+    recorder = Recorder("input")
+    plain = call(unet, control, AttentionEdits())
+    assert torch.equal(call(unet, control, AttentionEdits(features=[recorder])), plain)
+    seen = {site.layer.name: own.flatten(0, 1) for site, own in recorder.seen}
+    assert set(seen) == {f"{name}.input" for name in entered}
+    for name, whole in entered.items():
+        own = seen[f"{name}.input"]
+        assert torch.equal(own, whole[:, : own.shape[1]])
+        assert (own.shape[1] < whole.shape[1]) == name.startswith("up_blocks")
+    for index, own in running.items():
+        assert torch.equal(seen[f"up_blocks.{index}.resnets.0.input"], own)
+    for site, own in recorder.seen:
+        assert own.shape[3:] == site.size
+    changed = call(unet, control, AttentionEdits(features=[Recorder("input", 1.0)]))
+    assert not torch.allclose(changed, plain, atol=1e-3)
