@@ -39,7 +39,9 @@ def fingerprints() -> dict[str, str]:
 
 def hub_fields(names) -> dict[str, str]:
     return {
-        name: HUB[name.removeprefix("sam_")] for name in names if name.removeprefix("sam_") in HUB
+        name: HUB[own]
+        for name in names
+        if (own := name.removeprefix("sam_").removeprefix("clip_")) in HUB
     }
 
 
