@@ -6,9 +6,10 @@ Its 8 input channels are the noisy latents and the latents of the source.
 from collections.abc import Mapping
 
 from overpaint.operators.controls.guidance import ImageAndText
-from overpaint.operators.diffusion.batch import Batch, BranchInputs, Sampling
+from overpaint.operators.controls.instructed import INSTRUCTED, instructed
+from overpaint.operators.diffusion.batch import Batch, Sampling
 from overpaint.operators.diffusion.method import Framed, LatentMethod
-from overpaint.operators.diffusion.schedule import ALL_STEPS, Window
+from overpaint.operators.diffusion.schedule import Window
 from overpaint.operators.measures.instructions import EDIT_TYPES
 from overpaint.operators.models.task_labels import task_labels_file
 from overpaint.operators.models.weights import Checkpoint
@@ -62,25 +63,14 @@ class InstructPix2Pix(LatentMethod, Framed):
 
     def branches(self) -> Mapping[str, Window]:
         """Returns instruction and source, the source alone, and neither."""
-        return {"text": ALL_STEPS, "image": ALL_STEPS, "negative": ALL_STEPS}
+        return INSTRUCTED
 
     def sampling(self, batch: Batch) -> Sampling:
         """Starts from noise; the UNet sees the source throughout."""
-        # The paper's model was trained on latents that are not scaled.
-        image = batch.source_latents / batch.model.scaling_factor
-        negative = batch.negative_prompts(self.negative_prompt)
-        no_image = image.new_zeros(image.shape)
-        return Sampling(
-            start_bchw=batch.noise,
-            guidance=ImageAndText(
-                guidance_scale=self.guidance_scale, image_guidance_scale=self.image_guidance_scale
-            ),
-            branches={
-                "text": BranchInputs(channels_bchw=image, task_label=self._labels(batch)),
-                "image": BranchInputs(prompts=negative, channels_bchw=image),
-                "negative": BranchInputs(prompts=negative, channels_bchw=no_image),
-            },
+        guidance = ImageAndText(
+            guidance_scale=self.guidance_scale, image_guidance_scale=self.image_guidance_scale
         )
+        return instructed(batch, guidance, self.negative_prompt, self._labels(batch))
 
     def _labels(self, batch: Batch) -> list[int]:
         """Returns the label of each row's edit type; 0 where the row has none."""
