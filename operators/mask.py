@@ -15,7 +15,14 @@ from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.images import encode_mask
-from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns, Operator, Rejected
+from overpaint.pipeline.operator import (
+    IN_FINGERPRINT_UNLESS_DEFAULT,
+    Kind,
+    ModelOperator,
+    NewColumns,
+    Operator,
+    Rejected,
+)
 from overpaint.pipeline.variant import VariantOperator
 from pydantic import Field
 
@@ -35,6 +42,8 @@ class Mask(TorchOperator[Any], VariantOperator[Any], ModelOperator[Any, Any, Any
     """Whether what the region encloses belongs to it."""
     dilate_px: int = Field(default=0, ge=0, le=1024)
     """Width by which the region is dilated at the end, in pixels of the source."""
+    invert: bool = Field(default=False, json_schema_extra=IN_FINGERPRINT_UNLESS_DEFAULT)
+    """Whether all but the region, dilated, may change: a new background."""
     min_area: float = Field(default=0.0, ge=0, lt=1)
     """A region that covers less of the source than this share counts as empty."""
 
@@ -101,6 +110,8 @@ class Mask(TorchOperator[Any], VariantOperator[Any], ModelOperator[Any, Any, Any
         if area == 0 or area < self.min_area:
             return Rejected("mask_empty", f"the region covers {area:.4f} of the source")
         region = masks.dilate(region, self.dilate_px)
+        if self.invert:
+            region = ~region
         return {
             "mask_image": encode_mask(region.astype(np.uint8) * 255),
             "mask_source": source,

@@ -93,6 +93,16 @@ def test_dilation_grows_the_mask_at_the_source_size(clipseg, noise):
     assert grown.sum() > plain.sum()
 
 
+def test_inverted_mask_is_all_but_the_dilated_region(clipseg, noise):
+    rows = [phrase_row(noise(1), "red")]
+    region, others = (
+        answers(Mask(checkpoint=clipseg, dilate_px=2, invert=invert), rows)[0]
+        for invert in (False, True)
+    )
+    assert (pixels(others) == 255 - pixels(region)).all()
+    assert others["mask_area"] == pytest.approx(1 - region["mask_area"])
+
+
 @pytest.mark.parametrize(
     ("prompt", "source"),
     [
