@@ -19,6 +19,9 @@ PART = "clip"
 Embedding = np.ndarray[Any, np.dtype[np.float64]]
 """float64 D, of length 1."""
 
+Attention = np.ndarray[Any, np.dtype[np.float32]]
+"""float32 HW of patches: attention to each."""
+
 _NO_DIRECTION = 1e-6
 
 
@@ -41,6 +44,31 @@ def embed_images(clip: Pretrained, images: Sequence[Image.Image]) -> list[Embedd
     with torch.inference_mode():
         output = model.get_image_features(pixel_values=pixels.to(model.device, model.dtype))
     return _directions(output.pooler_output)
+
+
+def attention(clip: Pretrained, images: Sequence[Image.Image]) -> list[Attention]:
+    """Returns the attention of each RGB image's class token to its patches, in the last layer.
+
+    Args:
+        clip: loaded model, with attention that is computed in full (`eager`).
+        images: images.
+    """
+    import torch
+
+    model: Any = clip.model
+    pixels = clip.processor.image_processor(
+        images=[square(clip, image) for image in images],
+        do_resize=False,
+        do_center_crop=False,
+        return_tensors="pt",
+    )["pixel_values"]
+    with torch.inference_mode():
+        output = model.vision_model(
+            pixel_values=pixels.to(model.device, model.dtype), output_attentions=True
+        )
+    of_class = output.attentions[-1].float().mean(dim=1)[:, 0, 1:]
+    side = round(of_class.shape[1] ** 0.5)
+    return list(of_class.unflatten(1, (side, side)).cpu().numpy())
 
 
 def square(clip: Pretrained, image: Image.Image) -> Image.Image:
