@@ -83,7 +83,7 @@ class QKV(NamedTuple):
 
 
 class Attended(NamedTuple):
-    """What a layer has attended to, and its projections, with which it can read other contexts.
+    """Attended values of a layer, with its projections, which can read other contexts.
 
     Attributes:
         query: queries nbhqd.
