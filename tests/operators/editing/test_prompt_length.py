@@ -14,6 +14,8 @@ from shared_tokenizers import ODD_TEXTS, in_threads, texts_around
 SEEN = 16
 """Tokens that the text encoders of the tiny checkpoints see."""
 T5_SEEN = 512
+CLIP_SEEN = 32
+"""Tokens that papercut's CLIP sees, which alone reads the words of Blended Diffusion."""
 BLANKS = ["", " ", "\t\r\n", "\u00a0\u3000", " " * 500]
 
 
@@ -82,7 +84,8 @@ def test_kontext_counts_by_the_encoder_that_carries_the_prompt(checkpoint_of, ro
 @pytest.mark.parametrize("case", CASES)
 def test_every_method_counts_and_can_refuse_before_its_model_runs(case, checkpoint_of, row):
     operator = make(case, checkpoint_of)
-    seen = T5_SEEN if "kontext" in case else SEEN
+    others = {"kontext": T5_SEEN, "blended_diffusion": CLIP_SEEN}
+    seen = others.get(case.partition("-")[0], SEEN)
     names = ("target_prompt", "instruction")
     fits, long = ({name: words(seen + more) for name in names} for more in (0, 3))
     rows = ready(operator, [row(0, **fits), row(0, **long)])
