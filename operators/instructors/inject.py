@@ -89,7 +89,8 @@ def caption_words(caption: str, target: str) -> tuple[str, ...]:
     ends = [*words[1:], "."]
     nouns = [w for w, after in zip(words, ends, strict=True) if after in lexicon.BOUNDARIES]
     skipped = lexicon.BOUNDARIES | lexicon.DETERMINERS | lexicon.SCENERY | lexicon.SIDES
-    return tuple(dict.fromkeys(noun for noun in nouns if noun not in skipped and len(noun) > 1))
+    things = [noun for noun in nouns if noun not in skipped and lexicon.kind_of(noun) is None]
+    return tuple(dict.fromkeys(noun for noun in things if len(noun) > 1))
 
 
 def _similarities(search: _Search, model: Pretrained) -> list[float]:

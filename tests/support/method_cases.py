@@ -5,6 +5,7 @@ method declares.
 """
 
 import numpy as np
+import pytest
 from overpaint.operators.edit import Edit
 from overpaint.operators.fit import Fit
 from overpaint.operators.fits import FITS
@@ -23,6 +24,21 @@ CASES = [
     for pipeline in METHODS.find(method).checkpoints
 ]
 """Method and pipeline."""
+
+
+def _rest_is_slow(key):
+    """The cases as parameters: the first of each key is quick, the others are slow tests."""
+    keys = [key(*case.partition("-")) for case in CASES]
+    return [
+        pytest.param(case, marks=[pytest.mark.slow] if keys[place] in keys[:place] else [])
+        for place, case in enumerate(CASES)
+    ]
+
+
+EACH_METHOD = _rest_is_slow(lambda method, _, pipeline: method)
+"""All cases, the first of each method quick."""
+EACH_PIPELINE = _rest_is_slow(lambda method, _, pipeline: pipeline)
+"""All cases, the first of each kind of checkpoint quick."""
 
 
 def make(case, checkpoint_of, **fields):

@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 from overpaint.jobs.papercut.changes import EDIT_TYPES
+from overpaint.operators.diffusion.auto import AUTO
 from overpaint.operators.diffusion.method import TEXT_TO_IMAGE, Method
 from overpaint.operators.edit import Edit
 from overpaint.pipeline.conditions import CONDITIONS, MASK
@@ -54,7 +55,7 @@ class Case:
     @property
     def method(self) -> str:
         """The name of its editing method."""
-        return "auto" if self.edit.choices else self.edit.method
+        return AUTO if self.edit.choices else self.edit.method
 
     @property
     def training(self) -> Training:
@@ -85,7 +86,7 @@ def shipped_recipes() -> dict[str, str]:
 
 
 def find_cases(names: Sequence[str], checkpoint: str, batch_size: int | None = None) -> list[Case]:
-    """Returns the cases of some recipes, of all where none is named.
+    """Returns the cases of some recipes; where none is named, of all whose method is not `auto`.
 
     Args:
         names: recipes, which are named after what they measure.
@@ -99,12 +100,19 @@ def find_cases(names: Sequence[str], checkpoint: str, batch_size: int | None = N
     for name in names:
         if name not in recipes:
             raise UsageError(f"no recipe {name!r} for drawn scenes: {near_miss(name, recipes)}")
-    chosen = {name: recipes[name] for name in names or recipes}
+    chosen = {
+        name: recipes[name] for name in names or recipes if names or not _is_auto(recipes[name])
+    }
     own = {"checkpoint": checkpoint} | ({} if batch_size is None else {"batch_size": batch_size})
     cases = [case for name, text in chosen.items() for case in cases_of(name, text, own)]
     if not cases:
         raise UsageError(f"checkpoint {checkpoint!r}: no method that was asked for takes it")
     return cases
+
+
+def _is_auto(text: str) -> bool:
+    """Tells whether a recipe takes its methods from a table, which other cases are to fill."""
+    return any(stage.get("method") == AUTO for stage in tomllib.loads(text)["stage"])
 
 
 def cases_of(name: str, text: str, fields: Mapping[str, Any]) -> list[Case]:

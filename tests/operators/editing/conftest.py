@@ -147,8 +147,11 @@ def make_row(number, height=SIDE_PX, width=SIDE_PX, **columns):
         "boxes": [{"label": "xyz"[number % 3], "box": [8.0, 8.0, 24.0, 20.0 + number]}],
         "strokes_image": png(picture(50 + number, height, width)),
         "edit_concepts": [
-            {"prompt": f"{'ghi'[number % 3]} {'jkl'[number // 3]}", "guidance_scale": 2.0 + number},
-            {"prompt": f"{'mno'[number % 3]} {'pqr'[number // 3]}", "reverse": True},
+            {
+                "prompt": f"{'ghi'[number % 3]} {'jkl'[number // 3 % 3]}",
+                "guidance_scale": 2.0 + number,
+            },
+            {"prompt": f"{'mno'[number % 3]} {'pqr'[number // 3 % 3]}", "reverse": True},
         ],
         "seed": 100 + number,
         "image_format": "png",

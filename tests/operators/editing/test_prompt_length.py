@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from method_cases import BATCH, CASES, STEPS, make, ready, stages_before
+from method_cases import BATCH, EACH_PIPELINE, STEPS, make, ready, stages_before
 from overpaint.operators.edit import Edit
 from overpaint.operators.methods import METHODS
 from overpaint.operators.methods.sdedit import SDEdit
@@ -81,13 +81,19 @@ def test_kontext_counts_by_the_encoder_that_carries_the_prompt(checkpoint_of, ro
     ] == expected
 
 
-@pytest.mark.parametrize("case", CASES)
+def saying(prompt, text):
+    """The columns in which a row says a text, by the column that its method reads."""
+    if prompt is None:
+        return {"edit_concepts": [{"prompt": text}, {"prompt": "a", "reverse": True}]}
+    return dict.fromkeys({"target_prompt", "instruction", prompt.name}, text)
+
+
+@pytest.mark.parametrize("case", EACH_PIPELINE)
 def test_every_method_counts_and_can_refuse_before_its_model_runs(case, checkpoint_of, row):
     operator = make(case, checkpoint_of)
     others = {"kontext": T5_SEEN, "blended_diffusion": CLIP_SEEN}
     seen = others.get(case.partition("-")[0], SEEN)
-    names = ("target_prompt", "instruction")
-    fits, long = ({name: words(seen + more) for name in names} for more in (0, 3))
+    fits, long = (saying(operator.own.prompt, words(seen + more)) for more in (0, 3))
     rows = ready(operator, [row(0, **fits), row(0, **long)])
     model = operator.load()
     assert cuts(operator, rows, model) == [0, 3]
