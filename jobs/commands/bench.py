@@ -211,6 +211,7 @@ def methods(
     checkpoint: str = "papercut",
     batch_size: Count | None = None,
     processes: Count | None = None,
+    sheet: NewFile | None = None,
     json_file: Json = None,
 ) -> int:
     """Measures methods, finders and recipes on drawn edits whose true results are known.
@@ -226,6 +227,7 @@ def methods(
         checkpoint: Checkpoint of the editors: papercut, a folder, or a hub id.
         batch_size: Rows in one call of an editor; each recipe's where none is given.
         processes: Cells that are measured at a time; one for each core where none is given.
+        sheet: A file for a picture: an edit of each type by the best methods of the table.
         json_file: A file for the table; what it already has is not measured again.
     """
     from overpaint.operators.models.pretrained import quietly
@@ -254,6 +256,10 @@ def methods(
     console.print(HOW)
     table = measure_methods(request, json_file, lambda cell: console.print(cell.line()))
     print_figures(figures_of(table))
+    if sheet is not None:
+        from overpaint.jobs.bench.methods.sheet import methods_sheet
+
+        methods_sheet(table, seed=seed).save(sheet)
     return 0
 
 

@@ -96,11 +96,13 @@ def test_cells_are_measured_once_and_go_on(tmp_path):
     assert read_method_table(file) == table
     assert measure_methods(request, file, new.append) == table
     assert len(new) == 1, "what is known is not measured again"
-    forgotten = json.loads(file.read_text())
-    forgotten["cells"][0]["fingerprint"] = "of other weights"
-    file.write_text(json.dumps(forgotten))
+    older = json.loads(file.read_text())
+    older["recipes"]["ddnm"]["revisions"] = {"edit": {"checkpoint": "of other weights"}}
+    older["cells"].append({**older["cells"][0], "edit_type": "remove"})
+    file.write_text(json.dumps(older))
     again = measure_methods(request, file, new.append)
     assert len(new) == 2
+    assert len(again.cells) == 1, "figures of other weights are not kept"
     assert again.cells[0].success == cell.success
     assert again.cells[0].fingerprint == cell.fingerprint
 

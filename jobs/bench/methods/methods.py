@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import queue
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,7 +16,12 @@ from overpaint.jobs.bench.methods.drawn_rows import Drawing, DrawnEdits
 from overpaint.jobs.papercut.changes import EDIT_TYPES
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.identity import digest
-from overpaint.pipeline.recipes.method_table import Cell, MethodTable, read_method_table
+from overpaint.pipeline.recipes.method_table import (
+    Cell,
+    MeasuredRecipe,
+    MethodTable,
+    read_method_table,
+)
 
 HOW = """\
 Drawn edits whose true results are known go through each recipe of jobs/recipes/papercut, in this
@@ -76,9 +81,10 @@ def measure_methods(request: Request, file: Path | None, report: Report) -> Meth
         UsageError: there is no such recipe or checkpoint, or the table is of other weights.
     """
     cases = find_cases(request.recipes, request.checkpoint, request.batch_size)
-    table = _started(request, file)
+    recipes = {case.recipe: case.measured for case in cases}
+    table = _started(request, file, recipes)
     work = list(_work(cases, request, {cell.fingerprint for cell in table.cells}))
-    recipes = dict(table.recipes) | {case.recipe: case.measured for case in cases}
+    recipes = {**table.recipes, **recipes}
     for cell in _measured(work, request.processes):
         report(cell)
         table = table.model_copy(
@@ -89,13 +95,17 @@ def measure_methods(request: Request, file: Path | None, report: Report) -> Meth
     return table
 
 
-def _started(request: Request, file: Path | None) -> MethodTable:
+def _started(
+    request: Request, file: Path | None, recipes: Mapping[str, MeasuredRecipe]
+) -> MethodTable:
+    """Returns the table so far, without the cells of recipes and weights that are others now."""
     if file is None or not file.is_file():
         return MethodTable(checkpoint=request.checkpoint)
     found = read_method_table(file)
     if found.checkpoint != request.checkpoint:
         raise UsageError(f"{file} is a table of {found.checkpoint}: name another file")
-    return found
+    same = [c for c in found.cells if recipes.get(c.recipe) in (None, found.recipes[c.recipe])]
+    return found.model_copy(update={"cells": same})
 
 
 def _work(cases: Sequence[Case], request: Request, known: set[str]) -> Iterator[_Work]:
