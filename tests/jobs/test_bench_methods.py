@@ -3,11 +3,13 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from overpaint.jobs.bench.methods.cases import cases_of, find_cases, shipped_recipes
 from overpaint.jobs.bench.methods.drawn_rows import Drawing, DrawnEdits
 from overpaint.jobs.bench.methods.methods import Request, measure_methods
 from overpaint.jobs.bench.methods.running import Runner
+from overpaint.jobs.bench.methods.sheet import best_cells, methods_sheet
 from overpaint.jobs.cli import main
 from overpaint.operators.methods import METHODS
 from overpaint.pipeline.errors import UsageError
@@ -105,6 +107,21 @@ def test_cells_are_measured_once_and_go_on(tmp_path):
     assert len(again.cells) == 1, "figures of other weights are not kept"
     assert again.cells[0].success == cell.success
     assert again.cells[0].fingerprint == cell.fingerprint
+
+
+def test_sheet_shows_a_source_the_best_and_the_truth_of_each_type_that_was_measured(tmp_path):
+    request = Request(recipes=["ddnm"], edit_types=["remove"], rows=1, split="train", processes=1)
+    table = measure_methods(request, None, lambda cell: None)
+    also = table.cells[0].model_copy(update={"mask": "none", "success": 0.0})
+    router = table.cells[0].model_copy(update={"method": "auto", "success": 1.0})
+    table = table.model_copy(update={"cells": [router, *table.cells, also]})
+    assert [cell.mask for cell in best_cells(table, "remove")] == ["given"]
+    sheet = np.asarray(methods_sheet(table))
+    assert sheet.shape[2] == 3
+    columns = (sheet < 255).any(axis=(0, 2)).nonzero()[0]
+    # A source, an edit, two empty places and the truth, in the left one of two panels.
+    assert columns.max() < sheet.shape[1] // 2
+    assert np.diff(columns).max() > 200
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from overpaint.pipeline.recipes.method_table import Cell, MethodTable
 from PIL import Image, ImageDraw, ImageFont
 
 NUM_BEST = 3
-_TILE_PX, _GAP_PX, _TEXT_PX, _LINE_PX, _PANELS = 128, 6, 36, 15, 2
+_TILE_PX, _GAP_PX, _TEXT_PX, _LINE_PX, _PANELS = 128, 6, 52, 15, 2
 _PAPER, _INK, _WRAP = "#ffffff", "#1b1d21", 21
 
 
@@ -53,21 +53,22 @@ def _line(runner: Runner, table: MethodTable, edit_type: str, seed: int) -> Imag
     for cell in best_cells(table, edit_type):
         cases = find_cases([cell.recipe], table.checkpoint)
         (row,) = runner.run(next(c for c in cases if c.mask == cell.mask), edits).rows
-        words = f"{cell.method}, {cell.success:.2f}"
-        tiles.append(_tile(row.get("edited_image"), [words, _MASKS[cell.mask]]))
+        name = textwrap.wrap(cell.method.replace("_", " "), _WRAP)
+        words = [*name, f"{cell.success:.2f}{_MASKS[cell.mask]}"]
+        tiles.append(_tile(row.get("edited_image"), words))
     if row is None:
         return Image.new("RGB", (1, 1), _PAPER)
     truth = (Path(row["base_uri"]) / row["target_uri"]).read_bytes()
     empty = [_tile(None, [])] * (NUM_BEST - len(tiles))
-    said = textwrap.wrap(f"{edit_type}: {row['instruction']}", _WRAP)[:2]
+    said = textwrap.wrap(f"{edit_type}: {row['instruction']}", _WRAP)[:3]
     return _beside([_tile(row["source_image"], said), *tiles, *empty, _tile(truth, ["truth"])])
 
 
-_MASKS = {"none": "", "given": "given mask", "found": "found mask"}
+_MASKS = {"none": "", "given": ", given mask", "found": ", found mask"}
 
 
 def _tile(picture: bytes | None, words: Sequence[str]) -> Image.Image:
-    """Draws up to two lines of words over a picture."""
+    """Draws up to three lines of words over a picture."""
     tile = Image.new("RGB", (_TILE_PX + _GAP_PX, _TEXT_PX + _TILE_PX + _GAP_PX), _PAPER)
     pen, font = ImageDraw.Draw(tile), ImageFont.load_default(12)
     for number, line in enumerate(words):
