@@ -37,8 +37,11 @@ demo: setup
 	@test -f demo/rows.jsonl || $(BIN)/overpaint papercut demo --rows 48 --seed 7
 	$(BIN)/overpaint run demo --input demo --output demo-run
 
+# Operators compute on one thread each, so that a process for each core tests them side by side; the
+# others start clusters and servers, one after the other.
 test: setup
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" --numprocesses auto tests/operators
+	$(BIN)/pytest -m "not slow" --ignore tests/operators
 
 slow: setup
 	$(BIN)/pytest -m slow

@@ -22,7 +22,7 @@ from overpaint.jobs.training.parallel.bank import Bank
 from overpaint.jobs.training.parallel.kinds import KINDS
 from overpaint.jobs.training.parallel.lane import stages_of
 from overpaint.jobs.training.parallel.launcher import Training, train_all
-from overpaint.jobs.training.parallel.plan import Plan, plan_for
+from overpaint.jobs.training.parallel.plan import CHECKPOINTS, Plan, plan_for
 from overpaint.jobs.training.parallel.recordable import tensors_on
 from overpaint.jobs.training.parallel.stepper import Stepper, StepSettings
 from overpaint.jobs.training.parallel.watch import copy_results, watch
@@ -228,6 +228,34 @@ def test_plan_fits_the_disk_and_the_time(tmp_path: Path, monkeypatch: pytest.Mon
     assert used < 50_000_000
 
 
+def test_plan_of_some_checkpoints_draws_what_their_stages_read(drawn: Path, tmp_path: Path) -> None:
+    assert {stage.checkpoint for stage in STAGES.values()} == set(CHECKPOINTS)
+    whole = plan_for(600.0, tmp_path, has_gpu=True)
+    for name in CHECKPOINTS:
+        plan = plan_for(600.0, tmp_path, has_gpu=True, only=[name])
+        assert all(plan.sizes[kind] > whole.sizes[kind] for kind in plan.sizes)
+        only = tmp_path / name
+        only.mkdir()
+        for kind in plan.sizes:
+            for path in drawn.glob(f"{kind}.*"):
+                (only / path.name).symlink_to(path)
+        sizes = json.loads((drawn / drawing.SIZES_FILE).read_text())["sizes"]
+        kept = {kind: size for kind, size in sizes.items() if kind in plan.sizes}
+        (only / drawing.SIZES_FILE).write_text(json.dumps({"sizes": kept}))
+        shop = Workshop(drawn=only, shipped=shipped_checkpoints(), device=CPU)
+        for stage in STAGES.values():
+            if stage.checkpoint == name and stage.name != "decoder":
+                stage.build(shop, 8)
+
+
+def test_unknown_checkpoint_is_refused(tmp_path: Path) -> None:
+    training = Training(
+        out=tmp_path, seconds=60, device="cpu", shipped=shipped_checkpoints(), only=["judg"]
+    )
+    with pytest.raises(UsageError, match="did you mean 'judge'"):
+        train_all(training)
+
+
 def test_full_disk_is_told_before_anything_is_trained(tmp_path: Path) -> None:
     plan = Plan(sizes={"scene": 10**10}, num_workers=1, num_lanes=1)
     training = Training(
@@ -248,7 +276,7 @@ def test_full_disk_is_told_before_anything_is_trained(tmp_path: Path) -> None:
         (["train", "--all", "--seconds", "5", "--out", "{tmp}/full"], "not empty"),
         (["train", "--all", "--seconds", "5", "--out", "{tmp}/n", "--device", "x"], "device is"),
         (["train", "--all", "--seconds", "5", "--minutes", "1"], "--minutes belongs to train NAME"),
-        (["train", "vae", "--only", "judge"], "--only belongs to train --import"),
+        (["train", "vae", "--only", "judge"], "--only belongs to train --all and train --import"),
         (["train", "--watch", "{tmp}/nowhere"], "no such folder"),
     ],
 )
