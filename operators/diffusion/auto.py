@@ -144,6 +144,8 @@ def _ranked(table: MethodTable, fields: AutoFields) -> dict[str, list[Cell]]:
             is_allowed = fields.training == "any" or cell.training == fields.training
             if not is_allowed or cell.mask == "found" or cell.success < fields.min_success:
                 continue
+            if cell.method == AUTO:
+                continue
             key = f"{edit_type}{MASKED}" if cell.mask == "given" else edit_type
             ranked.setdefault(key, []).append(cell)
     return ranked
