@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from overpaint.operators.diffusion.auto import AUTO, auto_stages
+from overpaint.operators.diffusion.auto import AUTO, EXPANDING, auto_stages
 from overpaint.operators.diffusion.edit_choices import CHOOSING, with_choices
 from overpaint.operators.diffusion.edit_row import (
     call_size,
@@ -103,6 +103,7 @@ class Edit(
     kind: ClassVar[Kind] = "edit"
     variants = METHODS
     default_method = "prompt_to_prompt"
+    expanding = EXPANDING
     renamed: ClassVar[Mapping[str, str]] = {"mask_grow_px": "mask_dilate_px"}
 
     mask_dilate_px: int = Field(default=4, ge=0, le=512)
@@ -133,6 +134,8 @@ class Edit(
     @classmethod
     def _fill_choices(cls, data: Any) -> Any:
         """Gives each choice the operator's fields of the stage, whose method is then theirs."""
+        if isinstance(data, Mapping) and data.get("method") in EXPANDING:
+            raise ValueError("method = 'auto' stands for several stages: write it into a recipe")
         has_choices = isinstance(data, Mapping) and data.get("choices")
         return with_choices(cls, data) if has_choices else data
 

@@ -60,6 +60,8 @@ class VariantOperator(Operator[ModelT], Generic[ModelT]):
     """Catalogue in which the field `method` is looked up."""
     default_method: ClassVar[str]
     """Variant of a stage that names none."""
+    expanding: ClassVar[Mapping[str, type[BaseModel]]] = {}
+    """Methods that stand for several stages, see `expanded`, with the fields of their tables."""
 
     settings: SerializeAsAny[Variant]
     """The variant; in a recipe its fields stand beside those of the operator."""

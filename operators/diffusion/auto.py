@@ -49,6 +49,10 @@ class AutoFields(BaseModel):
     """Least success of a choice on training scenes."""
 
 
+EXPANDING: Mapping[str, type[BaseModel]] = {AUTO: AutoFields}
+"""Methods that stand for several stages, with the fields of their tables."""
+
+
 def auto_stages(given: Mapping[str, Any]) -> list[Table]:
     """Returns the stages, as tables of a recipe, that a stage with `method = "auto"` stands for.
 

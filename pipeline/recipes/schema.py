@@ -67,10 +67,11 @@ def _stage_schemas(name: str) -> list[dict[str, Any]]:
     shared["properties"].pop("settings")
     shared.pop("$defs", None)  # of `settings`, whose place the variant's own fields take
     schemas: list[dict[str, Any]] = []
-    for method in kind.variants.names():
-        variant = kind.variants.find(method)
+    variants = {method: kind.variants.find(method) for method in kind.variants.names()}
+    for method, variant in {**variants, **kind.expanding}.items():
         own = _schema(variant)
-        name_of = {"const": method, "description": variant.summary()}
+        summary = (variant.__doc__ or "").strip().split("\n", 1)[0]
+        name_of = {"const": method, "description": summary}
         properties = {"method": name_of, **shared["properties"], **own["properties"]}
         required = [] if method == kind.default_method else ["method"]
         schema = {**shared, "title": f"{name}, {method}", "properties": properties}

@@ -8,9 +8,11 @@ import pytest
 from overpaint.jobs.bench.methods.cases import find_cases
 from overpaint.jobs.cli import main
 from overpaint.jobs.papercut.dataset import write_dataset
+from overpaint.operators.edit import Edit
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.recipes.method_table import Cell, MethodTable
 from overpaint.pipeline.recipes.recipe import plan_from_tables, recipe_of
+from pydantic import ValidationError
 
 SUCCESS = {
     ("sdedit", "color", "none"): 0.5,
@@ -175,6 +177,11 @@ def test_plan_that_was_recorded_is_read_again(table, tmp_path):
     assert choices(again) == choices(plan)
     (edit,) = (s.operator for s in again.stages if s.operator.kind == "edit")
     assert edit.routes_from == table.digest
+
+
+def test_edit_by_itself_cannot_stand_for_several_stages():
+    with pytest.raises(ValidationError, match="stands for several stages"):
+        Edit(method="auto")
 
 
 def test_other_weights_and_other_checkpoints_are_refused(table, tmp_path):

@@ -4,6 +4,7 @@ import tomllib
 
 import jsonschema
 import pytest
+from overpaint.jobs.bench.methods.cases import shipped_recipes
 from overpaint.jobs.recipes import shipped
 from overpaint.operators.methods import METHODS
 from overpaint.pipeline.catalogue import OPERATORS
@@ -30,9 +31,15 @@ def test_shipped_recipes_fit_the_schema_as_written_and_resolved(name, schema):
     jsonschema.validate({**resolved, "stage": stages}, schema)
 
 
+@pytest.mark.parametrize("name", ["auto", "auto_pictures"])
+def test_recipes_that_let_a_table_choose_fit_the_schema(name, schema):
+    jsonschema.validate(tomllib.loads(shipped_recipes()[name]), schema)
+
+
 @pytest.mark.parametrize(
     "stage",
     [
+        {"operator": "edit", "method": "auto", "strength": 0.5},
         {"operator": "edit", "method": "kontext", "strength": 0.5},
         {"operator": "edit", "method": "no_method"},
         {"operator": "edit", "method": "sdedit", "strength": 1.5},
@@ -50,7 +57,7 @@ def test_schema_describes_every_operator_method_and_field(schema):
     names = {stage["properties"]["operator"]["const"] for stage in stages}
     assert sorted(names) == OPERATORS.names()
     edits = [s["properties"] for s in stages if s["properties"]["operator"]["const"] == "edit"]
-    assert sorted(edit["method"]["const"] for edit in edits) == METHODS.names()
+    assert sorted(edit["method"]["const"] for edit in edits) == sorted([*METHODS.names(), "auto"])
     assert all(stage["additionalProperties"] is False for stage in stages)
     undescribed = [
         f"{stage['properties']['operator']['const']}.{name}"
