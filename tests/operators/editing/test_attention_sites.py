@@ -1,5 +1,7 @@
 """Sites of edits: layers in order of execution, grids, and features of residual blocks."""
 
+from functools import partial
+
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
@@ -109,6 +111,11 @@ def test_edited_feature_reaches_the_prediction_and_no_later_call(unet):
     assert torch.equal(call(unet, control, AttentionEdits()), plain)
 
 
+def _keep_states(kept, index, block, inputs, named):
+    del block, inputs
+    kept[index] = named["hidden_states"]
+
+
 def test_inputs_are_what_enters_residual_blocks_without_skips(unet):
     control = install_attention_control(unet)
     entered, running = {}, {}
@@ -116,10 +123,7 @@ def test_inputs_are_what_enters_residual_blocks_without_skips(unet):
         if isinstance(part, ResnetBlock2D):
             part.register_forward_pre_hook(lambda _, i, name=name: entered.update({name: i[0]}))
     for index, block in enumerate(unet.up_blocks):
-        block.register_forward_pre_hook(
-            lambda _, i, kw, index=index: running.update({index: kw["hidden_states"]}),
-            with_kwargs=True,
-        )
+        block.register_forward_pre_hook(partial(_keep_states, running, index), with_kwargs=True)
     recorder = Recorder("input")
     plain = call(unet, control, AttentionEdits())
     assert torch.equal(call(unet, control, AttentionEdits(features=[recorder])), plain)

@@ -287,8 +287,8 @@ def test_segments_are_named_by_the_word_that_attends_to_them():
     )
     observed.sums.update(s=alike[None], c=torch.stack([left, 1 - left])[None])
     observed.grids.update(s=(4, 4), c=(4, 4))
+    options = {"num_segments": 4, "threshold": 0.3, "size": (8, 8)}
     for seed in range(4):
-        options = {"num_segments": 4, "threshold": 0.3, "size": (8, 8)}
         found = object_segment(observed, [seed], **options)
         assert torch.equal(found, left.repeat_interleave(2, 0).repeat_interleave(2, 1)[None, None])
     none = object_segment(observed, [0], **{**options, "threshold": 1.0})
