@@ -111,6 +111,11 @@ def test_edited_feature_reaches_the_prediction_and_no_later_call(unet):
     assert torch.equal(call(unet, control, AttentionEdits()), plain)
 
 
+def _keep_input(kept, name, block, inputs):
+    del block
+    kept[name] = inputs[0]
+
+
 def _keep_states(kept, index, block, inputs, named):
     del block, inputs
     kept[index] = named["hidden_states"]
@@ -121,7 +126,7 @@ def test_inputs_are_what_enters_residual_blocks_without_skips(unet):
     entered, running = {}, {}
     for name, part in unet.named_modules():
         if isinstance(part, ResnetBlock2D):
-            part.register_forward_pre_hook(lambda _, i, name=name: entered.update({name: i[0]}))
+            part.register_forward_pre_hook(partial(_keep_input, entered, name))
     for index, block in enumerate(unet.up_blocks):
         block.register_forward_pre_hook(partial(_keep_states, running, index), with_kwargs=True)
     recorder = Recorder("input")
