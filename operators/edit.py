@@ -134,7 +134,7 @@ class Edit(
     @classmethod
     def _fill_choices(cls, data: Any) -> Any:
         """Gives each choice the operator's fields of the stage, whose method is then theirs."""
-        if isinstance(data, Mapping) and data.get("method") in EXPANDING:
+        if isinstance(data, Mapping) and data.get("method") == AUTO:
             raise ValueError("method = 'auto' stands for several stages: write it into a recipe")
         has_choices = isinstance(data, Mapping) and data.get("choices")
         return with_choices(cls, data) if has_choices else data
