@@ -109,6 +109,7 @@ def test_cells_are_measured_once_and_go_on(tmp_path):
     assert again.cells[0].fingerprint == cell.fingerprint
 
 
+@pytest.mark.slow
 def test_sheet_shows_a_source_the_best_and_the_truth_of_each_type_that_was_measured(tmp_path):
     request = Request(recipes=["ddnm"], edit_types=["remove"], rows=1, split="train", processes=1)
     table = measure_methods(request, None, lambda cell: None)

@@ -188,6 +188,7 @@ def test_loss_reads_no_value_from_the_device(built: tuple[Stage, Trainee]) -> No
         assert built[1].loss().shape == ()
 
 
+@pytest.mark.slow
 def test_loss_of_bf16_weights_is_that_of_float32(built: tuple[Stage, Trainee]) -> None:
     stage, trainee = built
     if not stage.settings.is_half:
