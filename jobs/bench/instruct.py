@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from overpaint.jobs.papercut.changes import EDIT_TYPES, EditType
 from overpaint.jobs.papercut.dataset import SEEDS_PER_DATASET
 from overpaint.jobs.papercut.edits import DrawnEdit, sample_edit
 from overpaint.jobs.papercut.scene import Split
 from overpaint.operators.instruct import INSTRUCT_STATUS, Instruct
+from overpaint.pipeline.edit_types import EDIT_TYPES, EditType
 
 HOW = """\
 Every phrasing of papercut's edits of the test split, read by `instruct` with the source's caption.

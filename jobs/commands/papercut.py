@@ -7,8 +7,8 @@ from overpaint.jobs.commands.output import console
 from overpaint.jobs.options import NewFile, NewFolder
 from overpaint.jobs.papercut.conditions import CONDITIONS
 from overpaint.jobs.papercut.dataset import write_dataset
-from overpaint.jobs.papercut.edits import EDIT_TYPES
 from overpaint.jobs.papercut.sheet import dataset_sheet
+from overpaint.pipeline.edit_types import EDIT_TYPES
 from overpaint.pipeline.errors import UsageError
 from PIL import Image
 

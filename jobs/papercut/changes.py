@@ -1,28 +1,13 @@
 """Building blocks of all edits: the draft of a change, its visibility and its masks."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from overpaint.jobs.papercut.draw import coverage, detail_silhouette, draw_pixels, footprint
 from overpaint.jobs.papercut.scene import SIZE_PX, Scene
 
-EditType = Literal[
-    "add",
-    "remove",
-    "replace",
-    "background",
-    "expression",
-    "color",
-    "texture",
-    "style",
-    "move",
-    "resize",
-    "pose",
-    "viewpoint",
-]
-EDIT_TYPES: tuple[EditType, ...] = get_args(EditType)
 MIN_MSE_THOUSANDTHS = 5
 
 Mask = NDArray[np.uint8]

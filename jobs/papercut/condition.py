@@ -4,9 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from overpaint.jobs.papercut.changes import EDIT_TYPES, EditType
 from overpaint.jobs.papercut.edits import DrawnEdit
 from overpaint.jobs.papercut.sample import PortableRandom
+from overpaint.pipeline.edit_types import EDIT_TYPES, EditType
 from PIL import Image
 
 Value = Image.Image | tuple[Image.Image, ...] | list[Any] | str | None

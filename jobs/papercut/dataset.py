@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from overpaint.jobs.papercut.changes import EDIT_TYPES, EditType
 from overpaint.jobs.papercut.condition import DrawnCondition, Value
 from overpaint.jobs.papercut.conditions import CONDITIONS
 from overpaint.jobs.papercut.conditions.boxes import layout
@@ -13,6 +12,7 @@ from overpaint.jobs.papercut.draw import draw
 from overpaint.jobs.papercut.edits import DrawnEdit, sample_edit
 from overpaint.jobs.papercut.sample import PortableRandom
 from overpaint.jobs.papercut.scene import Split
+from overpaint.pipeline.edit_types import EDIT_TYPES, EditType
 from overpaint.pipeline.errors import near_miss
 from overpaint.pipeline.storage.clutter import is_clutter
 from PIL import Image

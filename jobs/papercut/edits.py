@@ -7,7 +7,7 @@ a size open, a fixed rule sets it (`thing_edits.centre_of`, `NAMED_RADIUS_PX`, `
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from overpaint.jobs.papercut.changes import EDIT_TYPES, Draft, DragPoint, EditType, Mask, is_visible
+from overpaint.jobs.papercut.changes import Draft, DragPoint, Mask, is_visible
 from overpaint.jobs.papercut.sample import PortableRandom, split_of
 from overpaint.jobs.papercut.scene import Scene, Split
 from overpaint.jobs.papercut.scene_edits import (
@@ -28,8 +28,9 @@ from overpaint.jobs.papercut.thing_edits import (
 )
 from overpaint.jobs.papercut.views import LabelledBox, layout_boxes
 from overpaint.jobs.papercut.words import captions
+from overpaint.pipeline.edit_types import EditType
 
-__all__ = ["EDIT_TYPES", "DragPoint", "DrawnEdit", "EditType", "sample_draft", "sample_edit"]
+__all__ = ["DragPoint", "DrawnEdit", "sample_draft", "sample_edit"]
 
 _DRAFTERS: dict[EditType, Callable[[PortableRandom], Draft | None]] = {
     "add": add_thing,

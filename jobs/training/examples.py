@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from overpaint.jobs.papercut import words
 from overpaint.jobs.papercut.draw import coverage, draw_pixels, item_mask, num_items
-from overpaint.jobs.papercut.edits import EDIT_TYPES, sample_draft
+from overpaint.jobs.papercut.edits import sample_draft
 from overpaint.jobs.papercut.sample import sample_scene
 from overpaint.jobs.papercut.scene import COLOURS, KINDS, Family, Scene, Split, Style
 from overpaint.jobs.training.cache import Example
+from overpaint.pipeline.edit_types import EDIT_TYPES
 from PIL import Image
 
 _SEEDS_AN_INDEX = 64

@@ -25,13 +25,13 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_instruct_pix
 )
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from numpy.typing import NDArray
-from overpaint.jobs.papercut.edits import EditType
 from overpaint.jobs.training import losses, pictures
 from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.latent_pipelines import build_pipeline, save_pipeline
 from overpaint.jobs.training.task import StepContext, TrainingConfig
 from overpaint.jobs.training.text_to_image import build_scheduler
 from overpaint.jobs.training.word_ids import word_ids_of
+from overpaint.pipeline.edit_types import EditType
 from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer

@@ -11,10 +11,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from overpaint.jobs.papercut.draw import draw_pixels
-from overpaint.jobs.papercut.edits import EDIT_TYPES, DrawnEdit, EditType, sample_draft, sample_edit
+from overpaint.jobs.papercut.edits import DrawnEdit, sample_draft, sample_edit
 from overpaint.jobs.papercut.scene import COLOURS, KINDS, Scene
 from overpaint.jobs.training.cache import Example
 from overpaint.jobs.training.examples import Split, ordered_caption
+from overpaint.pipeline.edit_types import EDIT_TYPES, EditType
 from PIL import Image, ImageFilter
 
 Outcome = Literal["true", "no-op", "failed", "other", "over-edited", "unrelated"]

@@ -10,12 +10,6 @@ from dataclasses import dataclass, replace
 
 from overpaint.operators.measures import lexicon
 
-EDIT_TYPES = (
-    *("add", "remove", "replace", "background", "expression", "color"),
-    *("texture", "style", "move", "resize", "pose", "viewpoint"),
-)
-"""The edit types of the survey (arXiv 2402.17525), as the column `edit_type` names them."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from overpaint.operators.measures import caption_edits, lexicon
-from overpaint.operators.measures.instructions import EDIT_TYPES, Request
+from overpaint.operators.measures.instructions import Request
 from overpaint.operators.measures.verdicts import is_refusal, json_objects
+from overpaint.pipeline.edit_types import EDIT_TYPES
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 Status = Literal[

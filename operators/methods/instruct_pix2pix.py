@@ -10,12 +10,12 @@ from overpaint.operators.controls.instructed import INSTRUCTED, instructed
 from overpaint.operators.diffusion.batch import Batch, Sampling
 from overpaint.operators.diffusion.method import Framed, LatentMethod
 from overpaint.operators.diffusion.schedule import Window
-from overpaint.operators.measures.instructions import EDIT_TYPES
 from overpaint.operators.models.task_labels import task_labels_file
 from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column
 from overpaint.pipeline.conditions import Condition
+from overpaint.pipeline.edit_types import EDIT_TYPES
 from overpaint.pipeline.operator import IN_FINGERPRINT_UNLESS_DEFAULT
 from pydantic import Field
 

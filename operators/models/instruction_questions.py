@@ -2,13 +2,13 @@
 
 from collections.abc import Hashable
 
-from overpaint.operators.measures.instructions import EDIT_TYPES
 from overpaint.operators.measures.readings import PROMPT
 from overpaint.operators.models import chat_model
 from overpaint.operators.models.chat_model import Question
 from overpaint.operators.models.instructor import Instruction, Reader
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
+from overpaint.pipeline.edit_types import EDIT_TYPES
 from overpaint.pipeline.images import decode
 from pydantic import Field, field_validator
 

@@ -10,7 +10,7 @@ import pytest
 from overpaint.jobs.cli import main
 from overpaint.jobs.papercut.conditions import CONDITIONS
 from overpaint.jobs.papercut.dataset import SEEDS_PER_DATASET, write_dataset
-from overpaint.jobs.papercut.edits import EDIT_TYPES, sample_edit
+from overpaint.jobs.papercut.edits import sample_edit
 from overpaint.jobs.papercut.palette import COLOUR_RGB
 from overpaint.jobs.papercut.sample import PortableRandom, split_of
 from overpaint.jobs.papercut.sheet import dataset_sheet
@@ -23,6 +23,7 @@ from overpaint.operators.framing.frame import Size, frame_whole
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.conditions import CONDITIONS as READ
 from overpaint.pipeline.conditions import PICTURES
+from overpaint.pipeline.edit_types import EDIT_TYPES
 from PIL import Image, ImageFilter
 from running import outcomes
 from skimage.morphology import convex_hull_image

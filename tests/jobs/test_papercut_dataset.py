@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from overpaint.jobs.papercut.dataset import parse_edit_types, write_dataset
-from overpaint.jobs.papercut.edits import EDIT_TYPES
+from overpaint.pipeline.edit_types import EDIT_TYPES
 from PIL import Image
 
 COLUMNS = {

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 from overpaint.jobs.papercut.draw import draw
-from overpaint.jobs.papercut.edits import EDIT_TYPES, sample_draft, sample_edit
+from overpaint.jobs.papercut.edits import sample_draft, sample_edit
 from overpaint.jobs.papercut.sample import split_of
 from overpaint.jobs.papercut.thing_edits import centre_of, resized_px
 from overpaint.jobs.papercut.views import layout_boxes
 from overpaint.jobs.papercut.words import LEXICON, captions
+from overpaint.pipeline.edit_types import EDIT_TYPES
 
 SEEDS = range(40)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from overpaint.jobs.papercut.edits import EDIT_TYPES
 from overpaint.jobs.training.cache import Cache
 from overpaint.jobs.training.caption import caption_tokens
 from overpaint.jobs.training.clip import CaptionTokens
@@ -28,6 +27,7 @@ from overpaint.jobs.training.parallel.kinds import KINDS
 from overpaint.jobs.training.vocabulary import token_table
 from overpaint.jobs.training.word_ids import MAX_JUDGE_TOKENS, shipped_word_ids
 from overpaint.operators import models
+from overpaint.pipeline.edit_types import EDIT_TYPES
 from transformers import BertTokenizer, CLIPTokenizer, LlavaProcessor
 
 SHIPPED = Path(models.__file__).parent / "papercut"

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from overpaint.jobs.papercut.changes import EDIT_TYPES
 from overpaint.operators.diffusion.auto import AUTO
 from overpaint.operators.diffusion.method import TEXT_TO_IMAGE, Method
 from overpaint.operators.edit import Edit
 from overpaint.pipeline.conditions import CONDITIONS, MASK
+from overpaint.pipeline.edit_types import EDIT_TYPES
 from overpaint.pipeline.errors import UsageError, near_miss
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.recipes.method_table import MaskUse, MeasuredRecipe, Training

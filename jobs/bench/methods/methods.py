@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from overpaint.jobs.bench.methods.cases import Case, find_cases
 from overpaint.jobs.bench.methods.drawn_rows import Drawing, DrawnEdits
-from overpaint.jobs.papercut.changes import EDIT_TYPES
+from overpaint.pipeline.edit_types import EDIT_TYPES
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.identity import digest
 from overpaint.pipeline.recipes.method_table import (

@@ -7,8 +7,8 @@ from pathlib import Path
 from overpaint.jobs.bench.methods.cases import find_cases
 from overpaint.jobs.bench.methods.drawn_rows import Drawing, DrawnEdits
 from overpaint.jobs.bench.methods.running import Runner
-from overpaint.jobs.papercut.changes import EDIT_TYPES
 from overpaint.pipeline.columns import Row
+from overpaint.pipeline.edit_types import EDIT_TYPES
 from overpaint.pipeline.images import decode
 from overpaint.pipeline.recipes.method_table import Cell, MethodTable
 from PIL import Image, ImageDraw, ImageFont

@@ -2,7 +2,6 @@
 
 from typing import ClassVar, NamedTuple
 
-from overpaint.jobs.papercut.changes import EDIT_TYPES, EditType
 from overpaint.jobs.papercut.condition import DrawnCondition, Value
 from overpaint.jobs.papercut.draw import draw
 from overpaint.jobs.papercut.edits import DrawnEdit
@@ -10,6 +9,7 @@ from overpaint.jobs.papercut.sample import PortableRandom
 from overpaint.jobs.papercut.scene import Background, Car, Face, Figure, House, Scene, Thing
 from overpaint.jobs.papercut.twins import changed_things, twin_of
 from overpaint.jobs.papercut.words import background_noun, describe_thing, style_noun
+from overpaint.pipeline.edit_types import EDIT_TYPES, EditType
 
 NUM_PICTURES = 3
 

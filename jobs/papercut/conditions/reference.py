@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from overpaint.jobs.papercut.changes import EditType, Mask, backdrop_mask, whole_mask
+from overpaint.jobs.papercut.changes import Mask, backdrop_mask, whole_mask
 from overpaint.jobs.papercut.condition import DrawnCondition, Value
 from overpaint.jobs.papercut.draw import draw, item_mask, num_items
 from overpaint.jobs.papercut.edits import DrawnEdit
@@ -10,6 +10,7 @@ from overpaint.jobs.papercut.sample import PortableRandom
 from overpaint.jobs.papercut.scene import Scene
 from overpaint.jobs.papercut.twins import twin_of
 from overpaint.jobs.papercut.views import reference_crop, reference_crop_alpha
+from overpaint.pipeline.edit_types import EditType
 from PIL import Image
 
 BRIGHTNESS_PERCENT = (90, 110)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from overpaint.jobs.papercut import words
-from overpaint.jobs.papercut.changes import EditType, Mask, grown, whole_mask
+from overpaint.jobs.papercut.changes import Mask, grown, whole_mask
 from overpaint.jobs.papercut.draw import draw_pixels, footprint, item_mask, num_items
 from overpaint.jobs.papercut.edits import sample_draft
 from overpaint.jobs.papercut.scene import Scene
@@ -27,6 +27,7 @@ from overpaint.jobs.training.parallel.regions import (
 )
 from overpaint.jobs.training.parallel.view_images import mask_image
 from overpaint.jobs.training.word_ids import shipped_word_ids
+from overpaint.pipeline.edit_types import EditType
 from PIL import Image
 
 NUM_FILL_TEXTS = 4

@@ -1,7 +1,6 @@
 """Examples of the training split by kind: scenes, views, masks, edits, judged pairs and fills."""
 
 import numpy as np
-from overpaint.jobs.papercut.edits import EDIT_TYPES
 from overpaint.jobs.training.examples import edit_example, mask_example, scene_example
 from overpaint.jobs.training.pairs import sample_pair
 from overpaint.jobs.training.parallel.fills import NUM_FILL_TEXTS, fill_example
@@ -17,6 +16,7 @@ from overpaint.jobs.training.parallel.kind import (
 )
 from overpaint.jobs.training.parallel.view_images import view_image
 from overpaint.jobs.training.word_ids import MAX_JUDGE_TOKENS, shipped_word_ids
+from overpaint.pipeline.edit_types import EDIT_TYPES
 
 NUM_CAPTIONS = 6
 NUM_PHRASES = 8

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from overpaint.jobs.papercut.changes import EDIT_TYPES
 from overpaint.jobs.training import losses
 from overpaint.jobs.training.grown import (
     attach_task_labels,
@@ -20,6 +19,7 @@ from overpaint.jobs.training.parallel.stepper import StepSettings
 from overpaint.jobs.training.parallel.workshop import Stage, Trainee, Workshop
 from overpaint.jobs.training.text_to_image import DETAILED_CAPTION_SHARE, build_unet
 from overpaint.jobs.training.vae import build_vae
+from overpaint.pipeline.edit_types import EDIT_TYPES
 from torch import Tensor
 from torch.nn import functional
 
