@@ -6,6 +6,7 @@ picture comes back at the source's size; where there is a mask, every pixel outs
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from overpaint.operators.diffusion.edit_row import (
     call_size,
     inverted_steps,
     pasted,
+    read_column,
     row_frame,
     row_prompt,
     row_settings,
@@ -134,10 +136,10 @@ class Edit(
     @classmethod
     def _fill_choices(cls, data: Any) -> Any:
         """Gives each choice the operator's fields of the stage, whose method is then theirs."""
-        if isinstance(data, Mapping) and data.get("method") == AUTO:
+        fields: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
+        if fields.get("method") == AUTO:
             raise ValueError("method = 'auto' stands for several stages: write it into a recipe")
-        has_choices = isinstance(data, Mapping) and data.get("choices")
-        return with_choices(cls, data) if has_choices else data
+        return with_choices(cls, fields) if fields.get("choices") else data
 
     @model_validator(mode="after")
     def _choices_fit(self) -> "Edit":
@@ -207,7 +209,7 @@ class Edit(
     @property
     def _inputs(self) -> tuple[Column, ...]:
         method = self.own
-        needs = [_column(need) for need in method.needs]
+        needs = [read_column(need) for need in method.needs]
         mask = (c.MASK_IMAGE,) if method.framed.fit == "crop" else ()
         seed = (c.SEED,) if method.reads_seed else ()
         prompt = () if method.prompt is None else (method.prompt,)
@@ -224,7 +226,7 @@ class Edit(
             c.KEPT_IMAGE,
             c.EDIT_PARAMS,
             *own,
-            *(_column(use) for use in method.used),
+            *(read_column(use) for use in method.used),
         )
 
     @property
@@ -233,7 +235,7 @@ class Edit(
         routed = route_columns(self._methods) if self.routes else ()
         return (c.INPUT_METHOD, *routed) if self.choices else ()
 
-    @property
+    @cached_property
     def _methods(self) -> Mapping[str, Method]:
         return {name: choice.own for name, choice in self.choices.items()}
 
@@ -253,8 +255,8 @@ class Edit(
         """
         if not self.choices:
             return ""
-        route = routed(self.routes, self._methods, row) if self.routes else ""
-        name = row.get("in_method") or route or self.default_choice
+        named = row.get("in_method") or routed(self.routes, self._methods, row)
+        name = named or self.default_choice
         if name not in self.choices:
             hint = near_miss(name, self.choices)
             raise RowError("method_unknown", f"the stage has no choice {name!r}: {hint}")
@@ -298,7 +300,7 @@ class Edit(
         edit = self.for_row(row)
         settings = row_settings(edit.own, row)
         sizes = tuple(
-            call_size(row.get(_column(n).name)) for n in (*settings.needs, *settings.used)
+            call_size(row.get(read_column(n).name)) for n in (*settings.needs, *settings.used)
         )
         shape = (
             None
@@ -393,7 +395,3 @@ class Edit(
     def weights(self) -> Checkpoint:
         """The checkpoint with its revision, variant and number type."""
         return replace(super().weights, part=self.own.papercut or "")
-
-
-def _column(need: Column | Condition) -> Column:
-    return need.column if isinstance(need, Condition) else need

@@ -25,7 +25,11 @@ class PerChoice(Generic[T]):
     def __init__(self, plan: Plan, make: Callable[[Plan], T]) -> None:
         self._plan = plan
         self._make = make
-        self._choosing = [stage for stage in plan.stages if stage.operator.choice_columns]
+        self._choosing = [
+            (stage.operator, {c.name: stage.read_as(c.name) for c in stage.operator.choice_columns})
+            for stage in plan.stages
+            if stage.operator.choice_columns
+        ]
         self._values: dict[tuple[str, ...], T] = {}
 
     def of(self, row: Row) -> T:
@@ -34,7 +38,10 @@ class PerChoice(Generic[T]):
         Raises:
             RowError: there is no such choice.
         """
-        choice = tuple(s.operator.choice_of(s.to_operator(row)) for s in self._choosing)
+        choice = tuple(
+            operator.choice_of({name: row.get(read) for name, read in columns.items()})
+            for operator, columns in self._choosing
+        )
         if choice not in self._values:
             stages = tuple(stage.for_row(row) for stage in self._plan.stages)
             self._values[choice] = self._make(self._plan.model_copy(update={"stages": stages}))

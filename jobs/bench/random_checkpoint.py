@@ -7,7 +7,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
-from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 from overpaint.operators.models.pretrained import device
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -34,11 +34,11 @@ def save_random_checkpoint(folder: Path) -> str:
     kind(
         **{name: part.to(torch.float16) for name, part in parts.items()},
         tokenizer=CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=77),
-        scheduler=DDIMScheduler(
+        scheduler=PNDMScheduler(
             beta_start=0.00085,
             beta_end=0.012,
             beta_schedule="scaled_linear",
-            clip_sample=False,
+            skip_prk_steps=True,
             set_alpha_to_one=False,
             steps_offset=1,
         ),

@@ -1,9 +1,9 @@
 """Cross-attention maps: where words look, and how far that is from where they did before.
 
-Shapes: n branches, b rows, h heads, q queries, k keys, t tokens; y and x places of a map.
+Shapes: n branches, b rows, h heads, q queries, k keys.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -38,44 +38,6 @@ class RecordCrossAttention:
         """Keeps the maps nbhqk of the branch."""
         self.maps[site.layer.name] = maps[site.branches.index(self.branch)]
         return maps
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class RecordWordMaps:
-    """Edit that changes nothing, and keeps where some words of each branch look.
-
-    Attributes:
-        words: weights bt of the tokens whose maps are added, by branch.
-        layers: names of the layers.
-        maps: maps bhyx of one layer each, by branch, since they were taken.
-    """
-
-    words: "Mapping[str, Tensor]"
-    layers: Collection[str]
-    maps: "dict[str, list[Tensor]]" = field(default_factory=dict[str, "list[Tensor]"])
-
-    @property
-    def edits(self) -> AttentionEdits:
-        """The edits of a call that records."""
-        return AttentionEdits(maps=[self])
-
-    def applies(self, site: Site) -> bool:
-        """Tells whether a site is one of the layers."""
-        return site.layer.name in self.layers
-
-    def __call__(self, site: Site, maps: "Tensor") -> "Tensor":
-        """Keeps the words' maps of each branch, of all maps nbhqk."""
-        for branch, words_bt in self.words.items():
-            looked = maps[site.branches.index(branch)] @ words_bt.to(maps)[:, None, :, None]
-            kept = self.maps.setdefault(branch, [])
-            kept.append(looked.squeeze(-1).unflatten(-1, site.size).float())
-        return maps
-
-    def take(self, branch: str) -> "Tensor":
-        """Returns the mean map byx of all heads and layers, and forgets them."""
-        import torch
-
-        return torch.cat(self.maps.pop(branch), dim=1).mean(dim=1)
 
 
 def coarse_layers(layers: Sequence[Layer], size: tuple[int, int]) -> frozenset[str]:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from overpaint.operators.controls.attention_maps import RecordWordMaps, coarse_layers
+from overpaint.operators.controls.attention_maps import coarse_layers
 from overpaint.operators.controls.concepts import Concepts, row_quantile
+from overpaint.operators.controls.words import RecordWords
 from overpaint.operators.diffusion.batch import Batch
 from overpaint.operators.diffusion.state import StepState
 from overpaint.pipeline.conditions import EDIT_CONCEPTS
@@ -35,7 +36,7 @@ class MaskedConcepts:
 
     concepts: Concepts
     mask_b1hw: "Tensor"
-    words: RecordWordMaps | None
+    words: RecordWords | None
     use_noise_mask: bool
 
     def __call__(self, state: StepState) -> "Tensor":
@@ -60,11 +61,11 @@ class MaskedConcepts:
             masks = masks * self._is_high(strength)
         return masks
 
-    def _looked(self, words: RecordWordMaps, guidance_kbchw: "Tensor") -> "Tensor":
+    def _looked(self, words: RecordWords, guidance_kbchw: "Tensor") -> "Tensor":
         import torch
         from torch.nn import functional
 
-        maps = torch.stack([words.take(name) for name in self.concepts.names])[:, :, None]
+        maps = torch.stack([words.mean(name) for name in self.concepts.names])
         is_high = self._is_high(smoothed(maps.flatten(0, 1)).view_as(maps)).to(guidance_kbchw)
         size = guidance_kbchw.shape[-2:]
         return functional.interpolate(is_high.flatten(0, 1), size).unflatten(0, maps.shape[:2])
@@ -74,15 +75,15 @@ class MaskedConcepts:
         return values_kb1hw >= row_quantile(values_kb1hw.flatten(3), share)[..., None]
 
 
-def record_words(batch: Batch, concepts: Concepts) -> RecordWordMaps:
+def record_words(batch: Batch, concepts: Concepts) -> RecordWords:
     """Returns the recorder of where the concepts' words look, without start, end and padding."""
     size = batch.mask_b1hw.shape[-2], batch.mask_b1hw.shape[-1]
     prompts = [
         [each.prompt for each in request.values[EDIT_CONCEPTS.name]] for request in batch.requests
     ]
     columns = zip(concepts.names, zip(*prompts, strict=True), strict=True)
-    return RecordWordMaps(
-        words={name: _word_tokens(batch, texts) for name, texts in columns},
+    return RecordWords(
+        weights={name: _word_tokens(batch, texts) for name, texts in columns},
         layers=coarse_layers(batch.model.attention.layers, size),
     )
 

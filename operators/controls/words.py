@@ -3,7 +3,7 @@
 Shapes: n branches, b rows, h heads, q queries, k tokens; h and w latent pixels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,10 +25,12 @@ class RecordWords:
 
     Attributes:
         weights: weight of each token, bk, by branch.
+        layers: names of the layers that are kept; None keeps all of cross-attention.
         maps: maps b1hw, the mean of heads and the sum of weighted tokens, by branch and layer.
     """
 
     weights: "Mapping[str, Tensor]"
+    layers: Collection[str] | None = None
     maps: "dict[tuple[str, str], Tensor]" = field(default_factory=dict[tuple[str, str], "Tensor"])
 
     @property
@@ -37,8 +39,9 @@ class RecordWords:
         return AttentionEdits(maps=[self])
 
     def applies(self, site: Site) -> bool:
-        """Tells whether a site is cross-attention."""
-        return site.layer.is_cross
+        """Tells whether a site is cross-attention that is kept."""
+        is_kept = self.layers is None or site.layer.name in self.layers
+        return site.layer.is_cross and is_kept
 
     def __call__(self, site: Site, maps: "Tensor") -> "Tensor":
         """Keeps the words' part of the maps nbhqk."""
@@ -50,12 +53,12 @@ class RecordWords:
                 self.maps[branch, site.layer.name] = kept
         return maps
 
-    def mean(self, branch: str, size: tuple[int, int]) -> "Tensor":
-        """Returns the mean of all layers, b1hw, each resized to one grid."""
+    def mean(self, branch: str, size: tuple[int, int] | None = None) -> "Tensor":
+        """Returns the mean of all layers, b1hw, each resized to a grid where one is given."""
         import torch
 
-        maps = [resized(words, size) for (name, _), words in self.maps.items() if name == branch]
-        return torch.stack(maps).mean(dim=0)
+        maps = [words for (name, _), words in self.maps.items() if name == branch]
+        return torch.stack([m if size is None else resized(m, size) for m in maps]).mean(dim=0)
 
 
 def aligned_weights(

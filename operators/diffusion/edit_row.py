@@ -88,6 +88,11 @@ def row_values(method: Method, row: Row, frame: Frame, editor: Editor) -> Mappin
     return values
 
 
+def read_column(need: Column | Condition) -> Column:
+    """Returns the column that an edit reads for what its method needs."""
+    return need.column if isinstance(need, Condition) else need
+
+
 def _checked(column: Column, value: Any, editor: Editor) -> Any:
     if column.scope == "group" and value is not None and value.identity != editor.identity:
         raise RowError("inversion_mismatch", "the source was inverted with other weights")

@@ -78,10 +78,7 @@ def source_mask(row: Row, picture: Picture) -> Pixels | None:
     Raises:
         RowError: the mask cannot be decoded.
     """
-    data = row.get("mask_image")
-    if data is None:
-        return None
-    return binarise(decode_mask(data, picture.width_px, picture.height_px))
+    return _mask_of(row.get("mask_image"), picture)
 
 
 def kept_mask(row: Row, picture: Picture) -> Pixels | None:
@@ -94,7 +91,10 @@ def kept_mask(row: Row, picture: Picture) -> Pixels | None:
     Raises:
         RowError: the mask cannot be decoded.
     """
-    data = row.get("kept_image")
+    return _mask_of(row.get("kept_image"), picture)
+
+
+def _mask_of(data: bytes | None, picture: Picture) -> Pixels | None:
     if data is None:
         return None
     return binarise(decode_mask(data, picture.width_px, picture.height_px))
