@@ -46,7 +46,7 @@ from overpaint.operators.models.uses_checkpoint import UsesPipeline
 from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
-from overpaint.pipeline.conditions import MASK, Condition
+from overpaint.pipeline.conditions import MASK
 from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.errors import RowError, near_miss
 from overpaint.pipeline.identity import canonical_json, identity_fields
