@@ -12,12 +12,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
+from overpaint.operators.diffusion.edit_choices import CHOOSING
 from overpaint.operators.diffusion.method import Method
 from overpaint.operators.diffusion.routing import MASKED
 from overpaint.operators.models.weights import PAPERCUT
 from overpaint.pipeline.catalogue import OPERATORS
 from overpaint.pipeline.conditions import Condition
-from overpaint.pipeline.errors import UsageError, first_error
+from overpaint.pipeline.errors import UsageError, first_error, near_miss
 from overpaint.pipeline.operator import Operator
 from overpaint.pipeline.recipes.method_table import (
     Cell,
@@ -25,6 +26,7 @@ from overpaint.pipeline.recipes.method_table import (
     MethodTable,
     read_method_table,
 )
+from overpaint.pipeline.recipes.recipe import STAGE_KEYS
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 AUTO = "auto"
@@ -61,6 +63,7 @@ def auto_stages(given: Mapping[str, Any]) -> list[Table]:
     """
     own = {key: value for key, value in given.items() if key in AutoFields.model_fields}
     rest = {key: value for key, value in given.items() if key not in {*own, "method"}}
+    _check_known(rest)
     try:
         fields = AutoFields.model_validate(own)
     except ValidationError as error:
@@ -81,6 +84,15 @@ def auto_stages(given: Mapping[str, Any]) -> list[Table]:
         "routes_from": table.digest,
     }
     return [*helpers, edit]
+
+
+def _check_known(fields: Mapping[str, Any]) -> None:
+    """Checks that all fields are of the stage, of every edit, or of `auto`."""
+    shared = OPERATORS.find("edit").model_fields.keys() - {*CHOOSING, "settings"}
+    known = {*shared, *AutoFields.model_fields, *STAGE_KEYS}
+    for name in fields:
+        if name not in known:
+            raise UsageError(f"method 'auto': unknown field {name!r}: {near_miss(name, known)}")
 
 
 @dataclass(slots=True)

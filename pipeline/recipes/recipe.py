@@ -38,7 +38,8 @@ from pydantic import ValidationError
 
 _TABLES = ("name", "description", "row", "stage", "group", "policy", "budget", "limits", "output")
 _RENAMING = ("reads", "writes", "prefix")
-_STAGE_KEYS = ("operator", "name", "group", "placement", *_RENAMING)
+STAGE_KEYS = ("operator", "name", "group", "placement", *_RENAMING)
+"""Keys of a stage's table that are no fields of its operator."""
 _ADDED = {"fetch", "store"}
 """Stages that a plan adds where they are not written out; settings can name them all the same."""
 _PLAN_LIMITS = ("task_rows",)
@@ -200,7 +201,7 @@ def _stage(given: Mapping[str, Any], where: str) -> Stage:
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
     label = f"{where} ({given.get('name', name)!r})"
-    fields = {key: value for key, value in given.items() if key not in _STAGE_KEYS}
+    fields = {key: value for key, value in given.items() if key not in STAGE_KEYS}
     operator = _model(kind, fields, label)
     for key in ("name", "group"):
         if not isinstance(given.get(key, ""), str):

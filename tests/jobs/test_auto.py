@@ -119,7 +119,7 @@ def test_rows_take_the_best_method_for_their_type_and_for_what_they_have(table, 
         ({"min_success": 0.95}, None, "no cell of training scenes that is allowed"),
         ({"max_forward": 45}, "texture", "dds"),
         ({"max_forward": 0}, None, "max_forward"),
-        ({"max_forwards": 9}, None, "max_forwards"),
+        ({"max_foward": 9}, None, "'max_foward': did you mean 'max_forward'"),
         ({"training": "none"}, None, "training"),
     ],
 )
