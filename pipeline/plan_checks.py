@@ -263,18 +263,22 @@ def draws(stages: Sequence[Stage]) -> bool:
 
 
 def check_policy(policy: Policy, stages: Sequence[Stage]) -> None:
-    """Checks that the policy bounds scores that stages write.
+    """Checks that the policy reads scores that stages write: numbers, or yes and no.
 
     Raises:
         ValueError: naming the score and the nearest one there is.
     """
     written = [column for stage in stages for column in stage.outputs]
-    scores = [column.name for column in written if pa.types.is_floating(column.type)]
-    for name in policy.root:
+    scores = [column.name for column in written if _is_score(column.type)]
+    for name in policy.scores:
         if name not in scores:
             raise ValueError(
                 f"policy: no stage writes the score {name!r}: {near_miss(name, scores)}"
             )
+
+
+def _is_score(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
 
 
 def check_planned_names(planned: Mapping[str, str]) -> None:

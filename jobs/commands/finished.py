@@ -48,7 +48,8 @@ def accept(output: Uri, *, policy: str) -> int:
 
     Args:
         output: The run folder.
-        policy: A TOML file with bounds on scores, such as clip_sim_dir = { min = 0.2 }.
+        policy: A TOML file with bounds on scores, such as clip_sim_dir = { min = 0.2 }; or the
+            name of a policy: instruct-pix2pix, ultraedit, strict or off.
     """
     print_result(accepting.accept(output, accepting.read_policy(policy)))
     return 0

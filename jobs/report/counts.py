@@ -1,7 +1,7 @@
 """Counts over all rows of a manifest: how rows ended, and which rules of the policy they broke."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -98,9 +98,16 @@ def count_pending(folder: RunFolder) -> int:
 def policy_rules(policy: Policy) -> list[str]:
     """Lists every rule that a row can break, as `reject_reasons` names it, in order."""
     rules: list[str] = []
-    for name, bounds in policy.root.items():
+    for name, bounds in _bounds(policy):
         rules += [rule for rule in _rules(name, bounds) if rule]
-    return rules
+    rules += [] if policy.best is None else [policy.best.lost]
+    return list(dict.fromkeys(rules))
+
+
+def _bounds(policy: Policy) -> Iterator[tuple[str, Bounds]]:
+    yield from policy.bounds.items()
+    for typed in policy.by_type.values():
+        yield from typed.items()
 
 
 def _rules(name: str, bounds: Bounds) -> tuple[str | None, ...]:

@@ -212,6 +212,6 @@ def _cause(row: Mapping[str, Any]) -> str:
 
 def _directions(policy: Policy) -> list[tuple[str, int]]:
     """Lists the scores that say what is worst, with 1 where small values are and -1 where large."""
-    directions = [(name, 1) for name, bounds in policy.root.items() if bounds.min is not None]
-    directions += [(name, -1) for name, bounds in policy.root.items() if bounds.max is not None]
+    directions = [(name, 1) for name, bounds in policy.bounds.items() if bounds.min is not None]
+    directions += [(name, -1) for name, bounds in policy.bounds.items() if bounds.max is not None]
     return directions if (TRUTH_GAIN, 1) in directions else [(TRUTH_GAIN, 1), *directions]

@@ -139,7 +139,7 @@ class Histograms:
 
     def __init__(self, ranges: dict[str, ScoreRange], policy: Policy) -> None:
         self._edges = {
-            name: _edges(score, policy.root.get(name))
+            name: _edges(score, policy.bounds.get(name))
             for name, score in ranges.items()
             if score.num_values
         }

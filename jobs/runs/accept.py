@@ -8,25 +8,29 @@ from overpaint.jobs.report.report import ManifestSummary, summarise_manifest, wr
 from overpaint.jobs.runs.run import RunResult
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.policy import Policy
+from overpaint.pipeline.recipes.named_policies import USE, with_named_policy
 from overpaint.pipeline.runs.folder import SUCCESS, RunFolder
 from overpaint.pipeline.runs.lease import acquire_lease
-from overpaint.pipeline.runs.manifest import apply_policy
+from overpaint.pipeline.runs.manifest import apply_policy_to_part
 from overpaint.pipeline.runs.record import RunRecord
 from pydantic import ValidationError
 
 
 def read_policy(file: str) -> Policy:
-    """Reads the policy in a TOML file: its `[policy]` table, or the whole file.
+    """Reads the policy in a TOML file, its `[policy]` table or the whole file; or a named policy.
+
+    Args:
+        file: path, or name of a policy that comes with Overpaint.
 
     Raises:
-        UsageError: no such file, not TOML, or not bounds.
+        UsageError: no such file or policy, not TOML, or not bounds.
     """
     path = Path(file)
-    if not path.is_file():
+    if not path.is_file() and path.suffix:
         raise UsageError(f"{file}: no such policy file")
     try:
-        tables = tomllib.loads(path.read_text())
-        return Policy.model_validate(tables.get("policy", tables))
+        tables = tomllib.loads(path.read_text()) if path.is_file() else {USE: file}
+        return Policy.model_validate(with_named_policy(tables.get("policy", tables)))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
         reason = str(error).split("\n", 1)[0]
         raise UsageError(
@@ -60,7 +64,8 @@ def _accept(folder: RunFolder, policy: Policy) -> ManifestSummary:
         raise UsageError(f"{folder.storage.uri}: the run there is not finished; finish it first")
     record.plan(folder)  # refuses bounds on a score that no stage writes
     for part, table in folder.tables():
-        rows = [apply_policy(row, policy) for row in table.to_pylist()]
+        planned = folder.read_part("plan", part).to_pylist()
+        rows = apply_policy_to_part(table.to_pylist(), planned, policy)
         folder.write_part("manifest", part, pa.Table.from_pylist(rows, table.schema))
     record.write(folder)
     summary = summarise_manifest(folder)

@@ -32,7 +32,8 @@ from overpaint.pipeline.catalogue import OPERATORS
 from overpaint.pipeline.errors import UsageError, first_error, near_miss
 from overpaint.pipeline.operator import Placement
 from overpaint.pipeline.plan import Budget, Limits, Plan
-from overpaint.pipeline.policy import Bounds, Policy
+from overpaint.pipeline.policy import Best, Bounds, Policy
+from overpaint.pipeline.recipes.named_policies import with_named_policy
 from overpaint.pipeline.stage import Stage
 from pydantic import ValidationError
 
@@ -148,7 +149,7 @@ def _plan(
             row=_table(tables, "row", file),
             stages=tuple(stages),
             groups=groups,
-            policy=_model(Policy, _table(tables, "policy", file), f"{file}: [policy]"),
+            policy=_policy(_table(tables, "policy", file), f"{file}: [policy]"),
             budget=_model(Budget, _table(tables, "budget", file), f"{file}: [budget]"),
             limits=_model(Limits, others, f"{file}: [limits]"),
             **{"image_format": output["format"]} if output else {},
@@ -214,11 +215,21 @@ def _placement(given: Any, where: str) -> Placement:
     return _model(Placement, given, where)
 
 
+def _policy(given: Mapping[str, Any], where: str) -> Policy:
+    try:
+        rules = with_named_policy(given)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+    return _model(Policy, rules, where)
+
+
 def _model(kind: Any, fields: Any, where: str) -> Any:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        known = Bounds.model_fields if kind is Policy else kind.model_fields
+        known = (
+            {**Bounds.model_fields, **Best.model_fields} if kind is Policy else kind.model_fields
+        )
         renamed = getattr(kind, "renamed", None)
         raise UsageError(f"{where}: {first_error(error, known, renamed)}") from error
 

@@ -6,6 +6,7 @@ from overpaint.pipeline.catalogue import OPERATORS
 from overpaint.pipeline.operator import Placement
 from overpaint.pipeline.plan import Budget, Limits, Plan
 from overpaint.pipeline.policy import Policy
+from overpaint.pipeline.recipes.named_policies import USE, named_policies
 from overpaint.pipeline.stage import Stage
 from overpaint.pipeline.variant import VariantOperator
 from pydantic import TypeAdapter
@@ -28,7 +29,7 @@ def recipe_schema() -> dict[str, Any]:
             "row": {"type": "object"},
             "stage": {"type": "array", "minItems": 1, "items": {"anyOf": stages}},
             "group": {"type": "object", "additionalProperties": _schema(Placement)},
-            "policy": _schema(Policy),
+            "policy": _policy_schema(),
             "budget": _schema(Budget),
             "limits": limits,
             "output": {
@@ -56,6 +57,13 @@ def _without_definitions(value: Any, definitions: dict[str, Any]) -> Any:
 
 def _schema(kind: Any) -> dict[str, Any]:
     return TypeAdapter(kind).json_schema(mode="validation")
+
+
+def _policy_schema() -> dict[str, Any]:
+    """Returns the schema of a policy, which may start from a named one."""
+    schema = _schema(Policy)
+    schema["properties"] = {USE: {"enum": sorted(named_policies())}, **schema["properties"]}
+    return schema
 
 
 def _stage_schemas(name: str) -> list[dict[str, Any]]:

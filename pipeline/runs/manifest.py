@@ -14,6 +14,7 @@ from overpaint.pipeline.choices import PerChoice
 from overpaint.pipeline.identity import digest
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.policy import Policy
+from overpaint.pipeline.runs.choice import not_chosen
 from overpaint.pipeline.runs.folder import RunFolder
 
 ACCEPTED, REJECTED, FAILED = "accepted", "rejected", "failed"
@@ -109,23 +110,42 @@ def assemble(plan: Plan, planned: pa.Table, results: Sequence[pa.Table]) -> pa.T
     """
     ended = {row["key"]: row for table in results for row in table.to_pylist()}
     fingerprints = PerChoice(plan, Plan.fingerprint)
+    planned_rows = planned.to_pylist()
     rows = [
-        _manifest_row(row, ended[row["key"]], fingerprints.of(row), plan.policy)
-        for row in planned.to_pylist()
+        {**row, **ended[row["key"]], "fingerprint": fingerprints.of(row), "reject_reasons": None}
+        for row in planned_rows
     ]
+    rows = apply_policy_to_part(rows, planned_rows, plan.policy)
     schema = manifest_schema(plan, planned.schema)
     return pa.Table.from_pylist([_renamed(row, schema) for row in rows], schema)
 
 
-def _manifest_row(
-    planned: Mapping[str, Any], ended: Mapping[str, Any], fingerprint: str, policy: Policy
-) -> dict[str, Any]:
-    row = {**planned, **ended, "fingerprint": fingerprint, "reject_reasons": None}
-    return apply_policy(row, policy)
+def apply_policy_to_part(
+    rows: Sequence[dict[str, Any]], planned: Sequence[Mapping[str, Any]], policy: Policy
+) -> list[dict[str, Any]]:
+    """Accepts or rejects the rows of a part, which has all tries at its edits.
+
+    Args:
+        rows: rows of the manifest.
+        planned: the same rows as they were planned.
+        policy: bounds, and the choice among tries at one edit.
+    """
+    judged = [apply_policy(row, policy) for row in rows]
+    if policy.best is None:
+        return judged
+    pairs = list(zip(judged, planned, strict=True))
+    pairs = [(row, asked) for row, asked in pairs if row["status"] == ACCEPTED]
+    lost = not_chosen([row for row, _ in pairs], [asked for _, asked in pairs], policy.best)
+    return [
+        {**row, "status": REJECTED, "reject_reasons": [lost[row["key"]]]}
+        if row["key"] in lost
+        else row
+        for row in judged
+    ]
 
 
 def apply_policy(row: dict[str, Any], policy: Policy) -> dict[str, Any]:
-    """Accepts or rejects a row by a policy; a row that a stage rejected or failed stays so."""
+    """Accepts or rejects a row by the bounds of a policy; one that a stage ended stays so."""
     if row["stage"] is not None:
         return row
     reasons = policy.reasons(row)

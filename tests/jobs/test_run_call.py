@@ -76,3 +76,32 @@ def test_package_has_no_other_calls():
 
     with pytest.raises(AttributeError):
         _ = overpaint.jobs.walk
+
+
+BEST = """
+brightness = { min = 0.0 }
+best = { by = "brightness" }
+"""
+
+
+def test_best_of_several_tries_is_chosen_in_the_run_and_again_by_another_policy(place, capsys):
+    text = RECIPE.replace("[row]", "[row]\ncandidates = 3")
+    scoring = '[[stage]]\noperator = "toy_operators:ToyScore"\nname = "score"\n'
+    recipe = place / "best.toml"
+    recipe.write_text(f"{text}{scoring}[policy]{BEST}")
+    result = _run(place, str(recipe))
+    assert (result.ledger.accepted, result.ledger.rejected) == (4, 8)
+    best = {row["key"] for row in result.rows(["key"], {"status": "accepted"})}
+    tries = list(result.rows(["key", "source_uri", "brightness"]))
+    for row in tries:
+        rivals = [t["brightness"] for t in tries if t["source_uri"] == row["source_uri"]]
+        assert (row["key"] in best) is (row["brightness"] == max(rivals))
+    assert main(["accept", result.uri, "--policy", "off"]) == 0
+    assert "accepted 12 + rejected 0" in capsys.readouterr().out
+    (place / "lowest.toml").write_text('best = { by = "brightness", order = "lowest" }')
+    assert main(["accept", result.uri, "--policy", str(place / "lowest.toml")]) == 0
+    worst = {row["key"] for row in result.rows(["key"], {"status": "accepted"})}
+    assert len(worst) == 4
+    assert not worst & best
+    assert main(["accept", result.uri, "--policy", "of"]) == 2
+    assert "no policy 'of': did you mean 'off'" in capsys.readouterr().err
