@@ -5,7 +5,7 @@ picture comes back at the source's size; where there is a mask, every pixel outs
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from overpaint.operators.diffusion.auto import AUTO, EXPANDING, auto_stages
 from overpaint.operators.diffusion.edit_choices import CHOOSING, with_choices
 from overpaint.operators.diffusion.edit_row import (
+    EditInput,
     call_size,
+    check_vary,
     inverted_steps,
     pasted,
     read_column,
@@ -33,7 +35,6 @@ from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.diffusion.routing import check_routes, dispensable, route_columns, routed
 from overpaint.operators.framing.frame import view, view_mask
 from overpaint.operators.framing.region import (
-    Region,
     editable_region,
     is_empty,
     kept_mask,
@@ -67,25 +68,6 @@ Editors = Mapping[str, Editor]
 """Loaded models by the name of the choice that uses them; the stage's own has the name ''."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EditInput:
-    """A row that is ready for its model.
-
-    Attributes:
-        choice: name of the choice that the row makes; '' for the stage's own method.
-        settings: method with the row's own values.
-        request: the row as the method sees it.
-        region: pixels that may change; None for all.
-        tokens_cut: tokens of its prompts that the text encoder does not see; None where unknown.
-    """
-
-    choice: str
-    settings: Method
-    request: EditRequest
-    region: Region | None
-    tokens_cut: int | None
-
-
 class Edit(
     LimitsPrompts,
     UsesPipeline[Editors],
@@ -115,6 +97,12 @@ class Edit(
     picture."""
     paste_back: bool = True
     """Whether every pixel outside the dilated mask is the source's own."""
+    vary: dict[str, tuple[bool | int | float | str, ...]] = Field(
+        default={}, json_schema_extra=IN_FINGERPRINT_UNLESS_DEFAULT
+    )
+    """Values of the method's fields of which a row takes one by its seed, so that candidates differ
+    in more than their noise: `{ guidance_scale = [2, 3, 4] }`. Rows of unlike values do not share a
+    call: a few values cost less than many."""
     choices: Annotated[
         dict[str, "Edit"],
         WithJsonSchema({"type": "object", "additionalProperties": {"type": "object"}}),
@@ -146,6 +134,7 @@ class Edit(
         if self.default_choice and not self.choices:
             raise ValueError(f"default_choice = {self.default_choice!r}: there are no choices")
         check_routes(self.routes, self._methods)
+        check_vary(self.own, self.vary)
         for name, choice in self.choices.items():
             if choice.choices:
                 raise ValueError(f"choices.{name} has choices of its own")
@@ -211,7 +200,7 @@ class Edit(
         method = self.own
         needs = [read_column(need) for need in method.needs]
         mask = (c.MASK_IMAGE,) if method.framed.fit == "crop" else ()
-        seed = (c.SEED,) if method.reads_seed else ()
+        seed = (c.SEED,) if method.reads_seed or self.vary else ()
         prompt = () if method.prompt is None else (method.prompt,)
         source = (c.SOURCE_IMAGE, c.WIDTH_PX, c.HEIGHT_PX)
         return (*source, *prompt, *seed, c.IMAGE_FORMAT, *needs, *mask)
@@ -289,7 +278,7 @@ class Edit(
     def cost(self, row: Row, sources: Mapping[str, Operator[Any]]) -> Cost:
         """Returns the network evaluations for one row, by its method."""
         edit = self.for_row(row)
-        settings = row_settings(edit.own, row)
+        settings = row_settings(edit.own, row, edit.vary)
         steps = getattr(settings, "num_inference_steps", None)
         if steps is None:
             steps = inverted_steps(settings, sources)
@@ -298,7 +287,7 @@ class Edit(
     def bucket(self, row: Row) -> Hashable:
         """Returns the choice, the settings and the shape of the picture that the model sees."""
         edit = self.for_row(row)
-        settings = row_settings(edit.own, row)
+        settings = row_settings(edit.own, row, edit.vary)
         sizes = tuple(
             call_size(row.get(read_column(n).name)) for n in (*settings.needs, *settings.used)
         )
@@ -328,7 +317,7 @@ class Edit(
         """
         choice = self.choice_of(row)
         edit = self.for_row(row)
-        settings, editor = row_settings(edit.own, row), model[choice]
+        settings, editor = row_settings(edit.own, row, edit.vary), model[choice]
         prompt = row_prompt(row, settings, edit.method)
         prompts = settings.prompts(row)
         lengths = {name: settings.text_length(text, editor) for name, text in prompts.items()}
@@ -387,7 +376,7 @@ class Edit(
         """Returns the fields that decided a row's pixels, as canonical JSON."""
         in_force = self.model_copy(update={"settings": settings, "batch_size": batch_size})
         fields = identity_fields(in_force).items()
-        own = {k: v for k, v in fields if v is not None and k not in CHOOSING}
+        own = {k: v for k, v in fields if v is not None and k not in {*CHOOSING, "vary"}}
         fallbacks = {"oom_fallbacks": list(editor.oom_fallbacks)} if editor.oom_fallbacks else {}
         return canonical_json(own | fallbacks)
 

@@ -1,16 +1,19 @@
 """A row's own part in an edit: its settings, and the values that the method needs."""
 
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from overpaint.operators.diffusion.inverting import Inversion
 from overpaint.operators.diffusion.method import Editor, Method, inverted_source
+from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.framing.conditions import condition_view
 from overpaint.operators.framing.frame import Frame, paste
-from overpaint.operators.framing.region import frame_row
+from overpaint.operators.framing.region import Region, frame_row
 from overpaint.pipeline.columns import Column, Row, first_text
 from overpaint.pipeline.conditions import MASK, Condition
 from overpaint.pipeline.errors import RowError, first_error
@@ -20,21 +23,68 @@ from pydantic import ValidationError
 
 _OWN_COLUMNS = ("strength", "guidance_scale")
 
+Vary = Mapping[str, Sequence[Any]]
+"""Values of a method's fields, of which a row takes one by its seed."""
 
-def row_settings(method: Method, row: Row) -> Method:
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EditInput:
+    """A row that is ready for its model.
+
+    Attributes:
+        choice: name of the choice that the row makes; '' for the stage's own method.
+        settings: method with the row's own values.
+        request: the row as the method sees it.
+        region: pixels that may change; None for all.
+        tokens_cut: tokens of its prompts that the text encoder does not see; None where unknown.
+    """
+
+    choice: str
+    settings: Method
+    request: EditRequest
+    region: Region | None
+    tokens_cut: int | None
+
+
+def check_vary(method: Method, vary: Vary) -> None:
+    """Checks that a method takes every value that its rows may draw.
+
+    Raises:
+        ValueError: a field has no values, the method has no such field, or a value is wrong.
+    """
+    for name, values in vary.items():
+        if not values:
+            raise ValueError(f"vary.{name}: give at least one value")
+        for value in values:
+            try:
+                type(method).model_validate({**method.model_dump(), name: value})
+            except ValidationError as error:
+                message = first_error(error, type(method).model_fields, method.renamed)
+                raise ValueError(f"vary: {message}") from error
+
+
+def _drawn(vary: Vary, seed: int) -> dict[str, Any]:
+    """Returns one value of each field, by the row's seed."""
+    hashes = {name: sha256(f"{seed} {name}".encode()).digest() for name in vary}
+    return {name: v[int.from_bytes(hashes[name][:8]) % len(v)] for name, v in vary.items()}
+
+
+def row_settings(method: Method, row: Row, vary: Vary) -> Method:
     """Returns a method with the values that a row has of its own.
 
-    `edit_params` holds fields of the method as JSON; the columns `strength` and `guidance_scale`
-    come after it. Null leaves the recipe's value.
+    What the row draws comes first; `edit_params` holds fields of the method as JSON; the columns
+    `strength` and `guidance_scale` come last. Null leaves the recipe's value.
 
     Args:
         method: settings of the recipe.
         row: columns of the row.
+        vary: values that the row draws from by its seed.
 
     Raises:
         RowError: `edit_params_invalid`: not JSON, not a field of the method, or out of bounds.
     """
-    values = _parsed(row.get("edit_params"))
+    values = _drawn(vary, row["seed"]) if vary else {}
+    values |= _parsed(row.get("edit_params"))
     known = type(method).model_fields
     for name in _OWN_COLUMNS:
         if row.get(name) is not None and name in known:

@@ -1,6 +1,7 @@
 """Rows that choose their editing method, two judges, and edits in a chain."""
 
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from overpaint.jobs.cli import main
 from overpaint.jobs.papercut.dataset import write_dataset
+from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.recipes.recipe import plan_from_tables
 
 STAGE = {
@@ -331,3 +333,32 @@ def test_row_whose_edited_image_has_another_name_is_replayed(drawn):
     stages = TWO.format(first="n_", draft="a_", last="b_")
     (row,) = run(folder, "renamed", stages, rows[:1])
     assert main(["replay", str(folder / "renamed"), row["key"]]) == 0
+
+
+def test_candidates_draw_settings_by_their_seed_and_keep_them_in_any_company(drawn):
+    folder, rows = drawn
+    vary = STAGE["sdedit"] + "vary = { strength = [0.3, 0.6, 0.9] }\n"
+    many = "[row]\ncandidates = 6\n" + vary
+    ended = run(folder, "varied", many, rows[:2])
+    drawn_values = {row["key"]: json.loads(row["params_json"])["strength"] for row in ended}
+    assert len(ended) == 12
+    assert set(drawn_values.values()) == {0.3, 0.6, 0.9}
+    alone = run(folder, "varied_alone", many, rows[1:2])
+    by_key = {row["key"]: row for row in ended}
+    for row in alone:
+        assert row["edited_sha256"] == by_key[row["key"]]["edited_sha256"]
+        assert json.loads(row["params_json"])["strength"] == drawn_values[row["key"]]
+
+
+@pytest.mark.parametrize(
+    ("vary", "message"),
+    [
+        ("{ strenth = [0.3] }", "vary: unknown field 'strenth': did you mean 'strength'"),
+        ("{ strength = [0.3, 7] }", "vary: strength = 7"),
+        ("{ strength = [] }", "vary.strength: give at least one value"),
+    ],
+)
+def test_wrong_values_to_draw_from_are_refused_before_anything_is_started(vary, message, drawn):
+    text = f'name = "x"\n{STAGE["sdedit"]}vary = {vary}\n'
+    with pytest.raises(UsageError, match=re.escape(message)):
+        plan_from_tables(tomllib.loads(text), "x.toml")
