@@ -84,8 +84,10 @@ def segments(ledger: Ledger) -> list[Segment]:
     return pieces
 
 
-def facts(record: RunRecord | None, stats: Mapping[str, Any], uri: str) -> list[tuple[str, str]]:
-    """Lists the facts of a run as a whole: its folder, input, times and speed."""
+def facts(
+    record: RunRecord | None, stats: Mapping[str, Any], uri: str, num_accepted: int
+) -> list[tuple[str, str]]:
+    """Lists the facts of a run as a whole: its folder, input, times, speed and cost."""
     pairs: list[tuple[str, str]] = [("Folder", uri)]
     pairs += [("Input", record.input)] if record and record.input else []
     pairs += [("Started", moment(stats["started_at"]))] if stats.get("started_at") else []
@@ -93,6 +95,8 @@ def facts(record: RunRecord | None, stats: Mapping[str, Any], uri: str) -> list[
     pairs += [("Took", duration(stats["wall_s"]))] if _is_number(stats.get("wall_s")) else []
     if _is_number(stats.get("rows_per_s")):
         pairs.append(("Speed", f"{short(stats['rows_per_s'])} rows/s"))
+    if num_accepted and (work_s := sum(_stage_seconds(stats).values())):
+        pairs.append(("Work", f"{duration(work_s / num_accepted)} for each accepted row"))
     if isinstance(stats.get("num_tasks"), int):
         pairs.append(("Tasks", whole(stats["num_tasks"])))
     hosts = stats.get("hosts") or []
@@ -120,7 +124,7 @@ def versions(record: RunRecord | None, stats: Mapping[str, Any]) -> list[tuple[s
 def stage_lines(stats: Mapping[str, Any]) -> list[Line]:
     """Returns the seconds of each stage, in the order in which the stages run."""
     stages: Mapping[str, Any] = stats.get("stages") or {}
-    seconds = {name: float(figures.get("seconds") or 0.0) for name, figures in stages.items()}
+    seconds = _stage_seconds(stats)
     total = sum(seconds.values())
     return [
         Line(
@@ -130,6 +134,11 @@ def stage_lines(stats: Mapping[str, Any]) -> list[Line]:
         )
         for name, taken in seconds.items()
     ]
+
+
+def _stage_seconds(stats: Mapping[str, Any]) -> dict[str, float]:
+    stages: Mapping[str, Any] = stats.get("stages") or {}
+    return {name: float(figures.get("seconds") or 0.0) for name, figures in stages.items()}
 
 
 def ending_lines(counter: EndingCounter) -> list[Line]:

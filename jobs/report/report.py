@@ -27,6 +27,7 @@ from overpaint.jobs.report.scores import Histograms, ScoreRange, ScoreRanges
 from overpaint.jobs.report.stages import MethodCounter, StageColumns, stage_columns
 from overpaint.jobs.report.thumbnails import ImageReader, ThumbnailSheet
 from overpaint.jobs.report.truth import SuccessCounter
+from overpaint.jobs.report.winners import WinnerCounter, winner_lines
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.runs.folder import REPORT, STATS, RunFolder
@@ -53,6 +54,7 @@ class ManifestSummary:
         endings: rows by their ending.
         success: success against the truth, by edit type.
         methods: rows by method and checkpoint, for each editing stage.
+        winners: rows by edit type and editor, of the last editing stage; none without one.
         cuts: rows with prompts that a text encoder does not see whole.
         ranges: range of every score.
         sampler: rows that a gallery shows.
@@ -65,6 +67,7 @@ class ManifestSummary:
     endings: EndingCounter
     success: SuccessCounter
     methods: list[MethodCounter]
+    winners: list[WinnerCounter]
     cuts: CutCounter
     ranges: ScoreRanges
     sampler: RowSampler
@@ -96,8 +99,9 @@ def summarise_manifest(folder: RunFolder) -> ManifestSummary:
     stages = stage_columns(record, folder)
     endings, success = EndingCounter(), SuccessCounter(c.EDIT_TYPE.name)
     methods, cuts = [MethodCounter(edit) for edit in stages.edits], CutCounter(stages.cuts)
+    winners = [WinnerCounter(edit) for edit in stages.edits[-1:]]
     ranges, sampler = ScoreRanges(len(folder.parts("manifest"))), RowSampler(MAX_ROWS, policy)
-    schema = scan_manifest(folder, [endings, success, *methods, cuts, ranges, sampler])
+    schema = scan_manifest(folder, [endings, success, *methods, *winners, cuts, ranges, sampler])
     return ManifestSummary(
         record=record,
         policy=policy,
@@ -106,6 +110,7 @@ def summarise_manifest(folder: RunFolder) -> ManifestSummary:
         endings=endings,
         success=success,
         methods=methods,
+        winners=winners,
         cuts=cuts,
         ranges=ranges,
         sampler=sampler,
@@ -138,7 +143,7 @@ def _html(folder: RunFolder, summary: ManifestSummary) -> str:
         name=record.name if record else folder.storage.uri.rsplit("/", 1)[-1],
         ledger=ledger,
         segments=page.segments(ledger),
-        facts=page.facts(record, stats, folder.storage.uri),
+        facts=page.facts(record, stats, folder.storage.uri, ledger.accepted),
         identities=page.identities(record),
         versions=page.versions(record, stats),
         recipe=page.recipe_text(record),
@@ -149,12 +154,13 @@ def _html(folder: RunFolder, summary: ManifestSummary) -> str:
         num_judged=endings.num_judged,
         truth=page.truth_lines(summary.success),
         edits=page.edit_lines(summary.methods),
+        winners=winner_lines(summary.winners),
         charts=[
             chart(
                 name,
                 score,
                 histograms.bins(name),
-                policy.root.get(name),
+                policy.bounds.get(name),
                 about=page.about_column(name, stages),
             )
             for name, score in summary.scores.items()
@@ -186,7 +192,10 @@ def _gallery(
         "columns": summary.schema.names,
         "scores": list(summary.scores),
         "methods": [edit.method for edit in summary.stages.edits],
-        "policy": summary.policy.model_dump(mode="json", exclude_none=True),
+        "policy": {
+            name: bounds.model_dump(mode="json", exclude_none=True)
+            for name, bounds in summary.policy.bounds.items()
+        },
         "replay": f"overpaint replay {shlex.quote(folder.storage.uri)}",
     }
 
