@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 from overpaint.jobs.commands import (
     bench,
+    bench_pairs,
     catalogue,
     doctor,
     finished,
@@ -25,7 +26,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 _COMMANDS = (run, plan, submit, inspect, verify, finished, catalogue, methods, doctor, papercut)
-for module in (*_COMMANDS, train, bench):
+for module in (*_COMMANDS, train, bench, bench_pairs):
     module.register(app)
 
 
