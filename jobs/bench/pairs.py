@@ -19,12 +19,12 @@ from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.manifest import ACCEPTED
 
 HOW = """\
-Edits of unseen papercut scenes over the 12 types, their instructions paraphrased, each tried several
-times by each editor of the recipe; its policy keeps the best. `first`: share of edits whose first
-try is right, by the editor that does best over all types (`editor`). `chosen`: share of the pairs
-that the policy keeps that are right. `kept`: share of edits of which a pair is kept. `any`: share of
-edits of which any try is right, which bounds what a choice can reach. Right: success against the
-true edited image, as `truth` measures it."""
+Edits of unseen papercut scenes over the 12 types, their instructions paraphrased, each tried
+several times by each editor of the recipe; its policy keeps the best. `first`: share of edits whose
+first try is right, by the editor that does best over all types (`editor`). `chosen`: share of the
+pairs that the policy keeps that are right. `kept`: share of edits of which a pair is kept. `any`:
+share of edits of which any try is right, which bounds what a choice can reach. Right: success
+against the true edited image, as `truth` measures it."""
 
 _COLUMNS = ("source_uri", "edit_type", "method", "candidate", "status", TRUTH_SUCCESS)
 

@@ -43,6 +43,7 @@ STAGE_KEYS = ("operator", "name", "group", "placement", *_RENAMING)
 """Keys of a stage's table that are no fields of its operator."""
 _ADDED = {"fetch", "store"}
 """Stages that a plan adds where they are not written out; settings can name them all the same."""
+_POLICY_FIELDS = {*Bounds.model_fields, *Best.model_fields}
 _PLAN_LIMITS = ("task_rows",)
 """Keys of `[limits]` that are fields of the plan."""
 
@@ -227,9 +228,7 @@ def _model(kind: Any, fields: Any, where: str) -> Any:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        known = (
-            {**Bounds.model_fields, **Best.model_fields} if kind is Policy else kind.model_fields
-        )
+        known = _POLICY_FIELDS if kind is Policy else kind.model_fields
         renamed = getattr(kind, "renamed", None)
         raise UsageError(f"{where}: {first_error(error, known, renamed)}") from error
 

@@ -136,7 +136,8 @@ def test_named_policies_are_read_and_own_rules_stand_beside_them():
     policy = Policy(with_named_policy(table))
     assert policy.bounds["clip_sim_dir"].min == 0.1
     assert policy.bounds["clip_sim_image"].min == 0.7
-    assert policy.best and policy.best.keep == 4
+    assert policy.best
+    assert policy.best.keep == 4
 
 
 def test_recipe_names_a_policy_or_is_told_the_nearest_name():
