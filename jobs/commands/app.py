@@ -1,23 +1,11 @@
 """The command line with all of its commands."""
 
 from collections.abc import Sequence
+from importlib import import_module
+from pkgutil import iter_modules
 
 from cyclopts import App, CycloptsError
-from overpaint.jobs.commands import (
-    bench,
-    bench_pairs,
-    catalogue,
-    doctor,
-    finished,
-    inspect,
-    methods,
-    papercut,
-    plan,
-    run,
-    submit,
-    train,
-    verify,
-)
+from overpaint.jobs import commands
 from overpaint.pipeline.errors import UsageError
 
 app = App(
@@ -25,9 +13,10 @@ app = App(
     help="Edits image datasets with diffusion models, on Ray.",
     suppress_keyboard_interrupt=False,
 )
-_COMMANDS = (run, plan, submit, inspect, verify, finished, catalogue, methods, doctor, papercut)
-for module in (*_COMMANDS, train, bench, bench_pairs):
-    module.register(app)
+for found in iter_modules(commands.__path__, f"{commands.__name__}."):
+    # A module of commands adds them by its `register`; the others are what those share.
+    if register := getattr(import_module(found.name), "register", None):
+        register(app)
 
 
 def run_command(arguments: Sequence[str] | None = None) -> int:
