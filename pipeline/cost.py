@@ -29,6 +29,7 @@ class Cost:
         text_backward: backward passes through the text encoder.
         clip: images and texts embedded by CLIP.
         clip_backward: backward passes through CLIP.
+        requests: edits asked of a server.
     """
 
     forward: int = 0
@@ -41,6 +42,7 @@ class Cost:
     text_backward: int = 0
     clip: int = 0
     clip_backward: int = 0
+    requests: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(

@@ -68,6 +68,14 @@ ROW_ERRORS: dict[str, str] = {
     "inversion_mismatch": "The inversion was made with other weights than the edit's.",
     "nan_in_result": "A stage computed values that are not finite numbers.",
     "bad_key": "The row's key is not 32 hex digits, so it cannot name files.",
+    # An edit by a server.
+    "refused": "The server refuses to make the edit: by its policy on content.",
+    "endpoint_bad_request": "The server does not take the row's request; its words are given.",
+    "endpoint_busy": "The server says that it is busy for longer than `patience_s`.",
+    "endpoint_timeout": "The server did not answer within `timeout_s`, `attempts` times.",
+    "endpoint_unreachable": "The server cannot be reached, breaks off, or answers with an error.",
+    "endpoint_answer_unreadable": "The server's answer holds no whole image.",
+    "endpoint_answer_size": "The server's image has other proportions than were asked for.",
     # A score or a judgement.
     "edited_size": "The edited image is not of its source's size, or too long for its format.",
     "clip_not_finite": "CLIP computed values that are not finite numbers.",

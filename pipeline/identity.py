@@ -61,7 +61,7 @@ def identity_fields(operator: Operator[Any]) -> dict[str, Any]:
     """Returns the fields of an operator, and of its variant, that can change a byte, as JSON."""
     excluded = _excluded(operator)
     if isinstance(operator, VariantOperator):
-        excluded |= _excluded(operator.settings)
+        excluded |= _excluded(operator.settings) | operator.settings.idle_fields
     fields = operator.model_dump(mode="json")
     for name, value in operator:
         if isinstance(value, Mapping) and name in fields:

@@ -53,7 +53,9 @@ class Rejected:
     message: str
 
 
-Answer = NewColumns | Rejected | RowError
+End = Rejected | RowError
+"""Why a row goes no further."""
+Answer = NewColumns | End
 """What an operator returns for one row: its new columns, or why there are none."""
 
 
@@ -207,6 +209,19 @@ class Operator(BaseModel, ABC, Generic[ModelT]):
         """
         del row
 
+    @property
+    def reproducible(self) -> bool:
+        """True where equal rows get equal answers whenever they are asked for.
+
+        A server that is asked anew for each row need not repeat itself.
+        """
+        return True
+
+    def notes(self, model: ModelT) -> Mapping[str, Any]:
+        """Returns what a loaded model has found out that the run's statistics keep, as JSON."""
+        del model
+        return {}
+
     def revisions(self) -> dict[str, str]:
         """Returns the exact weights of each checkpoint: a hub revision, or a digest of files."""
         return {}
@@ -295,8 +310,8 @@ class ModelOperator(Operator[ModelT], Generic[ModelT, InputT, OutputT]):
         """
 
     @abstractmethod
-    def infer(self, inputs: Sequence[InputT], model: ModelT, /) -> Sequence[OutputT]:
-        """Runs the model once and returns an output for each input, in order.
+    def infer(self, inputs: Sequence[InputT], model: ModelT, /) -> Sequence[OutputT | End]:
+        """Runs the model once and returns an output, or an end, for each input, in order.
 
         Args:
             inputs: exactly `batch_size` of what `prepare` returned; the last is repeated where
@@ -340,8 +355,11 @@ class ModelOperator(Operator[ModelT], Generic[ModelT, InputT, OutputT]):
         def prepare(row: Row) -> InputT | Rejected | RowError:
             return row_error_as_answer(self.prepare, row, model)
 
-        def answer(done: tuple[Row, InputT, OutputT]) -> Answer:
-            return row_error_as_answer(self.answer, *done, model)
+        def answer(done: tuple[Row, InputT, OutputT | End]) -> Answer:
+            row, model_input, output = done
+            if isinstance(output, RowError | Rejected):
+                return output
+            return row_error_as_answer(self.answer, row, model_input, output, model)
 
         prepared = calls.beside(prepare, rows)
         ready = [
@@ -350,7 +368,7 @@ class ModelOperator(Operator[ModelT], Generic[ModelT, InputT, OutputT]):
             if not isinstance(model_input, RowError | Rejected)
         ]
         inputs = [model_input for _, model_input in ready]
-        outputs = calls.model(self._infer_padded, inputs, model) if inputs else []
+        outputs = self.infer_by(inputs, model, calls) if inputs else []
         done = [(*pair, output) for pair, output in zip(ready, outputs, strict=True)]
         answers = iter(calls.beside(answer, done))
         return [
@@ -358,7 +376,13 @@ class ModelOperator(Operator[ModelT], Generic[ModelT, InputT, OutputT]):
             for ending in prepared
         ]
 
-    def _infer_padded(self, inputs: list[InputT], model: ModelT) -> Sequence[OutputT]:
+    def infer_by(
+        self, inputs: list[InputT], model: ModelT, calls: Calls
+    ) -> Sequence[OutputT | End]:
+        """Runs the model on one or more inputs: as a full batch, in a step that uses the model."""
+        return calls.model(self._infer_padded, inputs, model)
+
+    def _infer_padded(self, inputs: list[InputT], model: ModelT) -> Sequence[OutputT | End]:
         padding = [inputs[-1]] * (self.batch_size - len(inputs))
         return self.infer([*inputs, *padding], model)[: len(inputs)]
 

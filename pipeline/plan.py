@@ -127,6 +127,11 @@ class Plan(BaseModel):
                 editing.append(stage)
         return tuple(reversed(editing))
 
+    def unrepeatable(self) -> tuple[str, ...]:
+        """Returns the names of the stages that need not make the same pixels again."""
+        stages = self.editing_stages()
+        return tuple(stage.name for stage in stages if not stage.operator.reproducible)
+
     def key_columns(self) -> tuple[str, ...]:
         """Returns the columns of the input that decide the pixels, beside `source_uri`."""
         stages = self.editing_stages()

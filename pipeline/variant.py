@@ -37,6 +37,10 @@ class Variant(BaseModel):
 
     pixels_version: ClassVar[int] = 1
     """Raised only when equal settings and inputs give other bytes than before."""
+    reproducible: ClassVar[bool] = True
+    """Whether equal rows get equal answers whenever they are asked for, see `Operator`."""
+    idle_fields: ClassVar[frozenset[str]] = frozenset()
+    """Fields of the operator that change no byte where the variant does its work."""
     papers: ClassVar[tuple[str, ...]] = ()
     """arXiv numbers of the papers that it implements."""
     renamed: ClassVar[Mapping[str, str]] = {}
@@ -70,6 +74,11 @@ class VariantOperator(Operator[ModelT], Generic[ModelT]):
     def method(self) -> str:
         """Name of the variant."""
         return self.variants.name_of(type(self.settings))
+
+    @property
+    def reproducible(self) -> bool:
+        """True where the variant is."""
+        return self.settings.reproducible
 
     @property
     def has_settings(self) -> bool:

@@ -8,7 +8,7 @@ import json
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import count as numbers
 from typing import Any
@@ -60,14 +60,16 @@ class StageStats:
     Attributes:
         seconds: seconds taken.
         oom_fallbacks: fallbacks in force after a lack of memory.
+        notes: what the loaded operators have found out, see `Operator.notes`.
     """
 
     seconds: dict[str, float] = field(default_factory=dict[str, float])
     oom_fallbacks: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    notes: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def as_json(self) -> str:
         """Returns the statistics as a JSON text, in which they go from group to group."""
-        return json.dumps({"seconds": self.seconds, "oom_fallbacks": self.oom_fallbacks})
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "StageStats":
@@ -77,7 +79,9 @@ class StageStats:
     def merge(self, other: "StageStats") -> "StageStats":
         """Returns these statistics with those of other stages."""
         return StageStats(
-            {**self.seconds, **other.seconds}, {**self.oom_fallbacks, **other.oom_fallbacks}
+            {**self.seconds, **other.seconds},
+            {**self.oom_fallbacks, **other.oom_fallbacks},
+            {**self.notes, **other.notes},
         )
 
 
@@ -191,7 +195,7 @@ class GroupWorker:
             done, seconds = run(full_rows, cached, lane)
         release(value for row in done for value in row.values() if isinstance(value, bytes))
         kept = [_with_stored(row, cached.get(row["key"])) for row in done]
-        stats = before.merge(StageStats(seconds, self._oom_fallbacks()))
+        stats = before.merge(StageStats(seconds, self._oom_fallbacks(), self._notes()))
         if self._group == self._run.plan.group_names[-1]:
             return self._commit(kept, part, stats)
         return self._hand_on(kept, part, stats)
@@ -218,6 +222,10 @@ class GroupWorker:
     def _oom_fallbacks(self) -> dict[str, list[str]]:
         loaded = self._loaded.items()
         return {name: one.oom_fallbacks for name, one in loaded if one.oom_fallbacks}
+
+    def _notes(self) -> dict[str, Any]:
+        found = {name: one.operator.notes(one.model) for name, one in self._loaded.items()}
+        return {name: notes for name, notes in found.items() if notes}
 
     def _run_together(
         self, rows: Sequence[Row], cached: Mapping[str, CachedOutputs], lane: Lane
@@ -259,7 +267,10 @@ class GroupWorker:
         policy = self._run.plan.policy
         ended = [apply_policy({"status": ACCEPTED, "stage": None, **row}, policy) for row in rows]
         table = pa.Table.from_pylist(ended, self._result_schema)
-        self._run.folder.write_result(part, result_name([row["key"] for row in ended]), table)
+        keys = [row["key"] for row in ended]
+        self._run.folder.write_result(part, result_name(keys), table)
+        if self._run.plan.unrepeatable():
+            self._run.folder.remove_answers(keys)
         ledger = count(row["status"] for row in ended)
         summary = {**ledger.as_json(), "part": part, "stats_json": stats.as_json()}
         return pa.Table.from_pylist([summary], SUMMARY)

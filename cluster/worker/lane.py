@@ -61,8 +61,17 @@ class ActorLane(Lane):
         return ActorLane(Turn(self.turn.order, pixels), self._models, self._helpers)
 
     def batches(self, call: Callable[[ItemT], T], batches: Iterable[ItemT]) -> list[T]:
-        """Calls a function for each batch, a few at a time."""
-        return self._helpers.batches(call, batches, self.turn.pixels)
+        """Calls a function for each batch, a few at a time.
+
+        Raises:
+            StoppedError: the run was stopped: no batch is begun that has no use for the models.
+        """
+
+        def begin(batch: ItemT) -> T:
+            self._models.check()
+            return call(batch)
+
+        return self._helpers.batches(begin, batches, self.turn.pixels)
 
     def model(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Calls a step in the thread of the models."""

@@ -17,6 +17,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from overpaint.pipeline.errors import StoppedError
 
+_STOPPED = "the run was stopped"
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -89,6 +91,15 @@ class ModelThread:
         finally:
             del future  # its error holds this frame, and so whatever tensors the step held
 
+    def check(self) -> None:
+        """Checks that the thread is not closed.
+
+        Raises:
+            StoppedError: it is.
+        """
+        if self._is_closed:
+            raise StoppedError(_STOPPED)
+
     def close(self) -> None:
         """Ends the thread: a call under way is interrupted, and those that wait are refused."""
         self._is_closed = True
@@ -113,7 +124,7 @@ class ModelThread:
 
     def _refuse_all(self) -> None:
         while not self._calls.empty():
-            self._calls.get().future.set_exception(StoppedError("the run was stopped"))
+            self._calls.get().future.set_exception(StoppedError(_STOPPED))
 
 
 @dataclass(order=True, slots=True)

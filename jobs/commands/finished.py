@@ -1,7 +1,7 @@
 """redrive, accept, replay: the commands that go back to rows of a run."""
 
 from cyclopts import App
-from overpaint.jobs.commands.output import console, print_result
+from overpaint.jobs.commands.output import console, print_result, servers_sentence
 from overpaint.jobs.options import LOCAL_RAY, Flag, RayOptions, Uri
 from overpaint.jobs.runs import accept as accepting
 from overpaint.jobs.runs import redrive as redriving
@@ -71,8 +71,12 @@ def replay(output: Uri, key: str, *, to: Uri | None = None) -> int:
     if to is not None:
         names = replaying.write_images(replayed, to)
         console.print(f"wrote {', '.join(names)} to {to}")
-    word = "equal to" if replayed.is_equal else "different from"
     ending = f"; the row {replayed.ending}" if replayed.ending else ""
     recorded = replayed.recorded_sha256 or "none recorded"
+    if replayed.unrepeatable and not replayed.is_equal:
+        console.print(f"edited image cannot be compared with the run's ({recorded}){ending}")
+        console.print(f"another answer came this time: {servers_sentence(replayed.unrepeatable)}")
+        return 0
+    word = "equal to" if replayed.is_equal else "different from"
     console.print(f"edited image {word} the run's ({recorded}){ending}")
     return 0 if replayed.is_equal else 1

@@ -35,6 +35,12 @@ def print_result(result: RunResult) -> None:
         console.print(_failures(result))
 
 
+def servers_sentence(stages: Sequence[str]) -> str:
+    """Returns a sentence on stages whose pictures a server makes, which need not repeat itself."""
+    names = " and ".join(repr(name) for name in stages)
+    return f"stage {names} asks a server, which need not make the same picture again"
+
+
 def _failures(result: RunResult) -> str:
     """Returns the last line of a run that went wrong for most of its rows."""
     ledger, codes = result.ledger, list(result.error_codes.items())

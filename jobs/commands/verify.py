@@ -3,12 +3,13 @@
 import shlex
 
 from cyclopts import App
-from overpaint.jobs.commands.output import console
+from overpaint.jobs.commands.output import console, servers_sentence
 from overpaint.jobs.options import Flag, RunOptions, Uri
 from overpaint.jobs.verify.findings import KINDS, Findings, Problem
 from overpaint.jobs.verify.repair import RepairResult
 from overpaint.jobs.verify.repair import repair as repair_run
 from overpaint.jobs.verify.verify import verify as find_problems
+from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.runs.record import RunRecord
 from rich.markup import escape
@@ -39,6 +40,7 @@ def verify(output: Uri, *, repair: Flag = False) -> int:
         console.print("every row is accounted for, every object is there with the right hash")
         return 0
     if findings:
+        _print_servers(folder)
         console.print(f"next: overpaint verify {output} --repair")
     return 1
 
@@ -63,12 +65,23 @@ def _print_repair(folder: RunFolder, result: RepairResult) -> int:
         console.print("nothing to repair")
         return 0
     console.print(f"removed {result.removed} files; {result.pending} rows are to be made again")
+    _print_servers(folder)
     if result.is_planned_again:
         console.print("the plan is written again from the input; verify once more after that")
     if result.is_finished:
         return 0
     console.print(f"next: {escape(_run_command(folder))}")
     return _UNFINISHED
+
+
+def _print_servers(folder: RunFolder) -> None:
+    """Says so where rows that are made again will not be the same."""
+    try:
+        stages = RunRecord.read(folder).plan(folder).unrepeatable()
+    except UsageError:  # an earlier version's, which knew no such stage
+        return
+    if stages:
+        console.print(f"rows that are made again get other pictures: {servers_sentence(stages)}")
 
 
 def _run_command(folder: RunFolder) -> str:

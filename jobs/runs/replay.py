@@ -25,11 +25,13 @@ class ReplayedRow:
         row: every value of the row that can leave the process; images as bytes.
         sha256: hash of the edited image; None where there is none.
         recorded_sha256: hash in the manifest; None where the row has no image.
+        unrepeatable: names of the row's stages that need not make the same pixels again.
     """
 
     row: dict[str, Any]
     sha256: str | None
     recorded_sha256: str | None
+    unrepeatable: tuple[str, ...] = ()
 
     @property
     def images(self) -> dict[str, bytes]:
@@ -75,14 +77,22 @@ def replay(folder: RunFolder, key: str) -> ReplayedRow:
     part, planned = _planned(folder, key)
     stages = [stage for stage in run.plan.stages if stage.operator.kind != "store"]
     loaded = {stage.name: LoadedOperator.load(stage.operator) for stage in stages}
-    (row,), _ = run_stages(stages, loaded, [{**planned, **run.constants}])
+    # Without the run's folder nothing is kept there, and a server is asked anew.
+    (row,), _ = run_stages(stages, loaded, [{**planned, **run.constants, "run_uri": None}])
     outputs = [column for stage in stages for column in stage.outputs]
     live = {column.name for column in outputs if column.scope == "group"}
     values = {name: value for name, value in row.items() if name not in live}
     stored = {uri: image for image, uri in run.plan.stored_images().items()}
     edited = row.get(stored.get(c.EDITED_URI.name, c.EDITED_IMAGE.name))
     return ReplayedRow(
-        values, sha256(edited) if edited else None, _recorded(folder, part, planned["key"])
+        values,
+        sha256(edited) if edited else None,
+        _recorded(folder, part, planned["key"]),
+        tuple(
+            stage.name
+            for stage in run.plan.editing_stages()
+            if not stage.for_row(planned).operator.reproducible
+        ),
     )
 
 

@@ -20,6 +20,7 @@ class Progress:
         ledger: counts of the run's rows, with those of earlier sessions.
         seconds: seconds of this session by stage.
         oom_fallbacks: fallbacks that stages took for lack of memory, by stage.
+        notes: what stages have found out, by stage.
         rows: rows that ended in this session.
         num_tasks: tasks that were committed in this session.
         started_at: time at which the session started.
@@ -28,6 +29,7 @@ class Progress:
     ledger: Ledger
     seconds: dict[str, float] = field(default_factory=dict[str, float])
     oom_fallbacks: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    notes: dict[str, Any] = field(default_factory=dict[str, Any])
     rows: int = 0
     num_tasks: int = 0
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -45,6 +47,7 @@ class Progress:
         for stage, fallbacks in stats.oom_fallbacks.items():
             everywhere = [*self.oom_fallbacks.get(stage, []), *fallbacks]
             self.oom_fallbacks[stage] = list(dict.fromkeys(everywhere))
+        self.notes |= stats.notes
         return counts.ended
 
     def write(self, folder: RunFolder) -> None:
@@ -52,6 +55,7 @@ class Progress:
         wall_s = time.monotonic() - self._start_s
         before: dict[str, Any] = folder.read_json(STATS) or {}
         fallbacks = {**before.get("oom_fallbacks", {}), **self.oom_fallbacks}
+        notes = {**before.get("notes", {}), **self.notes}
         started_at = self.started_at.isoformat(timespec="seconds")
         folder.write_json(
             STATS,
@@ -59,6 +63,7 @@ class Progress:
                 "ledger": self.ledger.as_json(),
                 "stages": self._stages(before.get("stages", {})),
                 "oom_fallbacks": fallbacks,
+                **({"notes": notes} if notes else {}),
                 "wall_s": round(before.get("wall_s", 0.0) + wall_s, 3),
                 "rows_per_s": round(self.rows / wall_s, 3) if wall_s else None,
                 "num_tasks": before.get("num_tasks", 0) + self.num_tasks,

@@ -7,6 +7,7 @@ manifest/part-00000.parquet exactly the rows of that plan part, once all of them
 images/3f/3f9c....png       masks/3f/3f9c....png       editable/3f/3f9c....png
 report.html  stats.json  _SUCCESS.json
 _work/results/part-00000/   rows that ended, task by task, until their part is complete
+_work/answers/3f9c....      answers of servers for rows that have not ended
 _work/cached/part-00000.parquet  outputs that an update keeps for rows still to be finished
 """
 
@@ -14,7 +15,7 @@ import io
 import json
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial, reduce
@@ -37,6 +38,7 @@ REPORT = "report.html"
 SUCCESS = "_SUCCESS.json"
 WORK = "_work"
 ATTEMPTS = f"{WORK}/attempts"
+ANSWERS = f"{WORK}/answers"
 OBJECT_FOLDERS = ("images", "masks", "editable")
 """Folders of the objects that rows store."""
 PLANNED = f"{WORK}/planned.json"
@@ -184,6 +186,11 @@ class RunFolder:
     def remove_objects(self, key: str, image_format: str) -> None:
         """Removes the images that a row may have stored."""
         self.storage.remove(object_paths(key, image_format).values())
+
+    def remove_answers(self, keys: Iterable[str]) -> None:
+        """Removes what servers have answered for rows, which have ended."""
+        for key in keys:
+            self.storage.remove_tree(f"{ANSWERS}/{key}")
 
     def remove_results(self, part: int) -> None:
         """Removes the result files of a part."""

@@ -223,6 +223,20 @@ def test_closed_thread_interrupts_its_call_and_refuses_those_that_wait():
         models.call(Turn(), lambda: None)
 
 
+def test_stopped_actor_begins_no_batch_that_uses_no_model():
+    models, helpers, begun = ModelThread(), Helpers(), []
+    lane = ActorLane(Turn(pixels=64), models, helpers)  # small pictures: in this thread
+
+    def begin(batch):
+        begun.append(batch)
+        models.close()
+
+    with pytest.raises(StoppedError):
+        lane.batches(begin, [0, 1, 2])
+    assert begun == [0]
+    helpers.close()
+
+
 def test_stage_seconds_leave_out_what_is_waited_for(actor):
     models, _ = actor
     is_busy, go_on = threading.Event(), threading.Event()
