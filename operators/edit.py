@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from overpaint.operators.diffusion.auto import AUTO, EXPANDING, auto_stages
 from overpaint.operators.diffusion.edit_choices import CHOOSING, with_choices
+from overpaint.operators.diffusion.edit_input import EditInput
 from overpaint.operators.diffusion.edit_row import (
-    EditInput,
     call_size,
     check_vary,
     inverted_steps,
@@ -25,11 +25,7 @@ from overpaint.operators.diffusion.edit_row import (
     row_settings,
     row_values,
 )
-from overpaint.operators.diffusion.method import (
-    Editor,
-    Method,
-    needs_inversion,
-)
+from overpaint.operators.diffusion.method import Edited, Editor, Method, needs_inversion
 from overpaint.operators.diffusion.prompt_length import LimitsPrompts
 from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.diffusion.routing import check_routes, dispensable, route_columns, routed
@@ -55,6 +51,7 @@ from overpaint.pipeline.images import decode, encode, encode_mask
 from overpaint.pipeline.operator import (
     IN_FINGERPRINT_UNLESS_DEFAULT,
     NOT_IN_FINGERPRINT,
+    Calls,
     Kind,
     ModelOperator,
     NewColumns,
@@ -258,9 +255,10 @@ class Edit(
             ValueError: one of them is not.
         """
         for edit in self._edits.values():
-            if edit.own.papercut is None and edit.checkpoint == "papercut":
+            kinds = edit.own.checkpoints
+            if edit.own.papercut is None and kinds and edit.checkpoint == "papercut":
                 raise ValueError(
-                    f"method {edit.method!r} takes a {' or '.join(edit.own.checkpoints)}, and "
+                    f"method {edit.method!r} takes a {' or '.join(kinds)}, and "
                     "papercut has none: name a checkpoint"
                 )
             edit.own.check_weights(edit.weights)
@@ -272,8 +270,21 @@ class Edit(
             for name, edit in self._edits.items()
             for weights, revision in edit.own.revisions().items()
         }
-        models = {name or "checkpoint": edit.weights for name, edit in self._edits.items()}
-        return {**{name: weights.identity() for name, weights in models.items()}, **own}
+        models = {
+            name or "checkpoint": edit.own.weights_identity(edit.weights)
+            for name, edit in self._edits.items()
+        }
+        return {**models, **own}
+
+    @property
+    def reproducible(self) -> bool:
+        """True where every method is that a row may choose."""
+        return all(edit.own.reproducible for edit in self._edits.values())
+
+    def notes(self, model: Editors) -> dict[str, Any]:
+        """Returns what the loaded models have found out, by the name of the choice or method."""
+        notes = {n or self.method: self._edits[n].own.notes(model[n]) for n in model}
+        return {name: found for name, found in notes.items() if found}
 
     def cost(self, row: Row, sources: Mapping[str, Operator[Any]]) -> Cost:
         """Returns the network evaluations for one row, by its method."""
@@ -288,6 +299,8 @@ class Edit(
         """Returns the choice, the settings and the shape of the picture that the model sees."""
         edit = self.for_row(row)
         settings = row_settings(edit.own, row, edit.vary)
+        if settings.is_hosted:
+            return self.choice_of(row), settings.model_dump_json()
         sizes = tuple(
             call_size(row.get(read_column(n).name)) for n in (*settings.needs, *settings.used)
         )
@@ -345,10 +358,16 @@ class Edit(
             choice=choice, settings=settings, request=request, region=region, tokens_cut=tokens_cut
         )
 
-    def infer(self, inputs: Sequence[EditInput], model: Editors, /) -> list[NDArray[np.float32]]:
+    def infer(self, inputs: Sequence[EditInput], model: Editors, /) -> Sequence[Edited]:
         """Edits a batch of one shape and of one method."""
         first = inputs[0]
         return first.settings.edit([item.request for item in inputs], model[first.choice])
+
+    def infer_by(self, inputs: list[EditInput], model: Editors, calls: Calls) -> Sequence[Edited]:
+        """Edits a batch in the models' turn; one that a server edits, beside it and unpadded."""
+        if inputs[0].settings.is_hosted:
+            return self.infer(inputs, model)
+        return super().infer_by(inputs, model, calls)
 
     def answer(
         self, row: Row, input: EditInput, output: NDArray[np.float32], model: Editors, /

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -10,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from overpaint.operators.diffusion.inverting import Inversion
 from overpaint.operators.diffusion.method import Editor, Method, inverted_source
-from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.framing.conditions import condition_view
 from overpaint.operators.framing.frame import Frame, paste
-from overpaint.operators.framing.region import Region, frame_row
+from overpaint.operators.framing.region import frame_row
 from overpaint.pipeline.columns import Column, Row, first_text
 from overpaint.pipeline.conditions import MASK, Condition
 from overpaint.pipeline.errors import RowError, first_error
@@ -25,25 +23,6 @@ _OWN_COLUMNS = ("strength", "guidance_scale")
 
 Vary = Mapping[str, Sequence[Any]]
 """Values of a method's fields, of which a row takes one by its seed."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EditInput:
-    """A row that is ready for its model.
-
-    Attributes:
-        choice: name of the choice that the row makes; '' for the stage's own method.
-        settings: method with the row's own values.
-        request: the row as the method sees it.
-        region: pixels that may change; None for all.
-        tokens_cut: tokens of its prompts that the text encoder does not see; None where unknown.
-    """
-
-    choice: str
-    settings: Method
-    request: EditRequest
-    region: Region | None
-    tokens_cut: int | None
 
 
 def check_vary(method: Method, vary: Vary) -> None:

@@ -19,6 +19,7 @@ from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row, first_text
 from overpaint.pipeline.conditions import Condition
 from overpaint.pipeline.cost import Cost
+from overpaint.pipeline.operator import End
 from overpaint.pipeline.variant import Variant
 from pydantic import Field
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 TEXT_TO_IMAGE = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 """Pipelines whose checkpoints draw what a prompt says."""
+Edited = NDArray[np.float32] | End
+"""Picture of a frame's size, RGB HWC, about 0-255; or why a server has made none."""
 EXAMPLE_STEPS = 25
 """Steps of an inversion for which costs are shown where none is given."""
 
@@ -81,6 +84,8 @@ class Method(Variant, ABC):
     """Columns and conditions that it uses where a row has them."""
     reads_seed: ClassVar[bool] = True
     """Whether it draws noise from the row's seed."""
+    is_hosted: ClassVar[bool] = False
+    """Whether a server edits: each row by a request of its own, beside the actor's models."""
     shapes: ClassVar[Shapes] = UNET_SHAPES
     """Shapes of the picture that its model sees."""
 
@@ -115,6 +120,15 @@ class Method(Variant, ABC):
             ValueError: they are not, or are of a kind that the method does not take.
         """
         checkpoint.check(self.checkpoints)
+
+    def weights_identity(self, checkpoint: Checkpoint) -> str:
+        """Returns the exact weights of its checkpoint: a revision, or a digest of files."""
+        return checkpoint.identity()
+
+    def notes(self, model: Any) -> Mapping[str, Any]:
+        """Returns what a loaded model has found out, see `Operator.notes`."""
+        del model
+        return {}
 
     def revisions(self) -> dict[str, str]:
         """Returns the exact weights of models that the method has beside its checkpoint."""
@@ -155,11 +169,11 @@ class Method(Variant, ABC):
         return self.cost(num_inference_steps)
 
     @abstractmethod
-    def edit(self, requests: Sequence[EditRequest], model: Any) -> list[NDArray[np.float32]]:
+    def edit(self, requests: Sequence[EditRequest], model: Any) -> Sequence[Edited]:
         """Edits a full batch of rows of one size.
 
         Args:
-            requests: rows with frames of one size.
+            requests: rows with frames of one size; where a server edits, of any, and not padded.
             model: as `load` returned it.
 
         Returns:
@@ -271,7 +285,7 @@ def _default_cost(kind: type[Method]) -> str:
         return ""
     method = kind()
     steps = getattr(method, "num_inference_steps", None)
-    note = "" if steps else f" of {EXAMPLE_STEPS} inverted steps"
+    note = "" if steps is not None else f" of {EXAMPLE_STEPS} inverted steps"
     return f"{method.cost(steps or EXAMPLE_STEPS)}{note}"
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from overpaint.operators.measures.readings import Reading, read_reply, refused_or_unread
@@ -26,6 +26,8 @@ _NOTES: dict[ReplyStatus, str] = {
 
 class HostedModel(AsksModel, Instructor):
     """Asks a hosted model, whose JSON is read strictly: a bad answer is asked for again."""
+
+    reproducible: ClassVar[bool] = False
 
     endpoint: str = "http://localhost:8000/v1"
     """URL of the interface, up to `/v1`."""
