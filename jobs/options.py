@@ -64,7 +64,8 @@ class InputOptions:
     """Options that choose the rows of a run, and change its recipe.
 
     Attributes:
-        input: A folder or prefix of images, a table with source_uri, or another run's folder.
+        input: A folder or prefix of images or of the parts of a table, a table with source_uri or
+            with pictures, tars of pictures, a saved dataset, or another run's folder.
         limit: Take only that many rows from the front of the input.
         settings: stage.field=value changes a field of a stage, row.column=value gives every row a
             column; may be given several times.

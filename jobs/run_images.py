@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from overpaint.operators.fetch import Fetch
-from overpaint.operators.sources.access import Access, read_source
-from overpaint.pipeline.columns import STORED_IMAGES
+from overpaint.operators.sources.access import Access, Reader, Span
+from overpaint.pipeline.columns import STORED_IMAGES, TAR_SPANS
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.images import Picture, decode
 from overpaint.pipeline.runs.folder import RunFolder
@@ -32,7 +32,8 @@ class RunImages:
         record = RunRecord.find(folder)
         self._folder = folder
         self._base_uri = record.base_uri if record is not None else ""
-        self._access = _access(record, folder) if record is not None else Access()
+        self._reader = Reader(_access(record, folder) if record is not None else Access())
+        self._spans: dict[str, Span] = {}
 
     def uri(self, row: Mapping[str, Any], image: ImageName = "edited_image") -> str | None:
         """Returns the URI of an image of a row; None where the row has none.
@@ -48,6 +49,8 @@ class RunImages:
             path = row[STORED_IMAGES[image]]
             return self._folder.storage.at(path) if path else None
         uri = join(self._base_uri, row["source_uri"]) if row["source_sha256"] else ""
+        for span in row.get(TAR_SPANS.name) or ():
+            self._spans[join(self._base_uri, span["uri"])] = (span["offset"], span["size"])
         return uri if is_absolute(uri) else None
 
     def read(self, uri: str) -> bytes:
@@ -59,7 +62,7 @@ class RunImages:
         """
         if uri.startswith(self._folder.storage.at("")):
             return read_uri(uri)
-        return read_source(self._base_uri, uri, self._access)
+        return self._reader.one(self._base_uri, uri, self._spans.get(uri))
 
     def open(self, row: Mapping[str, Any], image: ImageName = "edited_image") -> Picture | None:
         """Decodes an image of a row; returns None where the row has none.

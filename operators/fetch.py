@@ -37,6 +37,9 @@ from pydantic import Field, field_validator
 GIVEN = "given"
 """The `mask_source` of a mask that came with the table."""
 
+_PACKED_REASONS = {"source_null": "missing", "source_ambiguous": "unreadable"}
+"""Reasons why a condition that is packed with others cannot be read, by the codes of sources."""
+
 Files = Mapping[str, bytes | RowError]
 """Files by URI, or why a file cannot be read."""
 
@@ -94,9 +97,9 @@ class Fetch(Operator[Reader]):
 
     @property
     def optional(self) -> tuple[Column, ...]:
-        """URIs of conditions that a table may lack."""
+        """URIs of conditions that a table may lack, and the places of members of tars."""
         names = (name for name in self.optional_conditions if name not in self.conditions)
-        return tuple(PICTURES[name].input for name in names)
+        return (*(PICTURES[name].input for name in names), c.TAR_SPANS)
 
     @property
     def outputs(self) -> tuple[Column, ...]:
@@ -133,7 +136,12 @@ class Fetch(Operator[Reader]):
     def run_by(self, rows: Sequence[Row], model: Reader, calls: Calls) -> list[Answer]:
         """Reads and decodes beside the models."""
         uris = [uri for row in rows for uri in (row["source_uri"], *self._condition_uris(row))]
-        files = model.read(rows[0]["base_uri"] or "", uris)
+        spans = {
+            span["uri"]: (span["offset"], span["size"])
+            for row in rows
+            for span in row.get(c.TAR_SPANS.name) or ()
+        }
+        files = model.read(rows[0]["base_uri"] or "", uris, spans)
 
         def fetched(row: Row) -> Answer:
             return row_error_as_answer(self._fetched, row, files)
@@ -216,6 +224,6 @@ def _bytes(files: Files, uri: str) -> bytes:
 
 def _of_condition(condition: Condition, error: RowError) -> RowError:
     """Returns an error about a source or an image as one about a condition."""
-    reason = error.code.split("_", 1)[1]
+    reason = _PACKED_REASONS.get(error.code, error.code.split("_", 1)[1])
     reason = "unreadable" if reason in ("empty", "truncated", "range") else reason
     return RowError(f"{condition.name}_{reason}", f"{condition.table_name}: {error.message}")

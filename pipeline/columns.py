@@ -105,6 +105,12 @@ SOURCE_URI = _text("source_uri", "where the source image is, as the input says")
 GROUP_ID = _text("group_id", "equal for all edits of one source")
 CANDIDATE = Column("candidate", pa.int32(), "0, 1, ... for several tries at one edit")
 SEED = Column("seed", pa.int64(), "the seed of the row's generator, 0 to 2**63-1")
+TAR_SPANS = Column(
+    "in_tar_spans",
+    pa.list_(pa.struct([("uri", pa.string()), ("offset", pa.int64()), ("size", pa.int64())])),
+    "first byte and size of each picture of the row that is a member of a tar, by its address",
+    "stream",
+)
 
 # What the input says beside the source.
 INSTRUCTION = _text("instruction", "what to change, in words")

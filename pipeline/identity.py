@@ -9,8 +9,11 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import date, time
 from decimal import Decimal
+from json.encoder import encode_basestring
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from overpaint.pipeline.catalogue import OPERATORS
 from overpaint.pipeline.operator import Operator
 from overpaint.pipeline.variant import VariantOperator
@@ -118,9 +121,23 @@ class RowIdentity:
         values = [row["source_uri"], candidate, *(row.get(name) for name in self._columns)]
         if row.get("seed") is not None:
             values.append({"seed": row["seed"]})
+        return self.key_of_json(_encode(values))
+
+    def key_of_json(self, text: str) -> str:
+        """Returns the key of a row whose list of values is given as `encoded_value` writes them.
+
+        Args:
+            text: source, candidate, the other columns in their order, and a given seed.
+        """
         hasher = self._start.copy()
-        hasher.update(_encode(values).encode())
+        hasher.update(text.encode())
         return hasher.hexdigest()[:32]
+
+
+def encoded_value(value: Any) -> str:
+    """Returns a value of a row as the JSON that keys are made of."""
+    # By itself: planning does it for some values of millions of rows, most of which are texts.
+    return encode_basestring(value) if isinstance(value, str) else _encode(value)
 
 
 def _stable(value: Any) -> Any:
@@ -138,6 +155,12 @@ _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=_stable).
 def row_seed(key: str) -> int:
     """Returns the seed of a row: 63 bits of its key."""
     return int(key[:16], 16) >> 1
+
+
+def row_seeds(keys: Sequence[str]) -> NDArray[np.int64]:
+    """Returns the seed of each of some keys, see `row_seed`."""
+    digits = bytes.fromhex("".join([key[:16] for key in keys]))
+    return (np.frombuffer(digits, ">u8") >> np.uint64(1)).astype(np.int64)
 
 
 def group_id(source_uri: str) -> str:

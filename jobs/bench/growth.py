@@ -14,21 +14,25 @@ from overpaint.cluster.ray.session import Session, connected
 from overpaint.cluster.ray.stream import run_on_ray
 from overpaint.jobs.bench.memory import sampled_memory
 from overpaint.jobs.papercut.dataset import write_dataset
+from overpaint.jobs.report.report import write_report
 from overpaint.jobs.runs.execute import SilentDisplay, execute
 from overpaint.jobs.runs.open import open_run
+from overpaint.jobs.runs.status import run_status
 from overpaint.operators.negative import Negative
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.folder import RunFolder
-from overpaint.pipeline.runs.inputs import Input, InputRequest, read_input
-from overpaint.pipeline.runs.manifest import assemble, manifest_ledger, result_schema
+from overpaint.pipeline.runs.inputs import InputRequest, read_input
+from overpaint.pipeline.runs.manifest import ACCEPTED, manifest_ledger, manifest_schema
 from overpaint.pipeline.runs.planning import write_plan
+from overpaint.pipeline.runs.record import RunRecord
 from overpaint.pipeline.runs.tasks import remaining
 from overpaint.pipeline.stage import Stage
 from overpaint.pipeline.storage.store import Storage
 
 HOW_PLANNING = """\
-A Parquet table of source_uri, instruction and target_prompt is read and planned into a local
-folder, keys, seeds and groups included; in this process, whose peak memory is given."""
+A folder of Parquet parts with source_uri, instruction and target_prompt is read and planned into a
+local folder, keys, seeds and groups included; in this process, whose peak memory is given. Shuffled
+rows name each source twice, far from each other: they are sorted on disk."""
 HOW_GROWTH = """\
 A pipeline with a null model (fetch, edit, store, manifest, ledger, report) over as many rows, each
 count on a local Ray of its own that is up before the clock starts; the rows are links to a few
@@ -37,33 +41,49 @@ them, sampled twice a second: its peak, and its mean in the second and in the la
 run. The slope is that of seconds over rows between two counts, both as logarithms: 1 is linear."""
 HOW_RESUME = """\
 A plan of as many rows whose manifest lacks only its last part, on a local folder: how long it takes
-to count the manifest and to derive what remains; in this process, whose peak memory is given."""
+to count the manifest, to derive what remains, to tell the status and to write a report; in this
+process, whose peak memory is given."""
 
 _NUM_IMAGES = 256
+_PART_ROWS = 100_000
 
 
-def measure_planning(rows: int) -> dict[str, Any]:
+def measure_planning(rows: int, *, shuffled: bool = False) -> dict[str, Any]:
     """Measures the planning of a table of that many rows.
+
+    Args:
+        rows: rows of the table.
+        shuffled: whether each source is named twice, far from each other.
 
     Returns:
         `rows`, `seconds`, `cpu_seconds`, `peak_mib`.
     """
-    with tempfile.TemporaryDirectory() as folder, sampled_memory() as memory:
-        table = Path(folder) / "rows.parquet"
-        pq.write_table(_table(rows), table)
-        start, cpu = time.perf_counter(), time.process_time()
-        rows_input = read_input(str(table))
-        write_plan(_plan(), rows_input, RunFolder(Storage(f"{folder}/run")))
-        seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
-    return {"rows": rows, "seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mib": max(memory)}
+    with tempfile.TemporaryDirectory() as folder:
+        _write_parts(Path(folder) / "input", rows, shuffled=shuffled)
+        with sampled_memory() as memory:
+            start, cpu = time.perf_counter(), time.process_time()
+            rows_input = read_input(f"{folder}/input")
+            planned = write_plan(_plan(), rows_input, RunFolder(Storage(f"{folder}/run")))
+            seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
+    assert planned.num_rows + planned.num_duplicates == rows
+    figures = {"rows": rows, "seconds": seconds, "cpu_seconds": cpu_seconds}
+    return {**figures, "peak_mib": max(memory)}
 
 
-def _table(rows: int) -> pa.Table:
+def _write_parts(folder: Path, rows: int, *, shuffled: bool = False) -> None:
+    """Writes a table of that many rows in parts."""
+    folder.mkdir()
+    for part, start in enumerate(range(0, rows, _PART_ROWS)):
+        table = _table(range(start, min(rows, start + _PART_ROWS)), rows // 2 if shuffled else rows)
+        pq.write_table(table, folder / f"part-{part:05d}.parquet")
+
+
+def _table(rows: range, num_sources: int) -> pa.Table:
     return pa.table(
         {
-            "source_uri": [f"images/{index:09d}.jpg" for index in range(rows)],
-            "instruction": [f"make thing {index % 997} blue" for index in range(rows)],
-            "target_prompt": [f"a blue thing {index % 997}" for index in range(rows)],
+            "source_uri": [f"images/{index % num_sources:09d}.jpg" for index in rows],
+            "instruction": [f"make thing {index} blue" for index in rows],
+            "target_prompt": [f"a blue thing {index % 997}" for index in rows],
         }
     )
 
@@ -121,11 +141,15 @@ def measure_resume(rows: int) -> dict[str, Any]:
     """Measures the resuming of a run of that many rows that lacks its last part.
 
     Returns:
-        `rows`, `count_s`, `resume_s`, `peak_mib`.
+        `rows`, `count_s`, `resume_s`, `status_s`, `report_s`, `peak_mib`.
     """
     with tempfile.TemporaryDirectory() as home:
         plan, folder = _plan(), RunFolder(Storage(f"{home}/run"))
-        write_plan(plan, Input(_table(rows), home), folder)
+        _write_parts(Path(home) / "input", rows)
+        request = InputRequest(f"{home}/input")
+        run_input = request.read()
+        RunRecord.planned(plan, request, run_input).write(folder)
+        write_plan(plan, run_input, folder)
         parts = folder.parts("plan")
         for part in parts[:-1]:
             _finish(plan, folder, part)
@@ -135,19 +159,29 @@ def measure_resume(rows: int) -> dict[str, Any]:
             counted = time.perf_counter()
             left = remaining(folder, plan.task_rows)
             resumed = time.perf_counter()
-    assert left.ledger.planned == rows
+            status = run_status(folder)
+            told = time.perf_counter()
+            write_report(folder)
+            reported = time.perf_counter()
+    assert left.ledger.planned == status["planned"] == rows
     assert left.tasks
     figures = {"rows": rows, "count_s": counted - start, "resume_s": resumed - counted}
+    figures |= {"status_s": told - resumed, "report_s": reported - told}
     return {**figures, "peak_mib": max(memory)}
 
 
 def _finish(plan: Plan, folder: RunFolder, part: int) -> None:
     """Writes a part of the manifest as if all of its rows had been accepted."""
     planned = folder.read_part("plan", part)
-    schema = result_schema(plan)
-    rows = [{"key": key, "status": "accepted"} for key in planned["key"].to_pylist()]
-    results = pa.Table.from_pylist(rows, schema)
-    folder.write_part("manifest", part, assemble(plan, planned, [results]))
+    schema = manifest_schema(plan, planned.schema)
+    constants = {"status": ACCEPTED, "fingerprint": plan.fingerprint()}
+    columns: list[Any] = [
+        planned[name].cast(schema.field(name).type)
+        if (name := field.name) in planned.column_names
+        else pa.repeat(pa.scalar(constants.get(name), field.type), planned.num_rows)
+        for field in schema
+    ]
+    folder.write_part("manifest", part, pa.Table.from_arrays(columns, schema=schema))
 
 
 def _linked(input_folder: Path, rows: int) -> Path:

@@ -105,17 +105,18 @@ def busy(
 
 
 @bench.command
-def planning(*, rows: Count = 1_000_000, json_file: Json = None) -> int:
-    """Plans a large table: seconds and peak memory.
+def planning(*, rows: Count = 1_000_000, shuffled: bool = False, json_file: Json = None) -> int:
+    """Plans a large table in parts: seconds and peak memory.
 
     Args:
         rows: Rows of the table.
+        shuffled: Name each source twice, far from each other.
         json_file: A file for the figures.
     """
     from overpaint.jobs.bench.growth import HOW_PLANNING, measure_planning
 
     console.print(HOW_PLANNING)
-    print_figures([measure_planning(rows)], json_file)
+    print_figures([measure_planning(rows, shuffled=shuffled)], json_file)
     return 0
 
 

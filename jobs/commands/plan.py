@@ -29,7 +29,7 @@ def plan(recipe: str, *, options: InputOptions) -> int:
         options: Options of the input.
     """
     prepared = prepare(recipe, options.input_request(), options.settings)
-    checked, num_input_rows = prepared.plan, prepared.input.table.num_rows
+    checked, num_input_rows = prepared.plan, prepared.input.survey.num_rows
     counter, num_rows, num_duplicates = CostCounter(checked), 0, 0
     for table, duplicates in plan_parts(checked, prepared.input):
         counter.add_part(table)

@@ -39,13 +39,13 @@ class PreparedRun:
         with first_contact(self.request.uri):
             run_input = self.request.read(columns)
         with named_errors(self.label):
-            self.plan.check_input(run_input.table.column_names)
+            self.plan.check_input(run_input.schema.names)
         return run_input
 
     @cached_property
     def columns(self) -> GivenColumns:
         """The columns of the input, by what becomes of them."""
-        return GivenColumns.of(self.plan, self.input.table.column_names)
+        return GivenColumns.of(self.plan, self.input.schema.names)
 
     @property
     def notes(self) -> list[str]:

@@ -7,7 +7,6 @@ from overpaint.operators.fetch import Fetch
 from overpaint.operators.sources.access import Access, check_source
 from overpaint.pipeline.errors import RowError, UsageError
 from overpaint.pipeline.plan import Plan
-from overpaint.pipeline.runs.bases import sampled_sources
 from overpaint.pipeline.runs.inputs import Input
 from overpaint.pipeline.stage import Stage
 from overpaint.pipeline.storage.uris import is_local
@@ -32,7 +31,7 @@ def sources_problem(plan: Plan, run_input: Input) -> str | None:
 
     Sources that name a store or a server of their own are not looked at: that is for `fetch`.
     """
-    sources = sampled_sources(run_input.table["source_uri"])
+    sources = run_input.survey.sample
     if not all(is_local(source) for source in sources):
         return None
     for stage in plan.stages:

@@ -6,16 +6,19 @@ whose scheme is allowed. Links in a folder are followed: its owner made them, no
 
 import errno
 import os
-from collections.abc import Generator, Iterable
+from collections import defaultdict
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 from overpaint.operators.sources import web
+from overpaint.operators.sources.packed import PackedReader, Pointer, Span
 from overpaint.operators.sources.spelling import other_spelling
 from overpaint.operators.sources.web import DownloadLimits
 from overpaint.pipeline.errors import RowError, UsageError
+from overpaint.pipeline.storage.packed import CellAddress, MemberAddress, packed_address
 from overpaint.pipeline.storage.store import read_uri, size_bytes
 from overpaint.pipeline.storage.uris import is_local, join, local_path
 
@@ -55,46 +58,139 @@ class Reader:
 
     def __init__(self, access: Access) -> None:
         self._access = access
+        self._packed = PackedReader(access.max_bytes)
         self._pool = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="fetch")
 
-    def read(self, base_uri: str, uris: Iterable[str]) -> dict[str, bytes | RowError]:
+    def read(
+        self, base_uri: str, uris: Iterable[str], spans: Mapping[str, Span] | None = None
+    ) -> dict[str, bytes | RowError]:
         """Reads each file once, and returns its bytes, or why it cannot be read, by its URI.
 
         Args:
             base_uri: folder or prefix that relative URIs are relative to.
             uris: as the table has them.
+            spans: places of members of tars, by their addresses, as far as they are known.
         """
         names = list(dict.fromkeys(uris))
-        files = self._pool.map(partial(self._file, base_uri), names)
-        return dict(zip(names, files, strict=True))
+        single, tables = list[str](), defaultdict[str, list[str]](list)
+        for name in names:
+            address = _packed(base_uri, name)
+            if isinstance(address, CellAddress):
+                tables[address.container].append(name)
+            else:
+                single.append(name)
+        one = partial(self._file, base_uri, spans or {})
+        found = dict(zip(single, self._pool.map(one, single), strict=True))
+        for cells in self._pool.map(partial(self._cells, base_uri), tables.values()):
+            found |= cells
+        return {name: found[name] for name in names}
 
-    def _file(self, base_uri: str, uri: str) -> bytes | RowError:
+    def one(self, base_uri: str, uri: str, span: Span | None = None) -> bytes:
+        """Reads one source; raises what `read_source` does.
+
+        Args:
+            base_uri: folder or prefix that relative URIs are relative to.
+            uri: as the table has it.
+            span: place of a member of a tar, where it is known.
+        """
+        return _source(base_uri, uri, self._access, self._packed, span)
+
+    def _file(self, base_uri: str, spans: Mapping[str, Span], uri: str) -> bytes | RowError:
         try:
-            return read_source(base_uri, uri, self._access)
+            return self.one(base_uri, uri, spans.get(uri))
         except RowError as error:
             return error
 
+    def _cells(self, base_uri: str, uris: Sequence[str]) -> dict[str, bytes | RowError]:
+        try:
+            return _cells(base_uri, uris, self._access, self._packed)
+        except RowError as error:
+            return dict.fromkeys(uris, error)
+
 
 def read_source(base_uri: str, uri: str, access: Access) -> bytes:
-    """Returns the bytes of the file that a table's URI names.
+    """Returns the bytes of the source that a table's URI names.
 
     Args:
         base_uri: folder or prefix that relative URIs are relative to.
-        uri: as the table has it.
+        uri: as the table has it: of a file, or the address of a source that is packed with others.
         access: what may be read.
 
     Raises:
         RowError: `source_missing`, `source_forbidden`, `source_too_large`; of the web also
-            `source_timeout` and `source_unreachable`.
+            `source_timeout` and `source_unreachable`; of a packed one also `source_null`,
+            `source_ambiguous` and `source_unreadable`.
     """
+    return Reader(access).one(base_uri, uri)
+
+
+def _source(
+    base_uri: str, uri: str, access: Access, packed: PackedReader, span: Span | None
+) -> bytes:
+    address = _packed(base_uri, uri)
+    if isinstance(address, CellAddress):
+        data = _cells(base_uri, [uri], access, packed)[uri]
+        if isinstance(data, RowError):
+            raise data
+        return data
+    if address is not None:
+        tar = _permitted(base_uri, address.container, access)
+        with _row_errors(tar):
+            return packed.member(tar, address, span)
+    return _plain_file(base_uri, uri, access)
+
+
+def _plain_file(base_uri: str, uri: str, access: Access) -> bytes:
     uri = _permitted(base_uri, uri, access)
     if access.web is not None and _scheme(uri) in _WEB:
         return web.download(uri, access.web)
     return _read(uri, access.max_bytes)
 
 
+def _cells(
+    base_uri: str, uris: Sequence[str], access: Access, packed: PackedReader
+) -> dict[str, bytes | RowError]:
+    """Reads cells of one table, by their addresses."""
+    addresses = [address for uri in uris if isinstance(address := packed_address(uri), CellAddress)]
+    table = _permitted(base_uri, addresses[0].container, access)
+    with _row_errors(table):
+        found = packed.cells(table, addresses)
+    return {
+        uri: _pointed_to(base_uri, data, access) if isinstance(data, Pointer) else data
+        for uri, data in zip(uris, found, strict=True)
+    }
+
+
+def _pointed_to(base_uri: str, pointer: Pointer, access: Access) -> bytes | RowError:
+    """Reads the file that a cell names in the place of bytes; it is no address of another cell."""
+    try:
+        return _plain_file(base_uri, pointer.path, access)
+    except RowError as error:
+        return error
+
+
+def _packed(base_uri: str, uri: str) -> MemberAddress | CellAddress | None:
+    """Returns the address of a packed source; None for a file, and of the web."""
+    address = packed_address(uri)
+    if address is None:
+        return None
+    whole = join(base_uri, uri)
+    if _scheme(whole) in _WEB or (is_local(whole) and _is_there(whole)):
+        return None
+    return address
+
+
+def _is_there(uri: str) -> bool:
+    try:
+        return local_path(uri).is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def check_source(base_uri: str, uri: str, access: Access) -> None:
     """Checks that a file may be read and is there, without reading it; of the web, that it may.
+
+    Of a source that is packed with others it is their file that is looked at.
 
     Args:
         base_uri: folder or prefix that relative URIs are relative to.
@@ -104,7 +200,8 @@ def check_source(base_uri: str, uri: str, access: Access) -> None:
     Raises:
         RowError: `source_missing` or `source_forbidden`.
     """
-    uri = _permitted(base_uri, uri, access)
+    address = _packed(base_uri, uri)
+    uri = _permitted(base_uri, address.container if address else uri, access)
     if _scheme(uri) not in _WEB:
         _size_bytes(uri)
 

@@ -6,8 +6,8 @@ A few dozen rows are looked at, spread over the table: one missing file decides 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
+from overpaint.pipeline.storage.packed import packed_address
 from overpaint.pipeline.storage.store import is_file
 from overpaint.pipeline.storage.uris import is_absolute, join
 
@@ -38,12 +38,11 @@ class Base:
         )
 
 
-def sampled_sources(sources: Any) -> list[str]:
-    """Returns sources of rows spread over a column: the first, the last, and some between."""
-    last = len(sources) - 1
-    steps = min(SAMPLE_ROWS, last + 1)
-    rows = {round(last * step / max(1, steps - 1)) for step in range(steps)}
-    return list(dict.fromkeys(sources[row].as_py() for row in sorted(rows)))
+def sampled_rows(num_rows: int) -> list[int]:
+    """Returns places of rows spread over a table: the first, the last, and some between."""
+    last = num_rows - 1
+    steps = min(SAMPLE_ROWS, num_rows)
+    return sorted({round(last * step / max(1, steps - 1)) for step in range(steps)})
 
 
 def find_base(sources: Sequence[str], folder: str, given: str | None = None) -> Base:
@@ -72,8 +71,9 @@ def _counted(uri: str, relative: Sequence[str]) -> Base:
 
 
 def _is_there(uri: str) -> bool:
+    packed = packed_address(uri)
     try:
-        return is_file(uri)
+        return is_file(packed.container if packed else uri)
     except PermissionError:
         raise
     except (OSError, ValueError):

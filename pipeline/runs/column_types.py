@@ -8,6 +8,7 @@ from overpaint.pipeline import columns as c
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.inputs import Input
+from overpaint.pipeline.tables.parts import Batch
 
 FIRST = (c.KEY, c.GROUP_ID, c.CANDIDATE, c.SEED, c.SOURCE_URI)
 """The columns that every plan has, in order; the input's come after them."""
@@ -43,37 +44,68 @@ def _inferred(plan: Plan, name: str) -> pa.DataType:
         raise UsageError(f"row.{name}: the values {values} are of different types") from error
 
 
-def typed(plan: Plan, run_input: Input, schema: pa.Schema) -> pa.Table:
-    """Casts an input to the types of the plan, so that a value that does not fit is refused.
+class TypedColumns:
+    """Columns of an input in the types of a plan; a value that does not fit is refused.
+
+    Args:
+        plan: plan whose defaults are checked too.
+        input_schema: columns of the input.
+        schema: columns of the plan.
 
     Raises:
-        UsageError: naming the column, the row and its value.
+        UsageError: a default does not fit.
     """
-    table = run_input.table
-    names = {**plan.planned_column_names(table.column_names), "seed": "seed"}
-    for name, planned in names.items():
-        kind = schema.field(planned).type
-        if name in table.column_names:
-            column = _cast(name, table[name], kind, run_input)
-            table = table.set_column(table.column_names.index(name), name, column)
-        for value in _default_values(plan, name):
-            _check_default(name, value, kind)
-    return table
+
+    def __init__(self, plan: Plan, input_schema: pa.Schema, schema: pa.Schema) -> None:
+        names = {**plan.planned_column_names(input_schema.names), "seed": "seed"}
+        self._kinds = {name: schema.field(planned).type for name, planned in names.items()}
+        self._cast = [
+            name
+            for name in input_schema.names
+            if name in self._kinds
+            and (name == "seed" or input_schema.field(name).type != self._kinds[name])
+        ]
+        for name, kind in self._kinds.items():
+            for value in _default_values(plan, name):
+                _check_default(name, value, kind)
+
+    def check(self, run_input: Input) -> None:
+        """Checks the values of all rows of an input, before anything is made of them.
+
+        Raises:
+            UsageError: naming the column, the row and its value.
+        """
+        if self._cast:
+            for batch in run_input.stream.batches(self._cast):
+                self.of(batch)
+
+    def of(self, batch: Batch) -> pa.Table:
+        """Returns the rows of a batch in the types of the plan.
+
+        Raises:
+            UsageError: naming the column, the row and its value.
+        """
+        table = batch.table
+        for name in self._cast:
+            if name in table.column_names:
+                column = _cast(name, table[name], self._kinds[name], batch)
+                table = table.set_column(table.column_names.index(name), name, column)
+        return table
 
 
-def _cast(name: str, values: Any, kind: pa.DataType, run_input: Input) -> Any:
+def _cast(name: str, values: Any, kind: pa.DataType, batch: Batch) -> Any:
     try:
         column = _as_kind(values, kind)
     except _MISFITS as error:
         row = _first_misfit(values, kind)
         raise UsageError(
             f"column {name!r} is {values.type}, and the plan needs {kind}: "
-            f"{run_input.place(row)}: {_shown(values[row].as_py())}"
+            f"{batch.place(row)}: {_shown(values[row].as_py())}"
         ) from error
     if name == "seed" and (least := pc.min(column).as_py() or 0) < 0:
         row = pc.index(column, least).as_py()
         raise UsageError(
-            f"column 'seed' holds {least} ({run_input.place(row)}): seeds are from 0 to 2**63 - 1"
+            f"column 'seed' holds {least} ({batch.place(row)}): seeds are from 0 to 2**63 - 1"
         )
     return column
 

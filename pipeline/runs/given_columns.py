@@ -11,7 +11,7 @@ from overpaint.pipeline.plan import Plan
 
 _ALIKE = 0.85
 """Likeness from which one name is taken for a slip of the other."""
-_ALWAYS_READ = ("source_uri", "seed")
+_ALWAYS_READ = ("source_uri", "seed", c.TAR_SPANS.name.removeprefix("in_"))
 _SETTINGS = (
     *(c.INPUT_METHOD, c.EDIT_PARAMS, c.EDIT_CONCEPTS, c.STRENGTH, c.GUIDANCE_SCALE),
     *(c.SOURCE_CLASS, c.TARGET_CLASS),

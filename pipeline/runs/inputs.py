@@ -1,53 +1,83 @@
-"""Input of a run: a folder of images, a table with `source_uri`, or another run."""
+"""Input of a run: a folder of images, a table with `source_uri`, pictures in files, or another run.
 
-from array import array
-from collections.abc import Collection, Mapping, Sequence
+Rows are read batch by batch: memory does not grow with their number, but for lists of files and for
+a table that is one file of lines.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-from overpaint.pipeline.errors import UsageError, near_miss
+from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.image_formats import IMAGE_SUFFIXES
-from overpaint.pipeline.runs.bases import find_base, sampled_sources
+from overpaint.pipeline.runs.bases import find_base
 from overpaint.pipeline.runs.folder import RECIPE, RunFolder
 from overpaint.pipeline.runs.listings import Listing, list_files
+from overpaint.pipeline.runs.picture_columns import PictureColumns, is_text
+from overpaint.pipeline.runs.survey import Survey, survey_sources
+from overpaint.pipeline.runs.table_files import (
+    ROWS_FILE,
+    TableFiles,
+    listed_parts,
+    one_file,
+    saved_dataset,
+)
 from overpaint.pipeline.storage.store import Storage, is_file, is_folder
 from overpaint.pipeline.storage.uris import join, normalise
+from overpaint.pipeline.tables.parts import TablePart, TableStream, joined, part_of_table
 from overpaint.pipeline.tables.tables import (
-    SHARD_SUFFIX,
     TABLE_SUFFIXES,
+    OpenedTable,
     is_table,
-    read_table,
+    open_table,
     tables_sha256,
     tables_version,
 )
 
-_ROWS_FILE = "rows.jsonl"
 SOURCE = "source_uri"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Input:
     """Rows to plan.
 
     Attributes:
-        table: `source_uri` and the other columns of the input.
+        stream: `source_uri` and the other columns of the input, batch by batch.
         base_uri: folder or prefix that relative URIs are relative to.
         notes: sentences on what was read and what was left out, for the user.
-        lines: line of the table's file in which each row begins, from 1; None for no such file.
         is_sharded: whether the rows are those of several files in a folder.
     """
 
-    table: pa.Table
+    stream: TableStream
     base_uri: str
     notes: tuple[str, ...] = ()
-    lines: "array[int] | None" = None
     is_sharded: bool = False
 
-    def place(self, row: int) -> str:
-        """Returns the place of a row, counted from 0, as users find it: its line, or its number."""
-        return f"row {row + 1}" if self.lines is None else f"line {self.lines[row]}"
+    @classmethod
+    def of(cls, table: pa.Table, base_uri: str) -> "Input":
+        """Returns a table in memory as an input."""
+        return cls(joined([part_of_table("rows", table)]), base_uri)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the input."""
+        return self.stream.schema
+
+    @property
+    def table(self) -> pa.Table:
+        """All rows in memory: for inputs that are known to be small."""
+        return self.stream.table()
+
+    @cached_property
+    def survey(self) -> Survey:
+        """Summary of the sources, from one pass over them.
+
+        Raises:
+            UsageError: there are no rows, a source is null, or one is not text.
+        """
+        return survey_sources(self.stream, SOURCE, self.base_uri)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +85,8 @@ class InputRequest:
     """Input of a run as a user asks for it.
 
     Attributes:
-        uri: folder or prefix of images, table with `source_uri`, or folder of another run.
+        uri: folder or prefix of images or of a table's parts, table with `source_uri`, table or tar
+            of pictures, or folder of another run.
         limit: rows to take from the front; None for all.
         mapping: new names of columns, by their names in the table.
         base_uri: URI that relative sources are relative to; None lets the input decide.
@@ -88,18 +119,19 @@ class InputRequest:
         return tables_version(self._files(is_sharded=is_sharded))
 
     def sha256(self, *, is_sharded: bool = False) -> str | None:
-        """Returns the hash of the table's files; None for other inputs and on a store."""
+        """Returns the hash of the table's files; None for other inputs, on a store, and if huge."""
         files = self._files(is_sharded=is_sharded)
         return tables_sha256(files) if files and is_file(files[0]) else None
 
     def _files(self, *, is_sharded: bool) -> list[str]:
         uri = normalise(self.uri)
         if is_sharded:
-            return _shards(uri, list_files(uri))
-        return [uri if is_table(uri) else join(uri, _ROWS_FILE)]
+            files = saved_dataset(uri) or listed_parts(uri, list_files(uri))
+            return [join(uri, path) for path in files.paths] if files else []
+        return [uri if is_table(uri) else join(uri, ROWS_FILE)]
 
     def read(self, with_bytes: Collection[str] = ()) -> Input:
-        """Reads the rows.
+        """Opens the input, and reads its sources once.
 
         Args:
             with_bytes: columns that are read also if they hold bytes, by their new names.
@@ -118,12 +150,13 @@ def read_input(
     base_uri: str | None = None,
     keep: Sequence[str] = (),
 ) -> Input:
-    """Reads the input of a run.
+    """Opens the input of a run.
 
     Args:
-        uri: a Parquet, JSONL or CSV table with `source_uri`; a folder with `rows.jsonl`, or with
-            Parquet files and no images; another run's folder, whose accepted images become the
-            sources; or a folder of images.
+        uri: a Parquet, JSONL or CSV table with `source_uri`; a Parquet or Arrow file, or a tar,
+            with the pictures themselves; a folder with parts of one of these, with a dataset that
+            `save_to_disk` has written, or with `rows.jsonl`; another run's folder, whose accepted
+            images become the sources; or a folder of images.
         limit: rows to take from the front; None for all.
         mapping: new names of columns, by their names in the table.
         base_uri: folder or prefix that relative sources are relative to; None for the table's
@@ -143,7 +176,7 @@ def read_input(
 def is_image_folder(uri: str) -> bool:
     """Tells whether an input is a folder whose images are listed: not a table, and not a run."""
     storage = Storage(uri)
-    return is_folder(uri) and not storage.exists(_ROWS_FILE) and not storage.exists(RECIPE)
+    return is_folder(uri) and not storage.exists(ROWS_FILE) and not storage.exists(RECIPE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,20 +184,18 @@ class _Rows:
     """Rows of an input as they are there.
 
     Attributes:
-        table: rows, under the names of the input.
+        parts: rows, under the names of the plan.
         folder: folder or prefix of the input.
         notes: see `Input`.
-        lines: see `Input`.
-        left_out: types of the columns of bytes that were not read, by name.
+        may_lack: whether a part may lack columns that others have.
         is_table: whether sources are what a table says, and not what lies in the folder.
         is_sharded: see `Input`.
     """
 
-    table: pa.Table
+    parts: tuple[TablePart, ...]
     folder: str
     notes: tuple[str, ...] = ()
-    lines: "array[int] | None" = None
-    left_out: Mapping[str, pa.DataType] = field(default_factory=dict[str, pa.DataType])
+    may_lack: bool = False
     is_table: bool = False
     is_sharded: bool = False
 
@@ -176,79 +207,98 @@ def _read_input(request: InputRequest, with_bytes: Collection[str]) -> Input:
         )
     uri = normalise(request.uri)
     try:
-        rows = _rows(uri, request, {SOURCE, *with_bytes})
+        rows = _rows(uri, request, with_bytes)
+        stream = _stream(rows, request.limit, uri)
+        survey = survey_sources(stream, SOURCE, uri)
     except PermissionError as error:
         raise UsageError(f"{uri}: the input may not be read: {error}") from error
-    table = _with_sources(rows, request, uri)
-    if request.limit is not None:
-        table = table.slice(0, request.limit)
-    if table.num_rows == 0:
-        raise UsageError(f"{uri}: the input has no rows")
     base_uri, notes = rows.folder, rows.notes
     given = normalise(request.base_uri) if request.base_uri else None
     if rows.is_table or given:
-        base = find_base(sampled_sources(table[SOURCE]), rows.folder, given)
+        base = find_base(survey.sample, rows.folder, given)
         base_uri, notes = base.uri, (*notes, *([str(base)] if base.looked_at else []))
-    return Input(table, base_uri, notes, rows.lines, rows.is_sharded)
+    found = Input(stream, base_uri, notes, rows.is_sharded)
+    found.__dict__["survey"] = survey
+    return found
 
 
-def _rows(uri: str, request: InputRequest, wanted: Collection[str]) -> _Rows:
+def _stream(rows: _Rows, limit: int | None, uri: str) -> TableStream:
+    try:
+        stream = joined(rows.parts, may_lack=rows.may_lack)
+    except UsageError as error:
+        raise UsageError(f"{uri}: cannot be read as a table: {error}") from error
+    place = stream.schema.get_field_index(SOURCE)
+    if not is_text(kind := stream.schema.field(place).type):
+        raise UsageError(f"{uri}: {SOURCE} is {kind}; it must be text")
+    schema = stream.schema.set(place, pa.field(SOURCE, pa.string()))
+    return replace(stream, schema=schema, limit=limit)
+
+
+def _rows(uri: str, request: InputRequest, with_bytes: Collection[str]) -> _Rows:
     if is_table(uri) and is_file(uri):
-        return _read_tables([uri], uri.rsplit("/", 1)[0] or "/", request, wanted)
+        folder, _, name = uri.rpartition("/")
+        return _read_tables(one_file(folder or "/", name), request, with_bytes)
     if is_file(uri):
         raise UsageError(f"{uri}: not a table; known endings: {', '.join(TABLE_SUFFIXES)}")
     if not is_folder(uri):
         raise UsageError(f"{uri}: no such input; give a folder of images or a table")
     storage = Storage(uri)
-    if storage.exists(_ROWS_FILE):
-        return _read_tables([storage.at(_ROWS_FILE)], uri, request, wanted)
+    if storage.exists(ROWS_FILE):
+        return _read_tables(one_file(uri, ROWS_FILE), request, with_bytes)
     if storage.exists(RECIPE):
-        return _Rows(_read_run(storage), uri)
-    listing = list_files(uri)
-    if shards := _shards(uri, listing):
-        return replace(_read_tables(shards, uri, request, wanted), is_sharded=True)
-    return _Rows(_image_table(listing, uri), uri, tuple(_listing_notes(listing, uri)))
+        return _Rows((_run_part(storage),), uri)
+    files = saved_dataset(uri)
+    listing = Listing() if files else list_files(uri)
+    if files := files or listed_parts(uri, listing):
+        return replace(_read_tables(files, request, with_bytes), is_sharded=True)
+    table = part_of_table("", _image_table(listing, uri))
+    return _Rows((table,), uri, tuple(_listing_notes(listing, uri)))
 
 
-def _shards(uri: str, listing: Listing) -> list[str]:
-    """Returns the files of a table in a folder, if it has Parquet files and no images."""
-    if listing.images:
-        return []
-    return [join(uri, path) for path in listing.tables if path.lower().endswith(SHARD_SUFFIX)]
-
-
-def _read_tables(
-    uris: Sequence[str], folder: str, request: InputRequest, wanted: Collection[str]
-) -> _Rows:
+def _read_tables(files: TableFiles, request: InputRequest, with_bytes: Collection[str]) -> _Rows:
     given = {new: name for name, new in request.mapping.items()}
-    read = read_table(
-        uris,
-        source=given.get(SOURCE, SOURCE),
-        with_bytes={given.get(name, name) for name in wanted} | set(request.keep),
+    opened = open_table(files.folder, files.paths, source=given.get(SOURCE, SOURCE))
+    where = files.folder if len(files.paths) > 1 else join(files.folder, *files.paths)
+    columns = PictureColumns.of(
+        opened.files, files.columns, request.mapping, with_bytes, request.keep, where
     )
-    notes = [
-        f"column {name!r} holds bytes and is left out; --keep {name} carries it along"
-        for name in read.left_out
-    ]
-    return _Rows(read.table, folder, tuple(notes), read.lines, read.left_out, is_table=True)
+    parts = tuple(
+        columns.part(file).with_constants(values).renamed(columns.renamed)
+        for file, values in zip(opened.files, files.constants, strict=True)
+    )
+    notes = (*files.notes, *columns.notes, *_tar_notes(opened))
+    return _Rows(parts, files.folder, notes, opened.may_lack, is_table=True)
 
 
-def _read_run(storage: Storage) -> pa.Table:
-    """Reads the accepted rows of a finished run: its edited images are the new sources."""
+def _tar_notes(opened: OpenedTable) -> Iterator[str]:
+    if opened.left_out:
+        counts = ", ".join(f"{n} {ending}" for ending, n in opened.left_out.most_common())
+        yield f"members of tars that are left out: {counts}"
+    if opened.without_picture:
+        yield f"samples of tars without a picture, which are left out: {opened.without_picture}"
+
+
+def _run_part(storage: Storage) -> TablePart:
+    """Returns the accepted rows of a finished run: its edited images are the new sources."""
     folder = RunFolder(storage)
     if not folder.is_finished():
         raise UsageError(f"{storage.uri}: that run is not finished; run its command again first")
-    tables = folder.tables(["key", "edited_uri"], {"status": "accepted"})
-    table = pa.concat_tables(table for _, table in tables)
-    return table.rename_columns(["parent_key", SOURCE])
+    names = {"parent_key": "key", SOURCE: "edited_uri"}
+
+    def read(wanted: Sequence[str]) -> Iterator[pa.Table]:
+        columns = [names[name] for name in wanted]
+        for _, table in folder.tables(columns, {"status": "accepted"}):
+            yield table.rename_columns(list(wanted))
+
+    schema = pa.schema([(name, pa.string()) for name in names])
+    return TablePart(storage.uri, schema, read)
 
 
 def _image_table(listing: Listing, uri: str) -> pa.Table:
     if not listing.images:
         words = listing.left_out()
         reason = f"left out: {words}" if words else f"known endings: {', '.join(IMAGE_SUFFIXES)}"
-        table = f"; --input {join(uri, listing.tables[0])} is a table" if listing.tables else ""
-        raise UsageError(f"{uri}: no images there; {reason}{table}")
+        raise UsageError(f"{uri}: no images there; {reason}")
     return pa.table({SOURCE: pa.array(listing.images, pa.string())})
 
 
@@ -268,56 +318,3 @@ def _listing_notes(listing: Listing, uri: str) -> list[str]:
             "table with source_uri and source_prompt gives them"
         )
     return notes
-
-
-def _with_sources(rows: _Rows, request: InputRequest, uri: str) -> pa.Table:
-    """Returns the table under its new names, with sources that are text in every row."""
-    names = [*rows.table.column_names, *rows.left_out]
-    for option, given in (("--map", list(request.mapping)), ("--keep", request.keep)):
-        for name in given:
-            if name not in names:
-                hint = near_miss(name, names)
-                raise UsageError(f"{uri}: {option} {name}: no such column: {hint}")
-    table = _renamed(rows.table, request.mapping, uri)
-    if SOURCE not in table.column_names:
-        raise UsageError(f"{uri}: no column {SOURCE}: {_source_hint(table, rows.left_out)}")
-    sources = table[SOURCE]
-    if sources.null_count and sources.null_count < len(sources):
-        first = Input(table, uri, lines=rows.lines).place(_first_null(sources))
-        raise UsageError(f"{uri}: {SOURCE} is null in {sources.null_count} rows, first in {first}")
-    index = table.column_names.index(SOURCE)
-    return table.set_column(index, SOURCE, _texts(sources, uri))
-
-
-def _texts(sources: Any, uri: str) -> Any:
-    kind = sources.type.value_type if pa.types.is_dictionary(sources.type) else sources.type
-    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    if not is_text and not pa.types.is_binary(kind) and not pa.types.is_large_binary(kind):
-        raise UsageError(f"{uri}: {SOURCE} is {sources.type}; it must be text")
-    try:
-        return sources.cast(pa.string())
-    except pa.ArrowInvalid as error:
-        raise UsageError(f"{uri}: {SOURCE} holds bytes that are not UTF-8 text") from error
-
-
-def _first_null(values: Any) -> int:
-    return pc.index(values.is_null(), value=True).as_py()
-
-
-def _source_hint(table: pa.Table, left_out: Mapping[str, pa.DataType]) -> str:
-    for name, kind in left_out.items():
-        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-            return (
-                f"column {name!r} holds the pictures themselves: write each to a file, such as by "
-                f"row[{name!r}].save(path) of `datasets`, and the paths to a column {SOURCE}"
-            )
-    hint = near_miss(SOURCE, [*table.column_names, *left_out])
-    return f"{hint}; --map NAME={SOURCE} renames one"
-
-
-def _renamed(table: pa.Table, mapping: Mapping[str, str], uri: str) -> pa.Table:
-    names = [mapping.get(name, name) for name in table.column_names]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"{uri}: two columns are named {name!r}: --map NAME=OTHER renames one")
-    return table.rename_columns(names)

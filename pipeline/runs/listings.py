@@ -9,7 +9,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -103,6 +103,10 @@ class Listing:
         self.others[suffix or "no ending"] += 1
         if is_table(path):
             self.tables.append(path)
+
+    def without(self, taken: Counter[str]) -> "Listing":
+        """Returns the listing without some files that are no pictures, by ending."""
+        return replace(self, others=self.others - taken)
 
     def left_out(self) -> str:
         """Returns in words what is left out; an empty text where nothing is."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.choices import PerChoice
 from overpaint.pipeline.identity import digest
@@ -171,5 +172,8 @@ def manifest_ledger(folder: RunFolder, parts: Sequence[int]) -> Ledger:
     """Counts the rows of finished parts."""
     total = Ledger()
     for _, table in folder.tables(["status"], parts=parts):
-        total = total.plus(count(table["status"].to_pylist(), table.num_rows))
+        counts: Any = pc.value_counts(table["status"])
+        named = dict(zip(*(counts.field(place).to_pylist() for place in (0, 1)), strict=True))
+        numbers = (named.get(name, 0) for name in (ACCEPTED, REJECTED, FAILED))
+        total = total.plus(Ledger(table.num_rows, *numbers))
     return total

@@ -4,9 +4,10 @@ A task is a few rows of one plan part, whole groups together where they fit, so 
 serves all edits of a source.
 """
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast, overload
 
 from overpaint.pipeline.runs.folder import CACHED, RunFolder
 from overpaint.pipeline.runs.manifest import Ledger, count, manifest_ledger
@@ -26,6 +27,45 @@ class Task:
     rows: tuple[int, ...]
 
 
+class TaskTable(Sequence[Task]):
+    """Tasks in the order in which they are done, in a few bytes a row.
+
+    Example:
+        >>> tasks = TaskTable()
+        >>> tasks.add(0, [0, 1, 2])
+        >>> tasks[0].rows
+        (0, 1, 2)
+    """
+
+    def __init__(self) -> None:
+        self._parts = array("i")
+        self._stops = array("q", [0])
+        self._rows = array("i")
+
+    def add(self, part: int, rows: Iterable[int]) -> None:
+        """Adds a task at the end."""
+        self._rows.extend(rows)
+        self._parts.append(part)
+        self._stops.append(len(self._rows))
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    @overload
+    def __getitem__(self, place: int) -> Task: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Task]: ...
+    def __getitem__(self, place: int | slice) -> Task | Sequence[Task]:
+        if isinstance(place, slice):
+            return [self[index] for index in range(*place.indices(len(self)))]
+        index = range(len(self))[place]
+        start, stop = self._stops[index], self._stops[index + 1]
+        return Task(self._parts[index], tuple(self._rows[start:stop]))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(cast(Sequence[Any], other))
+
+
 @dataclass(frozen=True, slots=True)
 class Remaining:
     """Remaining work of a run.
@@ -40,7 +80,7 @@ class Remaining:
     """
 
     ledger: Ledger
-    tasks: tuple[Task, ...]
+    tasks: TaskTable
     pending: dict[int, int]
     cached_parts: frozenset[int] = frozenset()
     idle_stages: frozenset[str] = frozenset()
@@ -50,7 +90,7 @@ def remaining(folder: RunFolder, task_rows: int) -> Remaining:
     """Derives the remaining tasks from the plan, the manifest and the results."""
     finished = set(folder.parts("manifest"))
     ledger = manifest_ledger(folder, sorted(finished))
-    tasks: list[Task] = []
+    tasks = TaskTable()
     pending: dict[int, int] = {}
     cached_parts = set(folder.parts(CACHED))
     idle: list[set[str]] = []
@@ -62,13 +102,14 @@ def remaining(folder: RunFolder, task_rows: int) -> Remaining:
         ledger = ledger.plus(count(ended.values(), len(keys)))
         pending[part] = len(left)
         groups: list[Any] = table["group_id"].to_pylist()
-        tasks.extend(Task(part, rows) for rows in cut(left, groups, task_rows))
+        for rows in cut(left, groups, task_rows):
+            tasks.add(part, rows)
         if left:
             cached = folder.read_part(CACHED, part) if part in cached_parts else None
             idle.append(stages_cached_for_all(cached, {keys[index] for index in left}))
     return Remaining(
         ledger,
-        tuple(tasks),
+        tasks,
         pending,
         cached_parts=frozenset(cached_parts),
         idle_stages=frozenset(set[str].intersection(*idle)) if idle else frozenset(),

@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 
 _UNPICKLING = (b"ray.data.", b"arrow.py_extension_type")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=]{32,}")
+_BUFFER_BYTES = 2**20
+"""Bytes of a column that are read at once: a row group of pictures does not fit into memory."""
 _TAIL_BYTES = 8
 """Length of the end of a Parquet file: the footer's length in four bytes, and four letters."""
 
@@ -50,19 +52,45 @@ def read_schema(file: IO[bytes]) -> pa.Schema:
     return pq.read_schema(_checked(file))
 
 
+def open_parquet(file: IO[bytes], metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
+    """Opens a Parquet file to read its row groups one after another, a page at a time.
+
+    Args:
+        file: the file, open.
+        metadata: footer of the file, where it has been read; None reads it.
+
+    Raises:
+        pyarrow.ArrowInvalid: not Parquet, or a column would be unpickled.
+    """
+    file = file if metadata is not None else _checked(file)
+    return pq.ParquetFile(file, metadata=metadata, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+
+
 def _checked(source: bytes | IO[bytes]) -> IO[bytes]:
     """Returns a file none of whose columns is unpickled."""
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     # Looked for in the bytes: even to ask pyarrow for the metadata makes the types.
     for schema in _arrow_schemas(_footer(file)):
-        for name in _UNPICKLING:
-            if name in schema:
-                raise pa.ArrowInvalid(
-                    f"a column has an extension type ({name.decode()}) whose values are pickled "
-                    "Python objects, which could run code: write it as a plain type"
-                )
+        check_not_pickled(schema)
     file.seek(0)
     return file
+
+
+def check_not_pickled(schema: bytes) -> None:
+    """Checks that no column of an Arrow schema is of a type whose values would be unpickled.
+
+    Args:
+        schema: the schema as Arrow writes it.
+
+    Raises:
+        pyarrow.ArrowInvalid: a column is.
+    """
+    for name in _UNPICKLING:
+        if name in schema:
+            raise pa.ArrowInvalid(
+                f"a column has an extension type ({name.decode()}) whose values are pickled "
+                "Python objects, which could run code: write it as a plain type"
+            )
 
 
 def _footer(file: IO[bytes]) -> bytes:

@@ -74,14 +74,36 @@ def read_uri(uri: str) -> bytes:
     return filesystem(uri).cat_file(uri)
 
 
-def open_uri(uri: str) -> IO[bytes]:
-    """Opens the object at a URI, to read parts of it.
+@retry_transient
+def read_range(uri: str, start: int, stop: int) -> bytes:
+    """Reads the bytes of an object from `start` to before `stop`, fewer where it ends earlier.
 
     Raises:
         FileNotFoundError: there is no object.
         PermissionError: the object may not be read.
     """
-    return local_path(uri).open("rb") if is_local(uri) else filesystem(uri).open(uri, "rb")
+    if is_local(uri):
+        with local_path(uri).open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+    return filesystem(uri).cat_file(uri, start=start, end=stop)
+
+
+def open_uri(uri: str, block_bytes: int | None = None) -> IO[bytes]:
+    """Opens the object at a URI, to read parts of it.
+
+    Args:
+        uri: URI of the object.
+        block_bytes: bytes that are read ahead of a store's object; None for its client's number.
+
+    Raises:
+        FileNotFoundError: there is no object.
+        PermissionError: the object may not be read.
+    """
+    if is_local(uri):
+        return local_path(uri).open("rb")
+    options = {"block_size": block_bytes} if block_bytes else {}
+    return filesystem(uri).open(uri, "rb", **options)
 
 
 @retry_transient

@@ -1,21 +1,53 @@
 """Tables by the endings of their files."""
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import pyarrow as pa
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.identity import digest
 from overpaint.pipeline.storage.store import file_version, read_uri
-from overpaint.pipeline.storage.uris import is_local, local_path
+from overpaint.pipeline.storage.uris import is_local, join, local_path
+from overpaint.pipeline.tables.arrow_files import arrow_part
 from overpaint.pipeline.tables.csv_text import read_csv
 from overpaint.pipeline.tables.json_lines import read_json_lines
-from overpaint.pipeline.tables.parquet import read_parquet_files
+from overpaint.pipeline.tables.parquet import parquet_part, paths_alone, values_without_bytes
+from overpaint.pipeline.tables.parts import TablePart, part_of_table
+from overpaint.pipeline.tables.pictures import PictureFile
+from overpaint.pipeline.tables.spool import Spool
 from overpaint.pipeline.tables.texts import ReadTable
+from overpaint.pipeline.tables.webdataset import ReadTar, read_tar
 
-TABLE_SUFFIXES = (".parquet", ".jsonl", ".csv")
-SHARD_SUFFIX = ".parquet"
-"""Ending of the files of a table that is in several."""
+TABLE_SUFFIXES = (".parquet", ".jsonl", ".csv", ".tar", ".arrow")
+"""Endings of tables; of a folder with several kinds, the first of these is read."""
+_PARQUET, _JSON_LINES, _CSV, _TAR, _ARROW = TABLE_SUFFIXES
+_NUM_THREADS = 16
+_MAX_HASHED_BYTES = 4 * 2**30
+_NUM_TEXTS = 4
+"""Files of lines or tars that are read at once: each is in memory meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedTable:
+    """Table in one or more files, whose columns are known.
+
+    Attributes:
+        files: parts of the table, each with a way to read its pictures.
+        may_lack: whether a part may lack columns that others have.
+        left_out: members of tars that are left out, by ending.
+        without_picture: samples of tars without a picture.
+    """
+
+    files: tuple[PictureFile, ...]
+    may_lack: bool = False
+    left_out: Counter[str] = field(default_factory=Counter[str])
+    without_picture: int = 0
 
 
 def is_table(name: str) -> bool:
@@ -23,15 +55,18 @@ def is_table(name: str) -> bool:
     return name.lower().endswith(TABLE_SUFFIXES)
 
 
-def read_table(
-    uris: Sequence[str], *, source: str = "source_uri", with_bytes: Collection[str] = ()
-) -> ReadTable:
-    """Reads a table in one file, or in several Parquet files one after another.
+def ending_of(name: str) -> str:
+    """Returns the ending of a table's file."""
+    return next(suffix for suffix in TABLE_SUFFIXES if name.lower().endswith(suffix))
+
+
+def open_table(folder: str, paths: Sequence[str], *, source: str = "source_uri") -> OpenedTable:
+    """Opens a table that is in one or more files of one kind.
 
     Args:
-        uris: URIs of the files.
+        folder: folder or prefix of the files.
+        paths: paths of the files in it, at least one, in order.
         source: name of the column of sources in the files.
-        with_bytes: names of the columns that are read also if they hold bytes.
 
     Raises:
         UsageError: a file is not the table that its ending says, or not one that can be read
@@ -39,28 +74,96 @@ def read_table(
         FileNotFoundError: there is no such file.
         PermissionError: a file may not be read.
     """
-    ending = uris[0].lower().rsplit(".", 1)[-1]
+    ending = ending_of(paths[0])
+    if ending == _TAR:
+        return _open_tars(folder, paths)
+    if ending in (_PARQUET, _ARROW):
+        with ThreadPoolExecutor(_NUM_THREADS) as pool:
+            return OpenedTable(tuple(pool.map(partial(_open_columns, folder), paths)))
+    files = _open_texts(folder, paths, source)
+    return OpenedTable(tuple(PictureFile(part) for part in files), ending == _JSON_LINES)
+
+
+def _open_texts(folder: str, paths: Sequence[str], source: str) -> list[TablePart]:
+    if len(paths) == 1:
+        found = _read_text(join(folder, paths[0]), source)
+        return [part_of_table(paths[0], found.table, found.lines)]
+    spool = Spool()
+
+    def read(path: str) -> TablePart:
+        return spool.add(path, _read_text(join(folder, path), source).table)
+
+    with ThreadPoolExecutor(_NUM_TEXTS) as pool:
+        return list(pool.map(read, paths))
+
+
+def _read_text(uri: str, source: str) -> ReadTable:
+    with _named(uri):
+        data = read_uri(uri)
+        return read_csv(data, source) if ending_of(uri) == _CSV else read_json_lines(data)
+
+
+def _open_tars(folder: str, paths: Sequence[str]) -> OpenedTable:
+    spool = Spool()
+
+    def read(path: str) -> tuple[TablePart, ReadTar]:
+        with _named(join(folder, path)):
+            found = read_tar(join(folder, path), path)
+        return spool.add(path, found.table), replace(found, table=found.table.slice(0, 0))
+
+    with ThreadPoolExecutor(_NUM_TEXTS) as pool:
+        found = list(pool.map(read, paths))
+    return OpenedTable(
+        tuple(PictureFile(part) for part, _ in found),
+        may_lack=True,
+        left_out=sum((tar.left_out for _, tar in found), Counter[str]()),
+        without_picture=sum(tar.without_picture for _, tar in found),
+    )
+
+
+def _open_columns(folder: str, path: str) -> PictureFile:
+    """Opens a Parquet or Arrow file by what it says of its columns."""
+    uri = join(folder, path)
+    with _named(uri):
+        if ending_of(path) == _PARQUET:
+            values = partial(values_without_bytes, uri)
+            return PictureFile(parquet_part(uri, path), values, partial(paths_alone, uri))
+        part = arrow_part(uri, path)
+
+    def values_of(column: str) -> Iterator[Any]:
+        for table in part.read([column]):
+            yield from table[column].chunks
+
+    return PictureFile(part, values_of)
+
+
+@contextmanager
+def _named(uri: str) -> Generator[None]:
+    """Puts the URI of a table's file before the errors of the body."""
     try:
-        if ending == "parquet":
-            return read_parquet_files(uris, with_bytes)
-        if ending == "csv":
-            return read_csv(read_uri(uris[0]), source)
-        return read_json_lines(read_uri(uris[0]))
+        yield
+    except FileNotFoundError as error:
+        raise UsageError(f"{uri}: there is no such file") from error
     except (UsageError, pa.ArrowException, UnicodeDecodeError) as error:
         reason = str(error).split("\n", 1)[0]
-        where = uris[0] if len(uris) == 1 else f"{uris[0]} and {len(uris) - 1} more"
-        raise UsageError(f"{where}: cannot be read as a table: {reason}") from error
+        raise UsageError(f"{uri}: cannot be read as a table: {reason}") from error
 
 
 def tables_version(uris: Sequence[str]) -> str | None:
     """Returns a word that changes with the files of a table; None where there is none."""
-    versions = [file_version(uri) for uri in uris]
+    with ThreadPoolExecutor(_NUM_THREADS) as pool:
+        versions = list(pool.map(file_version, uris))
     return versions[0] if len(uris) == 1 else digest([list(uris), versions]) if uris else None
 
 
 def tables_sha256(uris: Sequence[str]) -> str | None:
-    """Returns the SHA-256 of the files of a table; None for those of a store, which has ETags."""
+    """Returns the SHA-256 of the files of a table; None for those of a store, which has ETags.
+
+    None also for files that together have more than 4 GiB, which would take minutes.
+    """
     if not uris or not all(is_local(uri) for uri in uris):
+        return None
+    if sum(local_path(uri).stat().st_size for uri in uris) > _MAX_HASHED_BYTES:
         return None
     hashes: list[str] = []
     for uri in uris:

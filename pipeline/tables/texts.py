@@ -5,7 +5,7 @@ import io
 import re
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pyarrow as pa
 from overpaint.pipeline.errors import UsageError
@@ -31,12 +31,10 @@ class ReadTable:
     Attributes:
         table: rows, under the names of the files.
         lines: line of the file in which each row begins, from 1; None for files without lines.
-        left_out: types of the columns of bytes that were not read, by name.
     """
 
     table: pa.Table
     lines: "array[int] | None" = None
-    left_out: dict[str, pa.DataType] = field(default_factory=dict[str, pa.DataType])
 
 
 def text_lines(data: bytes, newline: str | None) -> Iterator[str]:

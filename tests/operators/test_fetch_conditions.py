@@ -206,7 +206,7 @@ def test_fetch_reads_what_it_is_told_in_one_order():
     assert [column.name for column in one.inputs] == [
         *("source_uri", "base_uri", "in_mask_uri", "sketch_uri"),
     ]
-    assert [column.name for column in one.optional] == ["strokes_uri"]
+    assert [column.name for column in one.optional] == ["strokes_uri", "in_tar_spans"]
     assert {"mask_image", "sketch_image", "strokes_image"} <= {o.name for o in one.outputs}
     assert "mask_image" not in {column.name for column in Fetch().outputs}
 

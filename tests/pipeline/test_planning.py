@@ -103,7 +103,7 @@ def test_plan_default_serves_where_the_table_has_a_blank():
 
 def test_plan_default_serves_in_a_column_without_any_value():
     nothing = pa.table({"source_uri": ["a"], "instruction": ["x"], "mood": pa.nulls(1)})
-    found, _ = planned(toy_plan(row={"mood": "calm"}), Input(nothing, "/"))
+    found, _ = planned(toy_plan(row={"mood": "calm"}), Input.of(nothing, "/"))
     assert found[0]["in_mood"] == "calm"
 
 

@@ -332,10 +332,3 @@ def test_columns_of_bytes_are_left_out_unless_they_are_asked_for(tmp_path, bytes
     kept = read_input(str(tmp_path / "t.parquet"), keep=["raw.data", "picture"]).table
     assert kept.to_pylist() == table.to_pylist()
     assert "--keep row" in refused(tmp_path / "t.parquet", keep=["row"])
-
-
-def test_pictures_within_a_table_are_told_the_way_out(tmp_path):
-    picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    table = pa.table({"image": pa.array([{"bytes": b"abc", "path": "x"}], picture)})
-    pq.write_table(table, tmp_path / "t.parquet")
-    assert "'image' holds the pictures themselves" in refused(tmp_path / "t.parquet")

@@ -52,7 +52,7 @@ def write_sources(folder: Path, num: int) -> list[str]:
 
 def table_of(rows: Sequence[dict[str, Any]], base_uri: object = "/nowhere") -> Input:
     """An input of the given rows."""
-    return Input(pa.Table.from_pylist(list(rows)), str(base_uri))
+    return Input.of(pa.Table.from_pylist(list(rows)), str(base_uri))
 
 
 def planned_run(plan: Plan, given: Input, run_uri: object) -> Run:
