@@ -127,7 +127,7 @@ def cases_of(name: str, text: str, fields: Mapping[str, Any]) -> list[Case]:
         fields: fields that its editors get, their checkpoint among them.
     """
     recipe = tomllib.loads(text)
-    stages = [{**stage, **fields} if _is_editor(stage) else stage for stage in recipe["stage"]]
+    stages = [{**stage, **fields} if is_editor(stage) else stage for stage in recipe["stage"]]
     made: list[Case] = []
     for mask, given in _mask_uses(stages, name):
         plan = plan_from_tables({"name": name, "stage": _given_mask(stages, given)}, name)
@@ -162,7 +162,7 @@ def _given_mask(stages: Tables, given: bool) -> Tables:
     return [first, *(stage for stage in stages if stage not in written)]
 
 
-def _is_editor(stage: dict[str, Any]) -> bool:
+def is_editor(stage: dict[str, Any]) -> bool:
     """Tells whether a stage runs the checkpoint that edits, or measures by its VAE."""
     from overpaint.operators.controls.latent_finder import LatentFinder
     from overpaint.operators.finders import FINDERS

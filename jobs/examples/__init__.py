@@ -1,0 +1,1 @@
+"""Examples of what is done with a finished run."""

@@ -1,0 +1,1 @@
+"""Input tables from benchmarks of others, as these publish them."""
