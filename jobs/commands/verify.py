@@ -1,10 +1,12 @@
-"""verify: proves a run from storage alone, and with --repair repairs it."""
+"""verify: proves a run from storage alone, and with --repair repairs it; or checks an export."""
 
 import shlex
 
 from cyclopts import App
 from overpaint.jobs.commands.output import console, servers_sentence
+from overpaint.jobs.export.exported import Exported
 from overpaint.jobs.options import Flag, RunOptions, Uri
+from overpaint.jobs.verify.exports import verify_export
 from overpaint.jobs.verify.findings import KINDS, Findings, Problem
 from overpaint.jobs.verify.repair import RepairResult
 from overpaint.jobs.verify.repair import repair as repair_run
@@ -26,10 +28,15 @@ def register(app: App) -> None:
 def verify(output: Uri, *, repair: Flag = False) -> int:
     """Proves a run from storage alone: every row once, every object with its hash, no orphans.
 
+    An export is read as its trainer would: what would be dropped, cut or misread is named.
+
     Args:
-        output: The run folder.
+        output: The run folder, or the folder of an export.
         repair: Remove what belongs to no row, and make rows that are at fault pending again.
     """
+    exported = Exported.find(output)
+    if exported is not None:
+        return _print_export(exported, repair=repair)
     folder = RunFolder.at(output)
     if repair:
         return _print_repair(folder, repair_run(folder))
@@ -43,6 +50,21 @@ def verify(output: Uri, *, repair: Flag = False) -> int:
         _print_servers(folder)
         console.print(f"next: overpaint verify {output} --repair")
     return 1
+
+
+def _print_export(exported: Exported, *, repair: bool) -> int:
+    if repair:
+        raise UsageError("--repair does not belong to an export: remove it, and export again")
+    check = verify_export(exported)
+    for split, written in check.written.items():
+        console.print(f"{split}: {written} examples written, {check.seen[split]} seen")
+    for sentence in check.faults:
+        console.print(sentence)
+    if check.num_faults > len(check.faults):
+        console.print(f"and {check.num_faults - len(check.faults)} more")
+    if check.is_whole:
+        console.print("a trainer sees every example as it was written")
+    return 0 if check.is_whole else 1
 
 
 def _print_findings(findings: Findings) -> None:

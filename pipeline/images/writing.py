@@ -27,7 +27,9 @@ _MOST_PROFILE_BYTES = {
 }
 
 
-def encode(picture: Picture, image_format: str = "png", quality: int = 95) -> bytes:
+def encode(
+    picture: Picture, image_format: str = "png", quality: int = 95, xmp: bytes | None = None
+) -> bytes:
     """Encodes a picture with its alpha and ICC profile.
 
     JPEG has no alpha: it gets the colours as they are seen. A profile that readers of the format
@@ -37,6 +39,7 @@ def encode(picture: Picture, image_format: str = "png", quality: int = 95) -> by
         picture: picture to encode.
         image_format: `png`, `jpg` or `webp`.
         quality: 1 to 100, for `jpg` and `webp`.
+        xmp: XMP packet that is written beside the pixels; None for none.
 
     Raises:
         RowError: `edited_size`: the format holds no picture that is as long.
@@ -51,9 +54,17 @@ def encode(picture: Picture, image_format: str = "png", quality: int = 95) -> by
     options: dict[str, Any] = dict(PNG_OPTIONS) if image_format == "png" else {"quality": quality}
     if picture.icc_profile and len(picture.icc_profile) <= _MOST_PROFILE_BYTES[image_format]:
         options["icc_profile"] = picture.icc_profile
+    if xmp is not None:
+        options |= {"pnginfo": _text_chunk(xmp)} if image_format == "png" else {"xmp": xmp}
     out = io.BytesIO()
     _image(picture, image_format).save(out, FORMATS[image_format], **options)
     return out.getvalue()
+
+
+def _text_chunk(xmp: bytes) -> PngImagePlugin.PngInfo:
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    return chunks
 
 
 def _image(picture: Picture, image_format: str) -> Image.Image:

@@ -169,6 +169,20 @@ class Storage:
             else:
                 _put(self.at(path), data)
 
+    def upload(self, path: str, file: Path) -> None:
+        """Writes the content of a local file to `path` in one step, over whatever is there.
+
+        Memory does not hold the content.
+
+        Raises:
+            StoppedError: the disk is full, or nothing may be written there.
+        """
+        with _writing(self.at(path)):
+            if is_local(self.uri):
+                _replace(local_path(self.at(path)), file)
+            else:
+                _put_file(self.at(path), file)
+
     def create(self, path: str, data: bytes) -> bool:
         """Writes `data` to `path` unless an object is there; returns False where one is.
 
@@ -278,11 +292,14 @@ def _writing(uri: str) -> Generator[None]:
         raise
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _replace(path: Path, content: bytes | Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        temporary.write_bytes(data)
+        if isinstance(content, Path):
+            shutil.copyfile(content, temporary)
+        else:
+            temporary.write_bytes(content)
         os.replace(temporary, path)  # noqa: PTH105
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -319,6 +336,11 @@ def _create(uri: str, data: bytes) -> None:
 @retry_transient
 def _put(uri: str, data: bytes) -> None:
     filesystem(uri).pipe_file(uri, data)
+
+
+@retry_transient
+def _put_file(uri: str, file: Path) -> None:
+    filesystem(uri).put_file(str(file), uri)
 
 
 def _walk(root: Path, below: Path) -> dict[str, int]:

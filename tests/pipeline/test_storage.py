@@ -44,6 +44,18 @@ def test_storage_on_every_backend_reads_what_it_wrote(storage):
     assert storage.map(storage.read, storage.list("plan")) == [b"two", b"three"]
 
 
+def test_storage_uploads_a_local_file_in_one_step(storage, tmp_path):
+    file = tmp_path / "local"
+    file.write_bytes(b"first")
+    storage.upload("a/b", file)
+    file.write_bytes(b"second")
+    storage.upload("a/b", file)
+    assert storage.read("a/b") == b"second"
+    assert storage.list() == ["a/b"]
+    assert not storage.leftovers()
+    assert file.read_bytes() == b"second"
+
+
 def test_storage_list_a_folder_leaves_out_its_neighbours_with_longer_names(storage):
     storage.write("results/part-00001/a", b"1")
     storage.write("results/part-000010/b", b"2")
