@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from overpaint.operators.measures import preservation
+from overpaint.operators.measures.pair import MASKS, PAIR, Pair, pair_of
 from overpaint.operators.models import clip
 from overpaint.operators.models.clip import Embedding, similarity
 from overpaint.operators.models.pretrained import Pretrained
@@ -16,8 +17,7 @@ from overpaint.operators.models.uses_checkpoint import UsesCheckpoint
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row, first_text
 from overpaint.pipeline.cost import Cost
-from overpaint.pipeline.errors import RowError
-from overpaint.pipeline.images import Picture, decode, decode_mask
+from overpaint.pipeline.images import decode
 from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns, Operator
 from PIL import Image
 
@@ -94,13 +94,13 @@ class Score(
     @property
     def inputs(self) -> tuple[Column, ...]:
         """Both images."""
-        return (c.SOURCE_IMAGE, c.EDITED_IMAGE)
+        return PAIR
 
     @property
     def optional(self) -> tuple[Column, ...]:
         """The mask, and what may serve as the two prompts."""
         prompts = (c.SOURCE_PROMPT, c.CAPTION, c.TARGET_PROMPT, c.INSTRUCTION)
-        return (c.MASK_IMAGE, c.EDITABLE_MASK_IMAGE, *(prompts if self.use_clip else ()))
+        return (*MASKS, *(prompts if self.use_clip else ()))
 
     @property
     def outputs(self) -> tuple[Column, ...]:
@@ -135,7 +135,7 @@ class Score(
         if model is not None:
             squares = (clip.square(model, source.image()), clip.square(model, edited.image()))
             tokens_cut = max(clip.text_length(model, text).num_cut for text in (before, after))
-        pixel_scores = _pixel_scores(source, edited, _mask_image(row))
+        pixel_scores = _pixel_scores(pair_of(source, edited, row))
         return _Measured(pixel_scores, squares, (before, after), tokens_cut)
 
     def infer(
@@ -170,21 +170,8 @@ class Score(
         }
 
 
-def _mask_image(row: Row) -> bytes | None:
-    """Returns the mask outside which all should be kept: the one that was really editable."""
-    editable: bytes | None = row.get("editable_mask_image")
-    return row.get("mask_image") if editable is None else editable
-
-
-def _pixel_scores(source: Picture, edited: Picture, mask_image: bytes | None) -> dict[str, Any]:
-    if source.rgb.shape != edited.rgb.shape:
-        raise RowError(
-            "edited_size",
-            f"the edited image is {edited.width_px}x{edited.height_px} px, its source "
-            f"{source.width_px}x{source.height_px} px",
-        )
-    mask = decode_mask(mask_image, source.width_px, source.height_px) if mask_image else None
-    change = preservation.measure(source.rgb, edited.rgb, mask)
+def _pixel_scores(pair: Pair) -> dict[str, Any]:
+    change = preservation.measure(*pair)
     return {
         BACKGROUND_PSNR_DB.name: change.background_psnr_db,
         BACKGROUND_SSIM.name: change.background_ssim,

@@ -326,6 +326,7 @@ def _store_after(edit: Stage) -> Stage:
     store = OPERATORS.find("store")()
     names = {o.name: edit.read_as(o.name) for o in (*edit.operator.inputs, *edit.operator.optional)}
     names |= {o.name: edit.written_as(o.name) for o in edit.operator.outputs}
+    names |= {name: edit.written_as(own) for name, own in edit.operator.replaces.items()}
     reads = {image: names[image] for image in c.STORED_IMAGES if names.get(image, image) != image}
     return Stage(operator=store, group=edit.group, reads=reads)
 

@@ -378,3 +378,23 @@ def outpaint(
     console.print(HOW)
     print_figures(measure_outpainting(plan, scenes, sheet=sheet), json_file)
     return 0
+
+
+@bench.command
+def align(
+    *, edits: Count = 32, photographs: str = "", seed: int = 0, json_file: Json = None
+) -> int:
+    """Measures alignment on drawn edits and photographs whose shift and scale are known.
+
+    Args:
+        edits: Drawn edits of each type.
+        photographs: Names in skimage.data, such as astronaut,coffee; eight where none is given.
+        seed: Another seed gives other edits.
+        json_file: A file for the figures.
+    """
+    from overpaint.jobs.bench.align import HOW, PHOTOGRAPHS, measure_align
+
+    console.print(HOW)
+    names = [name for name in photographs.split(",") if name]
+    print_figures(list(measure_align(edits, names or PHOTOGRAPHS, seed)), json_file)
+    return 0

@@ -183,8 +183,8 @@ def ticks(low: float, high: float, num_ticks: int = 4) -> list[float]:
 
 
 def _floats(column: Any) -> Floats:
-    """Returns a numeric column as floats, with NaN for null."""
-    return column.cast(pa.float64()).to_numpy().astype(np.float64, copy=False)
+    """Returns a numeric column as floats, with NaN for null; the last digits of hashes may go."""
+    return column.cast(pa.float64(), safe=False).to_numpy().astype(np.float64, copy=False)
 
 
 def _is_drawable(values: Floats) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -54,6 +54,8 @@ def _load_processor(checkpoint: Checkpoint) -> Any:
     options = checkpoint.source_options()
     # A `backend` given here would also be asked of video processors, which have no other.
     processor: Any = AutoProcessor.from_pretrained(checkpoint.path, **options)
+    if hasattr(processor, "image_mean"):  # an image processor alone
+        return AutoImageProcessor.from_pretrained(checkpoint.path, backend="pil", **options)
     images = getattr(processor, "image_processor", None)
     if images is not None and not type(images).__name__.endswith("Pil"):
         processor.image_processor = AutoImageProcessor.from_pretrained(

@@ -153,6 +153,30 @@ def save_clip(folder: Path) -> str:
 
 
 @pytest.fixture(scope="session")
+def owlvit(tmp_path_factory) -> str:
+    """The folder of an OWL-ViT, which finds what words name, with random weights."""
+    return save_owlvit(tmp_path_factory.mktemp("owlvit"))
+
+
+def save_owlvit(folder: Path) -> str:
+    import torch
+    from transformers import (
+        OwlViTConfig,
+        OwlViTForObjectDetection,
+        OwlViTImageProcessorPil,
+        OwlViTProcessor,
+    )
+
+    torch.manual_seed(7)
+    sizes = clip_sizes(16)
+    config = OwlViTConfig(**sizes, projection_dim=32)
+    OwlViTForObjectDetection(config).save_pretrained(folder)
+    pixels = OwlViTImageProcessorPil(size={"height": 32, "width": 32})
+    OwlViTProcessor(pixels, letter_tokenizer(16)).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
 def judge(tmp_path_factory) -> str:
     """The folder of a LLaVA with random weights and a chat template."""
     return save_judge(tmp_path_factory.mktemp("judge"))
