@@ -12,12 +12,13 @@ from overpaint.pipeline import columns as c
 from overpaint.pipeline import plan_checks
 from overpaint.pipeline.catalogue import OPERATORS
 from overpaint.pipeline.conditions import MASK, PICTURES
-from overpaint.pipeline.errors import UsageError
+from overpaint.pipeline.errors import UsageError, near_miss
 from overpaint.pipeline.identity import digest, operator_fingerprint, plan_fingerprint
 from overpaint.pipeline.operator import Placement
 from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.stage import Stage
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from overpaint.pipeline.terms import TERMS
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 ROW_CONTROLS = ("candidates", "edits")
 """Keys of `row` that multiply rows rather than give a column."""
@@ -66,6 +67,8 @@ class Plan(BaseModel):
 
     name: str
     """A word for people; not part of any identity."""
+    terms: str = ""
+    """Terms of the editor's licence, a word of `pipeline.terms`; empty where they are not told."""
     stages: tuple[Stage, ...]
     """In the order in which they run."""
     row: dict[str, Any] = {}
@@ -89,6 +92,13 @@ class Plan(BaseModel):
         if isinstance(value, dict) and value.get("stages"):
             return {**value, "stages": _with_implied(value["stages"])}
         return value
+
+    @field_validator("terms")
+    @classmethod
+    def _terms_are_known(cls, terms: str) -> str:
+        if terms and terms not in TERMS:
+            raise ValueError(near_miss(terms, TERMS))
+        return terms
 
     @model_validator(mode="after")
     def _hangs_together(self) -> "Plan":

@@ -11,6 +11,7 @@ from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.costs import CostCounter
 from overpaint.pipeline.runs.planning import plan_parts
+from overpaint.pipeline.terms import TERMS
 from rich.table import Table
 
 
@@ -37,6 +38,8 @@ def plan(recipe: str, *, options: InputOptions) -> int:
         num_duplicates += duplicates
     costs = counter.by_stage()
     console.print(f"{checked.name}: fingerprint {checked.fingerprint()}")
+    if checked.terms:
+        console.print(f"terms of the editor: {checked.terms}: {TERMS[checked.terms]}")
     console.print(_stage_table(checked, costs))
     for line in (*prepared.notes, *prepared.columns.lines()):
         console.print(line)

@@ -1,6 +1,7 @@
 """Recipes: TOML to a plan, and a plan to JSON.
 
 name = "recolor"
+terms = "apache-2.0"        # of the editor's licence: see pipeline/terms.py
 [row]                       # defaults for columns that the input lacks
 instruction = "make the circle blue"
 candidates = 2
@@ -37,7 +38,10 @@ from overpaint.pipeline.recipes.named_policies import with_named_policy
 from overpaint.pipeline.stage import Stage
 from pydantic import ValidationError
 
-_TABLES = ("name", "description", "row", "stage", "group", "policy", "budget", "limits", "output")
+_TABLES = (
+    *("name", "description", "terms", "row", "stage", "group"),
+    *("policy", "budget", "limits", "output"),
+)
 _RENAMING = ("reads", "writes", "prefix")
 STAGE_KEYS = ("operator", "name", "group", "placement", *_RENAMING)
 """Keys of a stage's table that are no fields of its operator."""
@@ -147,6 +151,7 @@ def _plan(
     try:
         return Plan(
             name=tables.get("name", "unnamed"),
+            terms=tables.get("terms", ""),
             row=_table(tables, "row", file),
             stages=tuple(stages),
             groups=groups,
@@ -237,6 +242,7 @@ def recipe_of(plan: Plan) -> dict[str, Any]:
     """Returns a plan as JSON: every stage written out, every field with its value."""
     return {
         "name": plan.name,
+        **({"terms": plan.terms} if plan.terms else {}),
         "row": plan.row,
         "stage": [
             {

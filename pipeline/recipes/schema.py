@@ -8,6 +8,7 @@ from overpaint.pipeline.plan import Budget, Limits, Plan
 from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.recipes.named_policies import USE, named_policies
 from overpaint.pipeline.stage import Stage
+from overpaint.pipeline.terms import TERMS
 from overpaint.pipeline.variant import VariantOperator
 from pydantic import TypeAdapter
 
@@ -26,6 +27,7 @@ def recipe_schema() -> dict[str, Any]:
         "properties": {
             "name": {"type": "string"},
             "description": {"type": "string"},
+            "terms": {"enum": list(TERMS)},
             "row": {"type": "object"},
             "stage": {"type": "array", "minItems": 1, "items": {"anyOf": stages}},
             "group": {"type": "object", "additionalProperties": _schema(Placement)},
