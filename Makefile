@@ -16,10 +16,13 @@ PYTHON ?= $(shell for name in python3 python3.12 python3.13 python3.11; do \
 VENV ?= .venv
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
+VISION ?= .venv-vision
+VISION_TORCH ?= torch==2.14.1
+TORCHVISION ?= torchvision==0.29.1
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test slow check wheel links
+.PHONY: setup demo test test-vision slow check wheel links
 
 setup: $(STAMP)
 
@@ -42,6 +45,19 @@ demo: setup
 test: setup
 	$(BIN)/pytest -m "not slow" --numprocesses auto tests/operators
 	$(BIN)/pytest -m "not slow" --ignore tests/operators
+
+# What needs torchvision is tested in an environment of its own: its build must be of the same kind
+# as PyTorch's, and CPU builds of both at one version are on no index that everybody has.
+test-vision: $(VISION)/.installed
+	$(VISION)/bin/pytest -m vision
+
+$(VISION)/.installed: pyproject.toml constraints.txt
+	@echo "installing into $(VISION): about 5.5 GB, some minutes, once"
+	$(PYTHON) -m venv $(VISION)
+	$(VISION)/bin/python -m pip install --quiet --upgrade pip
+	$(VISION)/bin/pip install --quiet "$(VISION_TORCH)" "$(TORCHVISION)"
+	$(VISION)/bin/pip install --quiet --constraint constraints.txt --editable ".[test,torchvision]"
+	@touch $@
 
 slow: setup
 	$(BIN)/pytest -m slow

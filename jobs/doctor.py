@@ -60,9 +60,9 @@ def next_steps() -> list[str]:
         "",
         "The papercut checkpoints know a drawn world and nothing of photographs. For photographs:",
         "  overpaint recipes                  the shipped recipes for checkpoints of the hub",
-        "  overpaint plan instruct-pix2pix --input FOLDER --set row.instruction='make it snow'",
+        "  overpaint plan flux2-klein --input FOLDER --set row.instruction='make it snow'",
         "                                     what a run would do; needs no GPU",
-        "  overpaint run instruct-pix2pix --input FOLDER --set row.instruction='make it snow' \\",
+        "  overpaint run flux2-klein --input FOLDER --set row.instruction='make it snow' \\",
         "      --output s3://BUCKET/RUN",
     ]
 

@@ -43,7 +43,7 @@ from overpaint.operators.models.uses_checkpoint import UsesPipeline
 from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row
-from overpaint.pipeline.conditions import MASK
+from overpaint.pipeline.conditions import MASK, REFERENCES
 from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.errors import RowError, near_miss
 from overpaint.pipeline.identity import canonical_json, identity_fields
@@ -183,9 +183,9 @@ class Edit(
 
     @property
     def own(self) -> Method:
-        """The method; where rows choose, that of the rows that name none."""
+        """The method on its checkpoint; where rows choose, that of the rows that name none."""
         assert isinstance(self.settings, Method)
-        return self.settings
+        return self.settings.for_checkpoint(self.checkpoint)
 
     @property
     def _edits(self) -> Mapping[str, "Edit"]:
@@ -195,7 +195,7 @@ class Edit(
     @property
     def _inputs(self) -> tuple[Column, ...]:
         method = self.own
-        needs = [read_column(need) for need in method.needs]
+        needs = [read_column(need) for need in method.needed]
         mask = (c.MASK_IMAGE,) if method.framed.fit == "crop" else ()
         seed = (c.SEED,) if method.reads_seed or self.vary else ()
         prompt = () if method.prompt is None else (method.prompt,)
@@ -213,6 +213,7 @@ class Edit(
             c.EDIT_PARAMS,
             *own,
             *(read_column(use) for use in method.used),
+            *((REFERENCES.input,) if REFERENCES in method.used else ()),  # counted when planned
         )
 
     @property
@@ -262,6 +263,7 @@ class Edit(
                     "papercut has none: name a checkpoint"
                 )
             edit.own.check_weights(edit.weights)
+            edit.own.check_batch(self.batch_size)
 
     def revisions(self) -> dict[str, str]:
         """Returns the exact weights."""
@@ -302,12 +304,12 @@ class Edit(
         if settings.is_hosted:
             return self.choice_of(row), settings.model_dump_json()
         sizes = tuple(
-            call_size(row.get(read_column(n).name)) for n in (*settings.needs, *settings.used)
+            call_size(row.get(read_column(n).name)) for n in (*settings.needed, *settings.used)
         )
         shape = (
             None
             if needs_inversion(settings)
-            else picture_bucket(row, settings.shapes, settings.framed.fit)
+            else picture_bucket(row, settings.picture_shapes, settings.framed.fit)
         )
         return self.choice_of(row), settings, shape, sizes
 
@@ -344,7 +346,7 @@ class Edit(
             region = editable_region(mask, frame, edit.mask_dilate_px, edit.feather_px, kept)
             if is_empty(region.editable):
                 return Rejected("mask_empty", "the mask marks nothing that may change")
-        elif MASK in settings.needs:
+        elif MASK in settings.needed:
             raise RowError("mask_missing", f"method {edit.method!r} needs a mask")
         request = EditRequest(
             frame=frame,
@@ -402,4 +404,5 @@ class Edit(
     @property
     def weights(self) -> Checkpoint:
         """The checkpoint with its revision, variant and number type."""
-        return replace(super().weights, part=self.own.papercut or "")
+        assert isinstance(self.settings, Method)
+        return replace(super().weights, part=self.settings.papercut or "")

@@ -30,6 +30,7 @@ class Cost:
         clip: images and texts embedded by CLIP.
         clip_backward: backward passes through CLIP.
         requests: edits asked of a server.
+        vision: pictures that a text encoder sees beside its prompt.
     """
 
     forward: int = 0
@@ -43,6 +44,7 @@ class Cost:
     clip: int = 0
     clip_backward: int = 0
     requests: int = 0
+    vision: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(

@@ -64,6 +64,7 @@ ROW_ERRORS: dict[str, str] = {
     "edit_concepts_invalid": "One of `edit_concepts` has no prompt, or a number out of bounds.",
     # Any condition of an edit, such as a mask, a sketch or references.
     **_condition_errors(),
+    "references_invalid": "One of the row's `references` is longer than its editor takes.",
     # An edit.
     "prompt_missing": "The row lacks the prompt or instruction that the editing method reads.",
     "prompt_too_long": "A prompt is longer than the text encoder sees; `long_prompt` is `fail`.",

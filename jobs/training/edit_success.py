@@ -101,7 +101,7 @@ def edit_test_scenes(
     """
     stages = (Stage(operator=edit), Stage(operator=Truth(checkpoint=edit.checkpoint)))
     loaded = {stage.name: LoadedOperator.load(stage.operator) for stage in stages}
-    needs_mask = MASK in edit.own.needs
+    needs_mask = MASK in edit.own.needed
     with TemporaryDirectory() as folder:
         data = Path(folder) / "edits"
         write_dataset(data, rows=num_edits, seed=seed, edit_types=edit_types)

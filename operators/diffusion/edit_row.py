@@ -102,14 +102,14 @@ def row_values(method: Method, row: Row, frame: Frame, editor: Editor) -> Mappin
         RowError: a needed value is missing, cannot be decoded, or was made with other weights.
     """
     values: dict[str, Any] = {}
-    for need in (*method.needs, *method.used):
+    for need in (*method.needed, *method.used):
         if need is MASK:
             continue
         if isinstance(need, Condition):
             value = condition_view(frame, need, row)
         else:
             value = _checked(need, row.get(need.name), editor)
-        if value is None and need in method.needs:
+        if value is None and need in method.needed:
             if isinstance(need, Condition):
                 raise RowError(f"{need.name}_missing", f"the method needs {need.name}")
             raise RowError("value_missing", f"the method needs {need.name}")
@@ -160,7 +160,7 @@ def row_frame(row: Row, settings: Method, editor: Editor) -> Frame:
     framed = settings.framed
     side_px = framed.resolution or editor.resolution_px
     return frame_row(
-        row, settings.shapes, framed.fit, side_px, editor.multiple_px, framed.crop_margin
+        row, settings.picture_shapes, framed.fit, side_px, editor.multiple_px, framed.crop_margin
     )
 
 

@@ -10,6 +10,7 @@ import torch
 from overpaint.operators.diffusion.attention import AttentionControl
 from overpaint.operators.diffusion.attention_processor import install_attention_control
 from overpaint.operators.diffusion.task_labels import load_task_labels
+from overpaint.operators.models.additions import add_to_pipeline
 from overpaint.operators.models.pretrained import device, quietly, torch_dtype
 from overpaint.operators.models.tokenizing import TextLength, one_call_at_a_time, text_length
 from overpaint.operators.models.weights import Checkpoint
@@ -182,8 +183,9 @@ def _read_pipeline(checkpoint: Checkpoint) -> Any:
             variant=checkpoint.weights_variant(),
             **unused,
             **checkpoint.weight_options(),
-        )
-    return pipeline.to(device())
+        ).to(device())
+        add_to_pipeline(pipeline, checkpoint)
+    return pipeline
 
 
 def _text_parts(parts: Mapping[str, Any]) -> tuple[tuple[Any, Any], ...]:

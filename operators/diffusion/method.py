@@ -6,7 +6,7 @@ conditions that it needs, its checkpoints and its branches; importing it does no
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,9 +109,28 @@ class Method(Variant, ABC):
         }
 
     @property
+    def picture_shapes(self) -> Shapes:
+        """The shapes of the picture that its model sees, with its fields as they are."""
+        return self.shapes
+
+    @property
+    def needed(self) -> tuple[Column | Condition, ...]:
+        """The columns and conditions that it needs with its fields as they are."""
+        return self.needs
+
+    @property
     def used(self) -> tuple[Column | Condition, ...]:
         """The columns and conditions that it uses with its fields as they are."""
         return self.uses
+
+    def for_checkpoint(self, checkpoint: str) -> Self:
+        """Returns the method with the values that a checkpoint's folder has for its fields.
+
+        Args:
+            checkpoint: name of the checkpoint; one that has no folder changes nothing.
+        """
+        del checkpoint
+        return self
 
     def check_weights(self, checkpoint: Checkpoint) -> None:
         """Checks, before anything is started, that weights are there and can do the work.
@@ -129,6 +148,14 @@ class Method(Variant, ABC):
         """Returns what a loaded model has found out, see `Operator.notes`."""
         del model
         return {}
+
+    def check_batch(self, batch_size: int) -> None:
+        """Checks, before anything is started, that rows may share a call of that many.
+
+        Raises:
+            ValueError: they may not.
+        """
+        del batch_size
 
     def revisions(self) -> dict[str, str]:
         """Returns the exact weights of models that the method has beside its checkpoint."""

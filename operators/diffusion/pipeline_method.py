@@ -7,37 +7,58 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from overpaint.operators.diffusion.method import Framed, Method
+from overpaint.operators.diffusion.pipeline_call import CallSettings, PipelineCall
 from overpaint.operators.diffusion.request import EditRequest
+from overpaint.operators.framing.frame import Shapes
 from overpaint.operators.models.tokenizing import TextLength
 from overpaint.operators.models.weights import Checkpoint
+from overpaint.pipeline.columns import Row
+from overpaint.pipeline.conditions import REFERENCES
 from overpaint.pipeline.cost import Cost
 
 if TYPE_CHECKING:
     from overpaint.operators.diffusion.pipeline_model import PipelineModel
-    from torch import Tensor
 
 
 class PipelineMethod(Method, Framed):
-    """A method whose checkpoint is one diffusers pipeline, which edits a whole batch."""
+    """A method whose checkpoint is one diffusers pipeline, which edits a whole picture."""
 
     papercut = None
 
+    @property
     @abstractmethod
-    def call(self, requests: Sequence[EditRequest], model: "PipelineModel") -> "Tensor":
-        """Runs the pipeline on rows of one size; returns images b3HW, 0 to 1.
+    def call(self) -> PipelineCall:
+        """The way of calling the pipeline."""
 
-        Args:
-            requests: rows with frames of one size.
-            model: loaded pipeline.
-        """
+    @abstractmethod
+    def call_settings(self, num_inference_steps: int) -> CallSettings:
+        """Returns the numbers and words of its calls."""
+
+    @property
+    def speed_fields(self) -> dict[str, Any]:
+        """The fields of `PipelineUse` by which the pipeline is made faster or smaller."""
+        return {}
+
+    @property
+    def picture_shapes(self) -> Shapes:
+        """The shapes that the editor was trained on."""
+        return self.call.shapes
 
     def load(self, checkpoint: Checkpoint) -> "PipelineModel":
         """Loads the pipeline on its device."""
-        import diffusers
-        from overpaint.operators.diffusion.pipeline_model import load_pipeline
+        from overpaint.operators.diffusion.pipeline_model import PipelineUse, load_pipeline
 
-        kind: Any = getattr(diffusers, self.checkpoints[0])
-        return load_pipeline(checkpoint, kind, resolution_px=self.shapes.base)
+        call = self.call
+        use = PipelineUse(
+            kinds=call.classes,
+            same_parts=call.same_parts,
+            resolution_px=call.shapes.base,
+            multiple_px=call.multiple_px,
+            **self.speed_fields,
+        )
+        model = load_pipeline(checkpoint, use)
+        call.check(model.pipeline)
+        return model
 
     def free_memory(self, model: "PipelineModel", *, exact: bool) -> str | None:
         """Offloads the pipeline's parts; where bytes may change, slices its VAE."""
@@ -45,16 +66,22 @@ class PipelineMethod(Method, Framed):
 
     def text_length(self, text: str, model: "PipelineModel") -> TextLength | None:
         """Returns the length of a text for the text encoder that carries it."""
-        return model.text_length(text)
+        return self.call.text_length(text, model)
 
     def cost(self, num_inference_steps: int) -> Cost:
-        """Counts one evaluation for each step: guidance is distilled into these models."""
-        return Cost(forward=num_inference_steps, vae_encode=1, vae_decode=1, text=1)
+        """Counts the evaluations of a row without references."""
+        return self.call.cost(self.call_settings(num_inference_steps), 0)
+
+    def row_cost(self, row: Row, num_inference_steps: int) -> Cost:
+        """Counts the evaluations of a row with its references."""
+        given = row.get(REFERENCES.input.name) or row.get(REFERENCES.column.name) or ()
+        most = self.call.max_references
+        number = len(given) if most is None else min(most, len(given))
+        return self.call.cost(self.call_settings(num_inference_steps), number)
 
     def edit(
         self, requests: Sequence[EditRequest], model: "PipelineModel"
     ) -> list[NDArray[np.float32]]:
         """Runs the pipeline, and returns its images as pictures."""
-        from overpaint.operators.diffusion import latents
-
-        return latents.to_pictures(self.call(requests, model) * 2.0 - 1.0)
+        steps = self.num_inference_steps
+        return self.call.run(requests, self.call_settings(steps), model)

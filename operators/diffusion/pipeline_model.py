@@ -1,17 +1,29 @@
-"""A diffusers pipeline of a transformer editor, loaded once in each actor."""
+"""A diffusers pipeline of a transformer editor, loaded once in each actor.
 
+Its calls remember: a prompt is embedded once, with the pictures that the text encoder sees beside
+it, and a picture is encoded once for all the edits of it.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, wraps
 from inspect import signature
 from typing import Any
 
 import torch
-from overpaint.operators.models.pretrained import device, torch_dtype
+from overpaint.operators.diffusion.speed import Cache, Speed, Storage, speed_up
+from overpaint.operators.models.additions import add_to_pipeline
+from overpaint.operators.models.picture_processors import picture_processors
+from overpaint.operators.models.pretrained import device, quietly, torch_dtype
+from overpaint.operators.models.recent import Recent, content_key
 from overpaint.operators.models.tokenizing import TextLength, one_call_at_a_time, text_length
 from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline.cost import Cost
 
-_MAX_CACHED_PROMPTS = 256
+_EMBEDDING = ("encode_prompt", "encode_prompt_multiple_images")
+"""Methods of pipelines that embed prompts."""
+_MAX_PROMPT_BYTES = 1 << 30
+_MAX_SOURCE_BYTES = 1 << 28
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -23,9 +35,11 @@ class PipelineModel:
         pipeline: diffusers' pipeline.
         device: where it computes.
         resolution_px: side of the square pictures that it was trained on.
+        multiple_px: number that the sides of a picture are multiples of.
         spent: network evaluations so far, over all rows.
         oom_fallbacks: ways in which memory was freed that can change the last digit.
         prompts: embeddings of the latest prompts.
+        sources: latents of the latest pictures.
         is_offloaded: whether each part is on the device only while it computes.
     """
 
@@ -33,31 +47,16 @@ class PipelineModel:
     pipeline: Any
     device: torch.device
     resolution_px: int
+    multiple_px: int
     spent: Cost = field(default_factory=Cost)
     oom_fallbacks: tuple[str, ...] = ()
-    prompts: dict[str, Any] = field(default_factory=dict[str, Any])
+    prompts: Recent = field(default_factory=lambda: Recent(_MAX_PROMPT_BYTES))
+    sources: Recent = field(default_factory=lambda: Recent(_MAX_SOURCE_BYTES))
     is_offloaded: bool = False
 
     def spend(self, cost: Cost) -> None:
         """Counts network evaluations."""
         self.spent = self.spent + cost
-
-    @property
-    def multiple_px(self) -> int:
-        """Number that the sides of a picture are multiples of: latent pixels are packed 2 x 2."""
-        return 2 * int(self.pipeline.vae_scale_factor)
-
-    @torch.no_grad()
-    def embed(self, prompt: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeds a prompt alone; returns token embeddings and the pooled embedding."""
-        embeds = self.prompts.pop(prompt, None)
-        if embeds is None:
-            embeds = self.pipeline.encode_prompt(prompt=[prompt], prompt_2=None)[:2]
-            self.spend(Cost(text=1))
-            if len(self.prompts) >= _MAX_CACHED_PROMPTS:
-                del self.prompts[next(iter(self.prompts))]
-        self.prompts[prompt] = embeds
-        return embeds
 
     def text_length(self, text: str) -> TextLength | None:
         """Returns the length of a text for the text encoder that carries it; None without one.
@@ -86,21 +85,48 @@ class PipelineModel:
         return None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PipelineUse:
+    """Wishes of a method for its pipeline.
+
+    Attributes:
+        kinds: diffusers' classes that it may be of; none for any.
+        same_parts: classes whose checkpoints have the parts of the first of those.
+        resolution_px: side of the square pictures that it was trained on.
+        multiple_px: number that the sides of a picture are multiples of; None for pipelines that
+            pack 2 x 2 latent pixels.
+        speed: see `Speed`.
+        cache: cache of steps; empty for that of the speed.
+        storage: number type of the weights between calls; empty for that of the checkpoint.
+    """
+
+    kinds: tuple[str, ...]
+    same_parts: tuple[str, ...] = ()
+    resolution_px: int
+    multiple_px: int | None = None
+    speed: Speed = "exact"
+    cache: Cache = ""
+    storage: Storage = ""
+
+
 @lru_cache(maxsize=2)
-def load_pipeline(checkpoint: Checkpoint, kind: Any, *, resolution_px: int) -> PipelineModel:
+def load_pipeline(checkpoint: Checkpoint, use: PipelineUse) -> PipelineModel:
     """Loads a pipeline on its device; a second call returns the one already loaded.
 
-    Args:
-        checkpoint: weights of the pipeline.
-        kind: diffusers' class of the pipeline.
-        resolution_px: side of the square pictures that it was trained on.
+    Raises:
+        ValueError: the checkpoint is of another class, or cannot be used so.
     """
-    pipeline: Any = kind.from_pretrained(
-        checkpoint.path,
-        dtype=torch_dtype(checkpoint.dtype),
-        variant=checkpoint.weights_variant(),
-        **checkpoint.weight_options(),
-    ).to(device())
+    with quietly():
+        kind, index = _pipeline_class(checkpoint, use)
+        pipeline: Any = kind.from_pretrained(
+            checkpoint.path,
+            dtype=torch_dtype(checkpoint.dtype),
+            variant=checkpoint.weights_variant(),
+            **picture_processors(checkpoint, index),
+            **checkpoint.weight_options(),
+        ).to(device())
+        add_to_pipeline(pipeline, checkpoint)
+    speed_up(pipeline, use.speed, use.cache, use.storage)
     pipeline.set_progress_bar_config(disable=True)
     for tokenizer in _tokenizers(pipeline):
         one_call_at_a_time(tokenizer)
@@ -108,16 +134,40 @@ def load_pipeline(checkpoint: Checkpoint, kind: Any, *, resolution_px: int) -> P
         identity=checkpoint.identity(),
         pipeline=pipeline,
         device=device(),
-        resolution_px=resolution_px,
+        resolution_px=use.resolution_px,
+        multiple_px=use.multiple_px or 2 * _factor_px(pipeline),
     )
     _count_calls(model)
+    _remember_calls(model)
     return model
+
+
+def _pipeline_class(checkpoint: Checkpoint, use: PipelineUse) -> tuple[Any, Any]:
+    """Returns the class of a checkpoint's pipeline, and its `model_index.json`."""
+    import diffusers
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+
+    index: Any = DiffusionPipeline.load_config(checkpoint.path, **checkpoint.source_options())
+    name: Any = index.get("_class_name")
+    name = use.kinds[0] if name in use.same_parts else name
+    kind: Any = getattr(diffusers, str(name), None)
+    if kind is None or (use.kinds and name not in use.kinds):
+        wanted = " or ".join(use.kinds) or "pipeline of the installed diffusers"
+        raise ValueError(f"checkpoint = {checkpoint.name!r} is a {name}: this takes a {wanted}")
+    return kind, index
+
+
+def _factor_px(pipeline: Any) -> int:
+    """Returns the pixels along a latent pixel's side."""
+    names = ("vae_scale_factor", "vae_scale_factor_spatial")
+    return next((int(getattr(pipeline, name)) for name in names if hasattr(pipeline, name)), 8)
 
 
 def _tokenizers(pipeline: Any) -> list[Any]:
     """Returns the tokenizers of a pipeline, in the order of its text encoders."""
     parts = sorted(pipeline.components.items())
-    return [part for name, part in parts if name.startswith("tokenizer") and part is not None]
+    named = [part for name, part in parts if name.startswith("tokenizer") and part is not None]
+    return [getattr(part, "tokenizer", part) for part in named]
 
 
 def _max_sequence_length(pipeline: Any) -> int | None:
@@ -129,18 +179,58 @@ def _max_sequence_length(pipeline: Any) -> int | None:
 
 
 def _count_calls(model: PipelineModel) -> None:
-    """Counts each row that the transformer and the VAE see."""
+    """Counts each row that the networks see, but for prompts, which `_remember_calls` counts."""
 
-    def count_forward(_module: Any, _args: Any, kwargs: dict[str, Any]) -> None:
-        model.spend(Cost(forward=len(kwargs["hidden_states"])))
+    def count(part: Any, kind: str, argument: str = "") -> None:
+        def hook(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            given = kwargs[argument] if argument in kwargs else args[0]
+            model.spend(Cost(**{kind: len(given)}))
 
-    def count_encode(_module: Any, args: tuple[Any, ...]) -> None:
-        model.spend(Cost(vae_encode=len(args[0])))
-
-    def count_decode(_module: Any, args: tuple[Any, ...]) -> None:
-        model.spend(Cost(vae_decode=len(args[0])))
+        if part is not None:
+            part.register_forward_pre_hook(hook, with_kwargs=True)
 
     pipeline = model.pipeline
-    pipeline.transformer.register_forward_pre_hook(count_forward, with_kwargs=True)
-    pipeline.vae.encoder.register_forward_pre_hook(count_encode)
-    pipeline.vae.decoder.register_forward_pre_hook(count_decode)
+    count(getattr(pipeline, "transformer", None), "forward", "hidden_states")
+    count(pipeline.vae.encoder, "vae_encode")
+    count(pipeline.vae.decoder, "vae_decode")
+    encoder = getattr(pipeline, "text_encoder", None)
+    towers = dict(encoder.named_modules()) if isinstance(encoder, torch.nn.Module) else {}
+    tower = next((part for name, part in towers.items() if name.endswith("visual")), None)
+    count(tower, "vision", "grid_thw")
+
+
+def _remember_calls(model: PipelineModel) -> None:
+    """Makes a pipeline embed equal prompts once, and encode equal pictures once."""
+    pipeline = model.pipeline
+    for name in _EMBEDDING:
+        if hasattr(pipeline, name):
+            setattr(pipeline, name, _remembered_prompts(model, getattr(pipeline, name)))
+    encode = pipeline.vae.encode
+
+    @wraps(encode)
+    def encode_once(pictures: Any, *args: Any, **options: Any) -> Any:
+        key = content_key([pictures, args, options])
+        return model.sources.once(key, lambda: encode(pictures, *args, **options))
+
+    pipeline.vae.encode = encode_once
+
+
+def _remembered_prompts(model: PipelineModel, embed: Callable[..., Any]) -> Callable[..., Any]:
+    shape = signature(embed)
+
+    @wraps(embed)
+    def embed_once(*args: Any, **options: Any) -> Any:
+        given = {k: v for k, v in shape.bind(*args, **options).arguments.items() if v is not None}
+        prompt = given.get("prompt")
+        if prompt is None or "prompt_embeds" in given:
+            return embed(*args, **options)  # embedded before
+
+        def counted() -> Any:
+            model.spend(Cost(text=1))
+            return embed(*args, **options)
+
+        rest = {name: value for name, value in given.items() if name != "prompt"}
+        text = prompt if isinstance(prompt, str) else "\n".join(prompt)
+        return model.prompts.once((text, content_key(rest)), counted)
+
+    return embed_once

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
+from overpaint.operators.models.additions import add_to_pipeline
 from overpaint.operators.models.pretrained import device, quietly, torch_dtype
 from overpaint.operators.models.tokenizing import TextLength, one_call_at_a_time, text_length
 from overpaint.operators.models.weights import Checkpoint
@@ -195,6 +196,7 @@ def load_prior_model(checkpoint: Checkpoint) -> PriorModel:
             variant=checkpoint.weights_variant(),
             **checkpoint.weight_options(),
         ).to(device())
+        add_to_pipeline(pipeline, checkpoint)
     one_call_at_a_time(pipeline.prior_tokenizer)
     encoder = pipeline.prior_image_encoder
     side_px = int(encoder.config.image_size)

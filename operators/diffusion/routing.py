@@ -49,7 +49,7 @@ def dispensable(choices: Mapping[str, Method]) -> frozenset[Column]:
     conditions = [
         column
         for method in choices.values()
-        for need in method.needs
+        for need in method.needed
         if isinstance(need, Condition)
         for column in (need.column, need.input)
     ]
@@ -68,5 +68,5 @@ def _is_there(row: Row, column: Column) -> bool:
 
 def _asked(method: Method) -> list[Column]:
     """Returns the columns of the input that a method cannot do without."""
-    conditions = [need.input for need in method.needs if isinstance(need, Condition)]
+    conditions = [need.input for need in method.needed if isinstance(need, Condition)]
     return conditions if method.prompt is None else [method.prompt, *conditions]

@@ -1,11 +1,14 @@
 """Fields that operators with a model share."""
 
 from dataclasses import replace
-from typing import ClassVar, Generic
+from typing import Annotated, ClassVar, Generic
 
+from overpaint.operators.models.adapters import Adapter
 from overpaint.operators.models.weights import PAPERCUT, Checkpoint, DtypeName
-from overpaint.pipeline.operator import ModelT, Operator
-from pydantic import BaseModel, ConfigDict, Field
+from overpaint.pipeline.operator import IN_FINGERPRINT_UNLESS_DEFAULT, ModelT, Operator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+_ADAPTERS = {"type": "array", "items": Adapter.model_json_schema()}
 
 
 class CheckpointFields(BaseModel):
@@ -65,11 +68,26 @@ class UsesPipeline(UsesCheckpoint[ModelT], Generic[ModelT]):
 
     variant: str | None = None
     """Variant of the weight files, such as `fp16`; null takes a folder's only one."""
+    adapters: Annotated[tuple[Adapter, ...], WithJsonSchema(_ADAPTERS)] = Field(
+        default=(), json_schema_extra=IN_FINGERPRINT_UNLESS_DEFAULT
+    )
+    """LoRAs that are fused into the weights, in order, before the first row: `checkpoint`,
+    `revision`, `file`, `scale`."""
+    scheduler: dict[str, bool | int | float | str] = Field(
+        default={}, json_schema_extra=IN_FINGERPRINT_UNLESS_DEFAULT
+    )
+    """Values that replace those of the checkpoint's scheduler, as few-step LoRAs need them; 0 or
+    false stands for null."""
 
     @property
     def weights(self) -> Checkpoint:
-        """The checkpoint with its revision, variant and number type."""
-        return replace(super().weights, variant=self.variant)
+        """The checkpoint with its revision, variant, number type and what is added to it."""
+        return replace(
+            super().weights,
+            variant=self.variant,
+            adapters=self.adapters,
+            scheduler=tuple(sorted(self.scheduler.items())),
+        )
 
     def check(self) -> None:
         """Checks that the checkpoint is there and is of a kind that the operator takes.

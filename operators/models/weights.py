@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from overpaint.pipeline.errors import near_miss
 
@@ -31,6 +31,22 @@ _PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth")
 _log = logging.getLogger(__name__)
 
 
+class Addition(Protocol):
+    """Weights that are added to those of a checkpoint, such as a LoRA."""
+
+    def check(self) -> None:
+        """Checks, before anything is started, that the weights can be there."""
+        ...
+
+    def identity(self) -> str:
+        """Returns the exact weights."""
+        ...
+
+    def fuse(self, pipeline: Any, name: str) -> None:
+        """Adds them to the weights of a diffusers pipeline, under a name of its own."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
     """Weights that an operator names, and the number type in which it uses them.
@@ -42,6 +58,8 @@ class Checkpoint:
         variant: variant of the weight files, such as `fp16`; None takes a folder's only one.
         dtype: number type of the weights and of all that is computed with them.
         field: field of the operator that holds the name, for error messages.
+        adapters: weights that are fused into those of a pipeline, in order.
+        scheduler: values that replace those of a pipeline's scheduler, by name.
 
     Example:
         >>> Checkpoint(name="openai/clip-vit-large-patch14", part="clip").identity()
@@ -54,6 +72,8 @@ class Checkpoint:
     variant: str | None = None
     dtype: DtypeName = "float32"
     field: str = "checkpoint"
+    adapters: tuple[Addition, ...] = ()
+    scheduler: tuple[tuple[str, bool | int | float | str], ...] = ()
 
     @property
     def is_on_hub(self) -> bool:
@@ -104,6 +124,8 @@ class Checkpoint:
         Raises:
             ValueError: naming the field, the value and what would be right.
         """
+        for adapter in self.adapters:
+            adapter.check()
         if self.is_on_hub:
             _check_hub_id(self.field, self.name, self.revision)
             return
@@ -125,9 +147,18 @@ class Checkpoint:
     def identity(self) -> str:
         """Returns the exact weights: a hub id's revision, or 16 hex digits over a folder's files.
 
+        Where adapters or values of the scheduler are added, 16 hex digits over those come after it.
+
         Raises:
-            ValueError: the folder is missing.
+            ValueError: the folder is missing, or an adapter's file.
         """
+        added = [adapter.identity() for adapter in self.adapters]
+        if not added and not self.scheduler:
+            return self._own_identity()
+        content = json.dumps([added, self.scheduler], sort_keys=True)
+        return f"{self._own_identity()}+{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+    def _own_identity(self) -> str:
         if self.is_on_hub:
             return self.revision or "main"
         folder = Path(self.path)

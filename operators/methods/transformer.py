@@ -1,0 +1,163 @@
+"""The transformer editors of diffusers: FLUX.2, Qwen-Image-Edit, LongCat and others.
+
+The class in the checkpoint's `model_index.json` says which of the calls in `operators/pipelines`
+is made; a hub id, which nothing is read of before the run, needs `editor`.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from overpaint.operators.diffusion.pipeline_call import CallSettings, PipelineCall
+from overpaint.operators.diffusion.pipeline_method import PipelineMethod
+from overpaint.operators.diffusion.speed import Cache, Speed, Storage, check_cache
+from overpaint.operators.models.weights import Checkpoint, read_index
+from overpaint.operators.pipelines import GENERIC, PIPELINES, editor_of, known_classes
+from overpaint.pipeline import columns as c
+from overpaint.pipeline.columns import Column
+from overpaint.pipeline.conditions import MASK, REFERENCES, Condition
+from overpaint.pipeline.errors import UsageError
+from pydantic import Field, field_validator
+
+MethodT = TypeVar("MethodT", bound="Transformer")
+
+
+class Transformer(PipelineMethod):
+    """A transformer editor of diffusers, chosen by the class of the checkpoint."""
+
+    family = "F11"
+    edit_types = ("add", "remove", "replace", "background", "color", "texture", "style", "pose")
+    checkpoints = known_classes(first="flux2_klein")
+    prompt = c.INSTRUCTION
+    uses = (REFERENCES,)
+
+    editor: str = ""
+    """Call of the pipeline, such as `flux2_klein`, or `my_package.module:ClassName`; empty takes
+    the one for a folder's class. A hub id needs it."""
+    num_inference_steps: int = Field(default=0, ge=0, le=1000)
+    """Denoising steps from noise to picture; 0 takes those of the editor."""
+    guidance_scale: float | None = Field(default=None, ge=0, le=100)
+    """Scale of the guidance, of whichever kind the editor has; null takes the editor's. At most 1
+    turns true classifier-free guidance off."""
+    negative_prompt: str = " "
+    """Prompt of the second branch of true classifier-free guidance, where the editor reads one."""
+    strength: float = Field(default=1.0, gt=0, le=1)
+    """Share of the steps that an editor walks which is given the mask."""
+    is_distilled: bool | None = None
+    """Whether the weights are distilled to need no guidance; null reads it of a folder."""
+    speed: Speed = "exact"
+    """`exact` is eager; `fast` compiles the repeated blocks, for each size anew; `draft` adds a
+    cache of a fixed schedule, TaylorSeer, which changes the picture."""
+    cache: Cache = ""
+    """Cache of steps: `taylorseer`, or `first_block` where a call has one row; empty takes that of
+    the speed. `sea`, `teacache` and `dbcache` are refused."""
+    storage: Storage = ""
+    """Number type in which the weights of the transformer are kept between calls: `float8` halves
+    the memory of bfloat16; empty keeps that of the checkpoint."""
+
+    @field_validator("editor")
+    @classmethod
+    def _editor_is_known(cls, name: str) -> str:
+        try:
+            return name and PIPELINES.name_of(PIPELINES.find(name))
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+
+    @classmethod
+    def facts(cls) -> dict[str, str]:
+        """Returns what is known of every method, and the editors."""
+        editors = {f"editor {name}": PIPELINES.find(name).summary() for name in PIPELINES.names()}
+        told = {"evaluations": "by editor", "checkpoints": "by editor"}
+        return {**super().facts(), **told, **editors}
+
+    def for_checkpoint(self, checkpoint: str) -> Self:
+        """Returns the method with the editor, steps and guidance of a checkpoint."""
+        folder = Path(Checkpoint(name=checkpoint).path)
+        index = folder / "model_index.json"
+        own: Any = self  # frozen, so hashable
+        return _resolved(own, folder, index.stat().st_mtime_ns if index.is_file() else 0)
+
+    @property
+    def call(self) -> PipelineCall:
+        """The way of calling the pipeline."""
+        return PIPELINES.find(self.editor or GENERIC)()
+
+    def call_settings(self, num_inference_steps: int) -> CallSettings:
+        """Returns the numbers and words of its calls."""
+        return CallSettings(
+            num_inference_steps=num_inference_steps,
+            guidance_scale=self.call.guidance_scale
+            if self.guidance_scale is None
+            else self.guidance_scale,
+            negative_prompt=self.negative_prompt,
+            strength=self.strength,
+            is_distilled=bool(self.is_distilled),
+        )
+
+    @property
+    def speed_fields(self) -> dict[str, Any]:
+        """The fields of `PipelineUse` by which the pipeline is made faster or smaller."""
+        return {"speed": self.speed, "cache": self.cache, "storage": self.storage}
+
+    def check_batch(self, batch_size: int) -> None:
+        """Checks that a cache of steps keeps the rows of a call apart.
+
+        Raises:
+            ValueError: it does not.
+        """
+        check_cache(self.cache, rows_a_call=batch_size if self.call.shares_calls else 1)
+
+    @property
+    def needed(self) -> tuple[Column | Condition, ...]:
+        """The mask, where the editor is given it."""
+        return (MASK,) if self.editor and self.call.uses_mask else ()
+
+    @property
+    def used(self) -> tuple[Column | Condition, ...]:
+        """The references, where the editor takes any."""
+        return () if self.editor and self.call.max_references == 0 else self.uses
+
+    def check_weights(self, checkpoint: Checkpoint) -> None:
+        """Checks that there is an editor for the checkpoint, and that it takes what is added.
+
+        Raises:
+            ValueError: there is none, or it does not.
+        """
+        checkpoint.check()
+        if not self.editor:
+            names = ", ".join(PIPELINES.names())
+            raise ValueError(
+                f"checkpoint = {checkpoint.name!r}: nothing is read of the hub before a run: name "
+                f"its editor: {names}"
+            )
+        kind = read_index(Path(checkpoint.path)).get("_class_name")
+        known = (*self.call.classes, *self.call.same_parts)
+        if kind is not None and known and kind not in known:
+            raise ValueError(
+                f"editor = {self.editor!r} takes a {' or '.join(known)}: "
+                f"checkpoint = {checkpoint.name!r} is a {kind}"
+            )
+        if checkpoint.adapters and not self.call.takes_lora:
+            raise ValueError(f"adapters: diffusers loads no LoRA into a {known[0]}")
+
+
+@lru_cache(maxsize=256)
+def _resolved(method: MethodT, folder: Path, changed_ns: int) -> MethodT:
+    """Returns a method with what a folder says, and what its editor has for fields at rest."""
+    index = read_index(folder) if changed_ns else {}
+    editor = method.editor or (editor_of(index["_class_name"]) if "_class_name" in index else "")
+    if not editor:
+        return method
+    call: PipelineCall = PIPELINES.find(editor)()
+    is_distilled = method.is_distilled
+    if is_distilled is None:
+        is_distilled = bool(index.get("is_distilled", False))
+    steps = call.distilled_steps if is_distilled else call.num_inference_steps
+    scale = 1.0 if is_distilled else call.guidance_scale
+    own = {
+        "editor": editor,
+        "is_distilled": is_distilled,
+        "num_inference_steps": method.num_inference_steps or steps,
+        "guidance_scale": scale if method.guidance_scale is None else method.guidance_scale,
+    }
+    return method.model_copy(update=own)
