@@ -1,31 +1,34 @@
-"""Judge: asks a model that sees both pictures how good an edit is, by EditEval's four factors.
+"""Judge: asks a model that sees the pictures how good an edit is, in one of several forms.
 
 The model is any image-text-to-text checkpoint of transformers, or a hosted one behind an
-OpenAI-compatible endpoint. A judge's figures are its own: compare edits under one judge and prompt.
+OpenAI-compatible endpoint. A form of `operators/forms` has the questions, reads the replies, and
+declares the columns. A judge's figures are its own: compare edits under one judge and form.
 """
 
-from collections.abc import Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from itertools import repeat
-from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from typing import Any, ClassVar, NamedTuple
 
 import pyarrow as pa
-from overpaint.operators.measures.verdicts import PROMPT, is_refusal, read_verdict
+from overpaint.operators.forms import FORMS
+from overpaint.operators.measures.told import Told
+from overpaint.operators.measures.verdicts import is_refusal
 from overpaint.operators.models import chat_endpoint, chat_model
 from overpaint.operators.models.chat_endpoint import Endpoint, ForbiddenError, Reply
 from overpaint.operators.models.chat_model import PromptTooLongError, Question, Tokens
+from overpaint.operators.models.endpoint_fields import EndpointFields, check_url
+from overpaint.operators.models.judge_form import ALONE_PROMPT, INSTRUCTION, FormQuestion, JudgeForm
 from overpaint.operators.models.pretrained import Pretrained
 from overpaint.operators.models.uses_checkpoint import UsesCheckpoint
 from overpaint.operators.models.weights import PAPERCUT
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row, first_text
-from overpaint.pipeline.errors import RowError
+from overpaint.pipeline.errors import RowError, UsageError
 from overpaint.pipeline.identity import sha256
 from overpaint.pipeline.images import decode
 from overpaint.pipeline.operator import (
-    NOT_IN_FINGERPRINT,
+    IN_FINGERPRINT_UNLESS_DEFAULT,
     Answer,
     Calls,
     Kind,
@@ -33,35 +36,43 @@ from overpaint.pipeline.operator import (
     NewColumns,
     row_error_as_answer,
 )
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-LMM_ACCURACY = c.score("lmm_accuracy", "the edit does what was asked, 0 to 10, by the judge")
-LMM_PRESERVATION = c.score("lmm_preservation", "the rest is as it was, 0 to 10, by the judge")
-LMM_QUALITY = c.score("lmm_quality", "the edited image is clean, 0 to 10, by the judge")
-LMM_REALISM = c.score("lmm_realism", "the edited image obeys natural laws, 0 to 10, by the judge")
-LMM_SCORE = c.score("lmm_score", "0.4 accuracy + 0.3 preservation + 0.2 quality + 0.1 realism")
 LMM_STATUS = Column(
     "lmm_status",
     pa.string(),
-    "ok, or why there are no scores: parse_error, refused, timeout, unreachable or bad_request",
+    "ok, or why there are no scores: parse_error, refused, timeout, unreachable, bad_request or "
+    "over_budget",
 )
 LMM_REPLY = Column("lmm_reply", pa.string(), "what the judge said")
 JUDGE_PROMPT_SHA256 = Column(
     "judge_prompt_sha256", pa.string(), "SHA-256 of the question that the judge gets"
 )
 
-_INSTRUCTION = "{instruction}"
-_FACTORS = (LMM_ACCURACY, LMM_PRESERVATION, LMM_QUALITY, LMM_REALISM)
+_DEFAULT_FORM = "editeval"
+
+
+class _Heard(NamedTuple):
+    """End of one question: a status, what was said, and its reading where that is `ok`."""
+
+    status: str
+    text: str | None
+    reading: Any = None
 
 
 class Judge(
-    UsesCheckpoint[Pretrained | Endpoint], ModelOperator[Pretrained | Endpoint, Tokens, str]
+    UsesCheckpoint[Pretrained | Endpoint],
+    EndpointFields,
+    ModelOperator[Pretrained | Endpoint, tuple[Tokens, ...], tuple[Told, ...]],
 ):
-    """Scores each edit by EditEval's four factors, as a model sees them."""
+    """Scores each edit as a model sees it, in one of several forms."""
 
     kind: ClassVar[Kind] = "judge"
     part: ClassVar[str] = "judge"
 
+    form: str = Field(default=_DEFAULT_FORM, json_schema_extra=IN_FINGERPRINT_UNLESS_DEFAULT)
+    """Questions, reader and columns: editeval, viescore, firm_like, aspects_like, points, pair,
+    expected, or `my_package.module:ClassName`."""
     batch_size: int = Field(default=1, ge=1, le=4096)
     """Edits in one model call; more than one needs max_prompt_tokens."""
     max_prompt_tokens: int | None = Field(default=None, ge=1)
@@ -72,41 +83,56 @@ class Judge(
     image_px: int = Field(default=512, ge=16, le=4096)
     """Pictures whose longer side is longer are scaled down to it."""
     prompt: str | None = None
-    """Question, with {instruction} in it; null stands for EditEval's factors in words, and for
-    the instruction alone where the checkpoint is papercut's, which was trained on that."""
+    """Question in place of that of a form that has one, with {instruction} in it; null stands for
+    the form's own, and for the instruction alone where the checkpoint is papercut's, which was
+    trained on that."""
     endpoint: str | None = None
     """The URL, up to `/v1`, of a hosted model; null runs `checkpoint` here."""
-    request: dict[str, Any] = Field(default={"temperature": 0, "max_tokens": 512})
-    """What else is sent to the endpoint; `model` names the model."""
-    api_key_env: str | None = Field(default=None, json_schema_extra=NOT_IN_FINGERPRINT)
-    """The environment variable that holds the endpoint's key; null sends none."""
-    timeout_s: float = Field(default=120.0, gt=0, json_schema_extra=NOT_IN_FINGERPRINT)
-    """How long the endpoint may be silent, in seconds."""
-    attempts: int = Field(default=4, ge=1, le=20, json_schema_extra=NOT_IN_FINGERPRINT)
-    """Attempts at one question while the endpoint is late, busy or broken."""
-    max_concurrency: int = Field(default=8, ge=1, le=256, json_schema_extra=NOT_IN_FINGERPRINT)
-    """Questions on their way to the endpoint at once, from one actor."""
+    repairs: int = Field(default=0, ge=0, le=3, json_schema_extra=IN_FINGERPRINT_UNLESS_DEFAULT)
+    """Times that an endpoint is asked again, in the same chat, for an answer that can be read."""
+
+    @field_validator("form")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        name = value if ":" in value else value.replace("-", "_")
+        try:
+            FORMS.find(name)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return name
 
     @model_validator(mode="after")
     def _fields_agree(self) -> "Judge":
-        if self.prompt is not None and _INSTRUCTION not in self.prompt:
-            raise ValueError(f"prompt = {self.prompt!r} has no {_INSTRUCTION} in it")
+        if self.prompt is not None and INSTRUCTION not in self.prompt:
+            raise ValueError(f"prompt = {self.prompt!r} has no {INSTRUCTION} in it")
+        num_questions = len(self._form.questions)
+        if self.prompt is not None and num_questions > 1:
+            raise ValueError(
+                f"prompt stands for one question, and form = {self.form!r} asks {num_questions}"
+            )
         if self.endpoint is None:
-            if self.batch_size > 1 and self.max_prompt_tokens is None:
-                raise ValueError(
-                    f"batch_size = {self.batch_size} needs max_prompt_tokens, the length to which "
-                    "prompts are padded"
-                )
-        elif urlsplit(self.endpoint).scheme not in ("http", "https"):
-            raise ValueError(f"endpoint = {self.endpoint!r} is not an http or https URL")
-        elif "model" not in self.request:
+            self._check_local()
+            return self
+        check_url(self.endpoint)
+        if "model" not in self.request:
             raise ValueError('request names no model: give request = { model = "..." }')
         return self
 
+    def _check_local(self) -> None:
+        if self.batch_size > 1 and self.max_prompt_tokens is None:
+            raise ValueError(
+                f"batch_size = {self.batch_size} needs max_prompt_tokens, the length to which "
+                "prompts are padded"
+            )
+        if self.repairs:
+            raise ValueError(
+                f"repairs = {self.repairs} is for an endpoint: a model here answers a question once"
+            )
+
     @property
     def inputs(self) -> tuple[Column, ...]:
-        """Both images."""
-        return (c.SOURCE_IMAGE, c.EDITED_IMAGE)
+        """The images that the form shows."""
+        return self._form.pictures()
 
     @property
     def optional(self) -> tuple[Column, ...]:
@@ -115,26 +141,41 @@ class Judge(
 
     @property
     def outputs(self) -> tuple[Column, ...]:
-        """The factors, their sum, and where they come from."""
-        return (*_FACTORS, LMM_SCORE, LMM_STATUS, LMM_REPLY, JUDGE_PROMPT_SHA256)
+        """The form's columns, and where they come from."""
+        return (*self._form.columns, LMM_STATUS, LMM_REPLY, JUDGE_PROMPT_SHA256)
 
     @property
-    def _prompt(self) -> str:
-        if self.prompt is not None:
-            return self.prompt
-        is_papercut = self.endpoint is None and self.checkpoint == PAPERCUT
-        return _INSTRUCTION if is_papercut else PROMPT
+    def _form(self) -> JudgeForm:
+        return FORMS.find(self.form)()
+
+    @property
+    def _asks_papercut(self) -> bool:
+        return self.endpoint is None and self.checkpoint == PAPERCUT
+
+    @property
+    def _questions(self) -> tuple[FormQuestion, ...]:
+        """The form's questions, in the words that this judge gets."""
+        questions = self._form.questions
+        prompt = self.prompt or (ALONE_PROMPT if self._asks_papercut else None)
+        return questions if prompt is None else tuple(q._replace(text=prompt) for q in questions)
 
     def check(self) -> None:
-        """Checks that the model is there, or the endpoint's key."""
-        if self.endpoint is None:
-            super().check()
-        elif self.api_key_env is not None:
-            chat_endpoint.read_api_key(self.api_key_env)
+        """Checks that the model is there and answers in this form, or the endpoint's key."""
+        if self.endpoint is not None:
+            self.check_endpoint()
+            return
+        if self._asks_papercut and not self._form.papercut_answers:
+            raise ValueError(
+                f"form = {self.form!r}: papercut's judge was not trained on it: name a checkpoint "
+                "or an endpoint"
+            )
+        super().check()
 
     def revisions(self) -> dict[str, str]:
-        """Returns the model's weights; nothing is known of a hosted one's."""
-        return super().revisions() if self.endpoint is None else {}
+        """Returns the model's weights and the form's words; nothing is known of a hosted model."""
+        weights = super().revisions() if self.endpoint is None else {}
+        own = {} if self.form == _DEFAULT_FORM else {"form": self._form.identity()}
+        return {**weights, **own}
 
     def bucket(self, row: Row) -> Hashable:
         """Returns the size of the pictures: equal ones have equally many tokens."""
@@ -145,9 +186,7 @@ class Judge(
         """Loads the model, or reads the endpoint's key."""
         if self.endpoint is None:
             return chat_model.load(self.weights)
-        key = chat_endpoint.read_api_key(self.api_key_env) if self.api_key_env is not None else None
-        threads = ThreadPoolExecutor(self.max_concurrency, thread_name_prefix="judge")
-        return Endpoint(self.endpoint, key, self.request, self.timeout_s, self.attempts, threads)
+        return self.open_endpoint(self.endpoint, "judge", self._form.request)
 
     def run_by(
         self, rows: Sequence[Row], model: Pretrained | Endpoint, calls: Calls
@@ -159,55 +198,115 @@ class Judge(
         return list(model.threads.map(ask, rows, repeat(model)))
 
     def _ask_endpoint(self, row: Row, endpoint: Endpoint) -> NewColumns:
+        heard: list[_Heard] = []
         try:
-            return self._verdict(chat_endpoint.ask(endpoint, self._question(row)))
+            for question in self._asked(row):
+                heard.append(self._ask_until_read(endpoint, question))
+                if heard[-1].status != "ok":
+                    break
         except ForbiddenError as error:
             raise RowError("judge_forbidden", f"the judge's {error}") from error
+        return self._columns(heard)
 
-    def prepare(self, row: Row, model: Pretrained | Endpoint) -> Tokens:
-        """Returns the question about one edit as the model takes it."""
+    def _ask_until_read(self, endpoint: Endpoint, question: Question) -> _Heard:
+        """Asks one question; where the answer cannot be read, for a better one."""
+        turns: list[str] = []
+        heard = self._heard(chat_endpoint.ask(endpoint, question))
+        for _ in range(self.repairs):
+            if heard.status != "parse_error":
+                break
+            turns += [heard.text or "", f"I cannot read that. Give only {self._form.answer_form}."]
+            heard = self._heard(chat_endpoint.ask(endpoint, question, turns))
+        return heard
+
+    def prepare(self, row: Row, model: Pretrained | Endpoint) -> tuple[Tokens, ...]:
+        """Returns the questions about one edit as the model takes them."""
         assert isinstance(model, Pretrained)
         try:
-            return chat_model.tokenize(model, self._question(row), self.max_prompt_tokens)
+            return tuple(
+                chat_model.tokenize(model, question, self.max_prompt_tokens)
+                for question in self._asked(row)
+            )
         except PromptTooLongError as error:
             raise RowError("judge_prompt_too_long", str(error)) from error
 
-    def infer(self, inputs: Sequence[Tokens], model: Pretrained | Endpoint) -> list[str]:
-        """Returns the model's reply to each question."""
+    def infer(
+        self, inputs: Sequence[tuple[Tokens, ...]], model: Pretrained | Endpoint
+    ) -> list[tuple[Told, ...]]:
+        """Returns the model's replies about each edit, one for each question."""
         assert isinstance(model, Pretrained)
-        return chat_model.reply(model, inputs, self.max_new_tokens)
+        by_question = [self._told(questions, model) for questions in zip(*inputs, strict=True)]
+        return list(zip(*by_question, strict=True))
+
+    def _told(self, questions: Sequence[Tokens], model: Pretrained) -> list[Told]:
+        """Returns the replies to one question about several edits."""
+        if self._form.reads_tokens:
+            return chat_model.reply_with_tokens(model, questions, self.max_new_tokens)
+        return [Told(text) for text in chat_model.reply(model, questions, self.max_new_tokens)]
 
     def answer(
-        self, row: Row, tokens: Tokens, reply: str, model: Pretrained | Endpoint
+        self,
+        row: Row,
+        tokens: tuple[Tokens, ...],
+        told: tuple[Told, ...],
+        model: Pretrained | Endpoint,
     ) -> NewColumns:
-        """Returns the factors that a reply states."""
+        """Returns the columns of what the replies state."""
         del row, tokens, model
-        return self._verdict(Reply("ok", reply))
+        return self._columns([self._heard(Reply("ok", *each)) for each in told])
 
-    def _question(self, row: Row) -> Question:
-        wanted = first_text(row, c.INSTRUCTION)
-        if wanted is None and (prompt := first_text(row, c.TARGET_PROMPT)):
-            wanted = f"make it a picture of: {prompt}"
-        if wanted is None:
-            raise RowError(
-                "judge_instruction_missing", "the row has neither an instruction nor target_prompt"
-            )
-        pictures = (decode(row[column.name]).image() for column in self.inputs)
-        return Question(
-            tuple(chat_model.fit(picture, self.image_px) for picture in pictures),
-            self._prompt.replace(_INSTRUCTION, wanted),
-        )
-
-    def _verdict(self, reply: Reply) -> NewColumns:
-        verdict = read_verdict(reply.text or "") if reply.status == "ok" else None
-        status = reply.status
-        if status == "ok" and verdict is None:
-            status = "refused" if is_refusal(reply.text or "") else "parse_error"
-        factors = (None,) * len(_FACTORS) if verdict is None else tuple(verdict)
-        return {
-            **{column.name: value for column, value in zip(_FACTORS, factors, strict=True)},
-            LMM_SCORE.name: None if verdict is None else verdict.score,
-            LMM_STATUS.name: status,
-            LMM_REPLY.name: reply.text,
-            JUDGE_PROMPT_SHA256.name: sha256(self._prompt.encode()),
+    def _asked(self, row: Row) -> list[Question]:
+        """Returns the questions about one edit, with its pictures."""
+        wanted = _wanted(row)
+        names = [column.name for column in self.inputs]
+        pictures = {
+            name: chat_model.fit(decode(row[name]).image(), self.image_px) for name in names
         }
+        return [
+            Question(
+                tuple(pictures[column.name] for column in question.pictures),
+                question.text.replace(INSTRUCTION, wanted),
+            )
+            for question in self._questions
+        ]
+
+    def _heard(self, reply: Reply) -> _Heard:
+        if reply.status != "ok":
+            return _Heard(reply.status, reply.text)
+        text = reply.text or ""
+        reading = self._form.read(Told(text, reply.tokens))
+        if reading is None:
+            return _Heard("refused" if is_refusal(text) else "parse_error", reply.text)
+        return _Heard("ok", reply.text, reading)
+
+    def _columns(self, heard: Sequence[_Heard]) -> NewColumns:
+        """Returns the columns of a row whose questions ended so."""
+        form = self._form
+        status = next((each.status for each in heard if each.status != "ok"), "ok")
+        values: Mapping[str, Any] = {column.name: None for column in form.columns}
+        if status == "ok":
+            values = form.values([each.reading for each in heard])
+        texts = [each.text for each in heard if each.text is not None]
+        asked = "\n\n".join(question.text for question in self._questions)
+        return {
+            **values,
+            LMM_STATUS.name: status,
+            LMM_REPLY.name: "\n\n".join(texts) if texts else None,
+            JUDGE_PROMPT_SHA256.name: sha256(asked.encode()),
+        }
+
+
+def _wanted(row: Row) -> str:
+    """Returns the request of a row in words.
+
+    Raises:
+        RowError: `judge_instruction_missing`.
+    """
+    wanted = first_text(row, c.INSTRUCTION)
+    if wanted is None and (prompt := first_text(row, c.TARGET_PROMPT)):
+        wanted = f"make it a picture of: {prompt}"
+    if wanted is None:
+        raise RowError(
+            "judge_instruction_missing", "the row has neither an instruction nor target_prompt"
+        )
+    return wanted

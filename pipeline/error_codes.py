@@ -58,6 +58,10 @@ ROW_ERRORS: dict[str, str] = {
     "instruction_unknown": "The instruction gives no edit type or prompt; `on_unknown` is `fail`.",
     "instruction_too_long": "The question has more than `max_prompt_tokens` tokens.",
     "instruction_forbidden": "The endpoint of `instruct` refuses requests: by URL, model or key.",
+    # A proposed edit.
+    "nothing_proposed": "There is neither an edit that `propose` can write nor an `instruction`.",
+    "proposal_too_long": "The question of `propose` has more than `max_prompt_tokens` tokens.",
+    "proposal_forbidden": "The endpoint of `propose` refuses requests: by URL, model or key.",
     # Boxes, points and concepts.
     "boxes_invalid": "One of the row's `boxes` is not left, top, right, bottom with an area.",
     "points_invalid": "One of the row's `points` is not from_x, from_y, to_x, to_y.",

@@ -1,4 +1,4 @@
-"""methods: the editing methods, inversions, mask finders and instructors that a recipe can name."""
+"""methods: the editing methods, inversions, mask finders and others that a recipe can name."""
 
 import json
 from typing import Any
@@ -10,12 +10,20 @@ from overpaint.operators.fits import FITS
 from overpaint.operators.instructors import INSTRUCTORS
 from overpaint.operators.inversions import INVERSIONS
 from overpaint.operators.methods import METHODS
+from overpaint.operators.proposers import PROPOSERS
 from overpaint.pipeline.catalogue import Catalogue
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.variant import Variant
 from rich.table import Table
 
-CATALOGUES: tuple[Catalogue[Any], ...] = (METHODS, INVERSIONS, FITS, FINDERS, INSTRUCTORS)
+CATALOGUES: tuple[Catalogue[Any], ...] = (
+    METHODS,
+    INVERSIONS,
+    FITS,
+    FINDERS,
+    INSTRUCTORS,
+    PROPOSERS,
+)
 _LISTED = ("needs", "gives", "evaluations", "papers")
 
 
@@ -25,7 +33,7 @@ def register(app: App) -> None:
 
 
 def methods(name: str | None = None) -> int:
-    """Lists methods, inversions, fits, mask finders and instructors, or shows one and its fields.
+    """Lists methods, inversions, fits, finders, instructors and proposers, or shows one of them.
 
     Args:
         name: Of one of them, or my_package.module:ClassName.

@@ -1,19 +1,18 @@
 """Instructions read by a hosted model with OpenAI's chat-completions interface."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 from overpaint.operators.measures.readings import Reading, read_reply, refused_or_unread
 from overpaint.operators.models import chat_endpoint
 from overpaint.operators.models.chat_endpoint import Endpoint, ForbiddenError, ReplyStatus
+from overpaint.operators.models.endpoint_fields import EndpointFields, check_url
 from overpaint.operators.models.instruction_questions import AsksModel
 from overpaint.operators.models.instructor import Instruction, Instructor
 from overpaint.operators.models.weights import DtypeName
 from overpaint.pipeline.errors import RowError
-from overpaint.pipeline.operator import NOT_IN_FINGERPRINT, Calls, row_error_as_answer
+from overpaint.pipeline.operator import Calls, row_error_as_answer
 from pydantic import Field, model_validator
 
 _NOTES: dict[ReplyStatus, str] = {
@@ -21,33 +20,23 @@ _NOTES: dict[ReplyStatus, str] = {
     "unreachable": "the endpoint cannot be reached, or answers with errors",
     "bad_request": "the endpoint does not take the question",
     "refused": "the model declined to answer",
+    "over_budget": "the budget of requests or tokens is spent",
 }
 
 
-class HostedModel(AsksModel, Instructor):
+class HostedModel(AsksModel, EndpointFields, Instructor):
     """Asks a hosted model, whose JSON is read strictly: a bad answer is asked for again."""
 
     reproducible: ClassVar[bool] = False
 
     endpoint: str = "http://localhost:8000/v1"
     """URL of the interface, up to `/v1`."""
-    request: dict[str, Any] = Field(default={"temperature": 0, "max_tokens": 512})
-    """What else is sent to the endpoint; `model` names the model."""
     num_answers: int = Field(default=2, ge=1, le=10)
     """Answers that are asked for until one is JSON of the schema."""
-    api_key_env: str | None = Field(default=None, json_schema_extra=NOT_IN_FINGERPRINT)
-    """The environment variable that holds the endpoint's key; null sends none."""
-    timeout_s: float = Field(default=120.0, gt=0, json_schema_extra=NOT_IN_FINGERPRINT)
-    """How long the endpoint may be silent, in seconds."""
-    attempts: int = Field(default=4, ge=1, le=20, json_schema_extra=NOT_IN_FINGERPRINT)
-    """Attempts at one answer while the endpoint is late, busy or broken."""
-    max_concurrency: int = Field(default=8, ge=1, le=256, json_schema_extra=NOT_IN_FINGERPRINT)
-    """Questions on their way to the endpoint at once, from one actor."""
 
     @model_validator(mode="after")
     def _is_url(self) -> "HostedModel":
-        if urlsplit(self.endpoint).scheme not in ("http", "https"):
-            raise ValueError(f"endpoint = {self.endpoint!r} is not an http or https URL")
+        check_url(self.endpoint)
         return self
 
     def check(self) -> None:
@@ -58,15 +47,12 @@ class HostedModel(AsksModel, Instructor):
         """
         if "model" not in self.request:
             raise ValueError('request names no model: give request = { model = "..." }')
-        if self.api_key_env is not None:
-            chat_endpoint.read_api_key(self.api_key_env)
+        self.check_endpoint()
 
     def load(self, dtype: DtypeName) -> Endpoint:
         """Reads the endpoint's key."""
         del dtype
-        key = None if self.api_key_env is None else chat_endpoint.read_api_key(self.api_key_env)
-        threads = ThreadPoolExecutor(self.max_concurrency, thread_name_prefix="instruct")
-        return Endpoint(self.endpoint, key, self.request, self.timeout_s, self.attempts, threads)
+        return self.open_endpoint(self.endpoint, "instruct")
 
     def read(
         self, instructions: Sequence[Instruction], model: Any, calls: Calls

@@ -23,6 +23,7 @@ Status = Literal[
     "timeout",
     "unreachable",
     "bad_request",
+    "over_budget",
 ]
 """End of a reading; all but `ok` have a note that says what is not known."""
 

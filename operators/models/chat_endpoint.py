@@ -1,32 +1,59 @@
-"""Questions about pictures to a hosted model with OpenAI's chat-completions interface."""
+"""Questions about pictures to a hosted model with OpenAI's chat-completions interface.
+
+Whatever an endpoint does ends as a reply with a status: it may be late, busy, broken, cut off, or
+talk nonsense. Only one that will never answer, by its URL, model or key, is an error.
+"""
 
 import base64
+import http.client
 import io
 import json
+import math
 import os
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from email.message import Message
 from typing import Any, Literal
 
+from overpaint.operators.measures.told import TokenChoice
 from overpaint.operators.models.chat_model import Question
+from overpaint.operators.models.endpoint_limits import Limits, retry_after_s
+from overpaint.operators.models.reply_cache import ReplyCache
 from PIL import Image
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
-ReplyStatus = Literal["ok", "refused", "timeout", "unreachable", "bad_request"]
+ReplyStatus = Literal["ok", "refused", "timeout", "unreachable", "bad_request", "over_budget"]
 
 _MAX_REPLY_BYTES = 4 * 2**20
+_CHUNK_BYTES = 2**16
 _NEVER = (401, 403, 404)
 _TRANSIENT = (408, 409, 425, 429)
+_backoff = wait_random_exponential(multiplier=0.3, max=20)
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Reply of an endpoint: a text where the status is `ok` or `refused`."""
+    """Reply of an endpoint.
+
+    Attributes:
+        status: `ok`, or why there is no answer.
+        text: text of the reply, where the status is `ok` or `refused`.
+        tokens: tokens of the text with their alternatives; none where they were not asked for.
+    """
 
     status: ReplyStatus
     text: str | None = None
+    tokens: tuple[TokenChoice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +64,11 @@ class Endpoint:
         url: address of the interface, up to `/v1`.
         api_key: key sent as a bearer token; None sends none.
         request: further members of the request, such as `model` and `temperature`.
-        timeout_s: longest wait between two bytes of one attempt, in seconds.
+        timeout_s: longest wait for an answer to begin, and for it to end, in seconds.
         attempts: number of attempts while a failure may be transient.
         threads: threads that ask, as many as questions may be on their way at once.
+        limits: budget and pauses of all questions.
+        cache: replies that are kept; None keeps none.
     """
 
     url: str
@@ -48,6 +77,13 @@ class Endpoint:
     timeout_s: float
     attempts: int
     threads: Executor
+    limits: Limits = field(default_factory=Limits)
+    cache: ReplyCache | None = None
+
+    @property
+    def completions_url(self) -> str:
+        """The URL that questions are sent to."""
+        return f"{self.url.rstrip('/')}/chat/completions"
 
 
 class ForbiddenError(Exception):
@@ -58,9 +94,10 @@ class ForbiddenError(Exception):
 
 
 class _TransientError(Exception):
-    def __init__(self, status: ReplyStatus) -> None:
+    def __init__(self, status: ReplyStatus, pause_s: float | None = None) -> None:
         super().__init__(status)
         self.status: ReplyStatus = status
+        self.pause_s = pause_s
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -85,48 +122,103 @@ def read_api_key(variable: str) -> str:
     return key
 
 
-def ask(endpoint: Endpoint, question: Question) -> Reply:
+def ask(endpoint: Endpoint, question: Question, turns: Sequence[str] = ()) -> Reply:
     """Asks one question, several times while a failure may be transient.
+
+    Args:
+        endpoint: hosted model.
+        question: pictures and text.
+        turns: what followed in the same chat: the model's answer, the next question, and so on.
 
     Raises:
         ForbiddenError: no question would be answered.
     """
-    body = json.dumps({**endpoint.request, "messages": [_message(question)]}).encode()
+    body = {**endpoint.request, "messages": [_message(question), *_turns(turns)]}
+    if kept := _kept(endpoint, body):
+        return kept
     retrying = Retrying(
         retry=retry_if_exception_type(_TransientError),
-        wait=wait_random_exponential(multiplier=0.3, max=20),
+        wait=_wait_s,
         stop=stop_after_attempt(endpoint.attempts),
         reraise=True,
     )
     try:
-        return retrying(_post, endpoint, body)
+        reply = retrying(_post, endpoint, json.dumps(body).encode())
     except _TransientError as error:
         return Reply(error.status)
+    if endpoint.cache is not None and reply.status in ("ok", "refused"):
+        told = {"status": reply.status, "text": reply.text, "tokens": reply.tokens}
+        endpoint.cache.keep(endpoint.completions_url, body, told)
+    return reply
+
+
+def _kept(endpoint: Endpoint, body: dict[str, Any]) -> Reply | None:
+    """Returns the reply that the cache has for a request."""
+    if endpoint.cache is None:
+        return None
+    found = endpoint.cache.find(endpoint.completions_url, body)
+    if found is None or found.get("status") not in ("ok", "refused"):
+        return None
+    tokens = tuple(TokenChoice(*token) for token in found["tokens"])
+    return Reply(found["status"], found["text"], tokens)
+
+
+def _wait_s(state: RetryCallState) -> float:
+    """Returns the seconds before the next attempt; a pause of all is waited for in `_post`."""
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, _TransientError) and error.pause_s is not None:
+        return 0.0
+    return _backoff(state)
 
 
 def _post(endpoint: Endpoint, body: bytes) -> Reply:
+    endpoint.limits.wait()
+    if not endpoint.limits.take_request():
+        return Reply("over_budget")
     headers = {"Content-Type": "application/json"}
     if endpoint.api_key is not None:
         headers["Authorization"] = f"Bearer {endpoint.api_key}"
-    url = f"{endpoint.url.rstrip('/')}/chat/completions"
-    request = urllib.request.Request(url, body, headers, method="POST")
-    opener = urllib.request.build_opener(_NoRedirects)
+    request = urllib.request.Request(endpoint.completions_url, body, headers, method="POST")
     try:
-        with opener.open(request, timeout=endpoint.timeout_s) as response:
-            return _read(response.read(_MAX_REPLY_BYTES))
-    except urllib.error.HTTPError as error:
-        with error:
-            return _failed(error.code, error.read(_MAX_REPLY_BYTES))
+        return _answered(endpoint, request)
     except TimeoutError as error:
         raise _TransientError("timeout") from error
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         is_late = isinstance(getattr(error, "reason", None), TimeoutError)
         raise _TransientError("timeout" if is_late else "unreachable") from error
 
 
-def _failed(code: int, body: bytes) -> Reply:
+def _answered(endpoint: Endpoint, request: urllib.request.Request) -> Reply:
+    opener = urllib.request.build_opener(_NoRedirects)
+    try:
+        with opener.open(request, timeout=endpoint.timeout_s) as response:
+            return _read(_body(response, endpoint.timeout_s), endpoint.limits)
+    except urllib.error.HTTPError as error:
+        with error:
+            return _failed(error.code, error.headers, _body(error, endpoint.timeout_s), endpoint)
+
+
+def _body(response: Any, timeout_s: float) -> bytes:
+    """Reads a body as far as it may be long.
+
+    Raises:
+        TimeoutError: it comes too slowly.
+    """
+    end_s = time.monotonic() + timeout_s
+    chunks: list[bytes] = []
+    while sum(map(len, chunks)) < _MAX_REPLY_BYTES and (chunk := response.read1(_CHUNK_BYTES)):
+        chunks.append(chunk)
+        if time.monotonic() > end_s:
+            raise TimeoutError("the answer does not end")
+    return b"".join(chunks)
+
+
+def _failed(code: int, headers: Message, body: bytes, endpoint: Endpoint) -> Reply:
     if code in _TRANSIENT or code >= 500:
-        raise _TransientError("unreachable")
+        pause_s = retry_after_s(headers.get("Retry-After"))
+        if pause_s is not None:
+            endpoint.limits.pause(pause_s)
+        raise _TransientError("unreachable", pause_s)
     if code in _NEVER:
         raise ForbiddenError(code)
     if b"content_filter" in body or b"content_policy" in body:
@@ -134,25 +226,63 @@ def _failed(code: int, body: bytes) -> Reply:
     return Reply("bad_request")
 
 
-def _read(body: bytes) -> Reply:
+def _read(body: bytes, limits: Limits) -> Reply:
     try:
-        choice = json.loads(body)["choices"][0]
+        answer = json.loads(body)
+        choice = answer["choices"][0]
         message = choice["message"]
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+        refusal, content = message.get("refusal"), message.get("content")
+        reason, logprobs = choice.get("finish_reason"), choice.get("logprobs")
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise _TransientError("unreachable") from error
-    if message.get("refusal"):
-        return Reply("refused", str(message["refusal"]))
-    text = message.get("content")
-    if choice.get("finish_reason") == "content_filter":
-        return Reply("refused", text)
-    return Reply("ok", _plain(text))
+    limits.spend_tokens(_num_tokens(answer))
+    if refusal:
+        return Reply("refused", _sound(str(refusal)))
+    if reason == "content_filter":
+        return Reply("refused", None if content is None else _plain(content))
+    return Reply("ok", _plain(content), _tokens(logprobs))
+
+
+def _num_tokens(answer: dict[str, Any]) -> int:
+    usage = answer.get("usage")
+    number = usage.get("total_tokens") if isinstance(usage, dict) else None
+    return number if isinstance(number, int) else 0
+
+
+def _tokens(logprobs: Any) -> tuple[TokenChoice, ...]:
+    """Returns the tokens of `logprobs`; none where it is not what the interface says."""
+    try:
+        return tuple(
+            TokenChoice(str(token["token"]), _choices(token)) for token in logprobs["content"]
+        )
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return ()
+
+
+def _choices(token: dict[str, Any]) -> dict[str, float]:
+    chances: dict[str, float] = {}
+    for choice in token.get("top_logprobs") or [token]:
+        text = str(choice["token"])
+        chances[text] = chances.get(text, 0.0) + math.exp(min(0.0, float(choice["logprob"])))
+    return chances
 
 
 def _plain(content: Any) -> str:
     """Returns the text of a message, which is a string or a list of parts."""
     if isinstance(content, list):
-        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-    return str(content or "")
+        parts = (str(part.get("text", "")) for part in content if isinstance(part, dict))
+        return _sound("".join(parts))
+    return _sound(str(content or ""))
+
+
+def _sound(text: str) -> str:
+    """Returns a text without halves of characters, which no table can hold."""
+    return text.encode(errors="replace").decode()
+
+
+def _turns(turns: Sequence[str]) -> list[dict[str, Any]]:
+    roles = ("assistant", "user")
+    return [{"role": roles[place % 2], "content": text} for place, text in enumerate(turns)]
 
 
 def _message(question: Question) -> dict[str, Any]:

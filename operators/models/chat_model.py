@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from overpaint.operators.measures.told import TokenChoice, Told
 from overpaint.operators.models.pretrained import Pretrained
 from overpaint.operators.models.tokenizing import one_call_at_a_time
 from overpaint.operators.models.weights import Checkpoint
@@ -88,6 +89,41 @@ def reply(chat: Pretrained, questions: Sequence[Tokens], max_new_tokens: int) ->
         questions: what `tokenize` returned, all of one length, with pictures of one size.
         max_new_tokens: length at which a reply is cut off.
     """
+    generated, num_asked = _generate(chat, questions, max_new_tokens)
+    return _texts(chat, generated[:, num_asked:])
+
+
+def reply_with_tokens(
+    chat: Pretrained, questions: Sequence[Tokens], max_new_tokens: int, num_choices: int = 20
+) -> list[Told]:
+    """Returns the replies that `reply` returns, with the likeliest tokens at each place.
+
+    Args:
+        chat: what `load` returned.
+        questions: as for `reply`.
+        max_new_tokens: length at which a reply is cut off.
+        num_choices: tokens at each place whose probabilities are given.
+    """
+    import torch
+
+    options = {"return_dict_in_generate": True, "output_logits": True}
+    generated, num_asked = _generate(chat, questions, max_new_tokens, **options)
+    replies = generated.sequences[:, num_asked:]
+    chances_tnv = torch.stack(generated.logits).float().softmax(-1)
+    likeliest = chances_tnv.topk(min(num_choices, chances_tnv.shape[-1]), dim=-1)
+    texts = _texts(chat, replies)
+    return [
+        Told(
+            text, _choices(chat, replies[row], likeliest.indices[:, row], likeliest.values[:, row])
+        )
+        for row, text in enumerate(texts)
+    ]
+
+
+def _generate(
+    chat: Pretrained, questions: Sequence[Tokens], max_new_tokens: int, **options: Any
+) -> tuple[Any, int]:
+    """Returns what the model generates, chosen greedily, and the length of the questions."""
     import torch
     from transformers import BatchFeature
 
@@ -101,9 +137,31 @@ def reply(chat: Pretrained, questions: Sequence[Tokens], max_new_tokens: int) ->
             max_new_tokens=max_new_tokens,
             do_sample=False,
             num_beams=1,
+            **options,
         )
-    replies = generated[:, batch["input_ids"].shape[1] :]
+    return generated, batch["input_ids"].shape[1]
+
+
+def _texts(chat: Pretrained, replies: Any) -> list[str]:
     return [text.strip() for text in chat.processor.batch_decode(replies, skip_special_tokens=True)]
+
+
+def _choices(chat: Pretrained, reply: Any, ids_tk: Any, chances_tk: Any) -> tuple[TokenChoice, ...]:
+    """Returns the tokens of one reply, without special ones, each with likely alternatives."""
+    tokenizer = getattr(chat.processor, "tokenizer", chat.processor)
+    special = set(tokenizer.all_special_ids)
+    tokens: list[TokenChoice] = []
+    for token, ids, chances in zip(
+        reply.tolist(), ids_tk.tolist(), chances_tk.tolist(), strict=True
+    ):
+        if token in special:
+            continue
+        choices: dict[str, float] = {}
+        for each, chance in zip(ids, chances, strict=True):
+            text = tokenizer.decode([each])
+            choices[text] = choices.get(text, 0.0) + chance
+        tokens.append(TokenChoice(tokenizer.decode([token]), choices))
+    return tuple(tokens)
 
 
 def _tokenized(chat: Pretrained, question: Question, **padding: Any) -> Tokens:

@@ -1,0 +1,80 @@
+"""Fields of everything that asks a hosted model: the request, patience, limits and a cache."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlsplit
+
+from overpaint.operators.models import chat_endpoint
+from overpaint.operators.models.chat_endpoint import Endpoint
+from overpaint.operators.models.endpoint_limits import Limits
+from overpaint.operators.models.reply_cache import ReplyCache
+from overpaint.pipeline.operator import NOT_IN_FINGERPRINT
+from overpaint.pipeline.storage.store import Storage
+from overpaint.pipeline.storage.uris import normalise
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class EndpointFields(BaseModel):
+    """Fields of a hosted model with OpenAI's chat-completions interface."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    request: dict[str, Any] = Field(default={"temperature": 0, "max_tokens": 512})
+    """What else is sent to the endpoint; `model` names the model."""
+    api_key_env: str | None = Field(default=None, json_schema_extra=NOT_IN_FINGERPRINT)
+    """The environment variable that holds the endpoint's key; null sends none."""
+    timeout_s: float = Field(default=120.0, gt=0, json_schema_extra=NOT_IN_FINGERPRINT)
+    """How long the endpoint may be silent, in seconds."""
+    attempts: int = Field(default=4, ge=1, le=20, json_schema_extra=NOT_IN_FINGERPRINT)
+    """Attempts at one answer while the endpoint is late, busy or broken."""
+    max_concurrency: int = Field(default=8, ge=1, le=256, json_schema_extra=NOT_IN_FINGERPRINT)
+    """Questions on their way to the endpoint at once, from one actor."""
+    max_requests: int | None = Field(default=None, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)
+    """Requests that one actor may send, repeated ones included; the rows after them have the status
+    over_budget. Null for any number."""
+    max_total_tokens: int | None = Field(default=None, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)
+    """Tokens that the endpoint may count, of one actor's prompts and answers, before no more is
+    asked; what is under way by then is still answered. Null for any number."""
+    reply_cache: str | None = Field(default=None, json_schema_extra=NOT_IN_FINGERPRINT)
+    """A folder or prefix that keeps each reply by its request, so that nothing is asked twice, not
+    even after a run was killed; null keeps none."""
+
+    def check_endpoint(self) -> None:
+        """Checks that the key is there.
+
+        Raises:
+            ValueError: it is not.
+        """
+        if self.api_key_env is not None:
+            chat_endpoint.read_api_key(self.api_key_env)
+
+    def open_endpoint(self, url: str, name: str, more: Mapping[str, Any] | None = None) -> Endpoint:
+        """Returns the endpoint at a URL, with threads that ask it.
+
+        Args:
+            url: address of the interface, up to `/v1`.
+            name: word for the threads.
+            more: members of the request, which those of the recipe can replace.
+        """
+        key = None if self.api_key_env is None else chat_endpoint.read_api_key(self.api_key_env)
+        return Endpoint(
+            url,
+            key,
+            {**(more or {}), **self.request},
+            self.timeout_s,
+            self.attempts,
+            ThreadPoolExecutor(self.max_concurrency, thread_name_prefix=name),
+            Limits(self.max_requests, self.max_total_tokens),
+            None if self.reply_cache is None else ReplyCache(Storage(normalise(self.reply_cache))),
+        )
+
+
+def check_url(url: str) -> None:
+    """Checks that an endpoint's URL is one of http or https.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise ValueError(f"endpoint = {url!r} is not an http or https URL")

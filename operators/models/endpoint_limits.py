@@ -1,0 +1,80 @@
+"""Limits of an endpoint that many threads ask: a budget, and pauses that the endpoint asks for."""
+
+import threading
+import time
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+MAX_PAUSE_S = 60.0
+"""Longest pause that an endpoint is granted, in seconds."""
+
+
+class Limits:
+    """Budget and pauses that all questions to an endpoint share.
+
+    Args:
+        max_requests: requests that may be sent, repeated ones included; None for any number.
+        max_total_tokens: tokens, by the endpoint's own count, after which no request is sent; those
+            that are under way by then may go beyond it. None for any number.
+
+    Attributes:
+        num_requests: requests that were sent.
+        num_tokens: tokens that the endpoint says were used, of prompts and of answers.
+    """
+
+    def __init__(
+        self, max_requests: int | None = None, max_total_tokens: int | None = None
+    ) -> None:
+        self.num_requests = 0
+        self.num_tokens = 0
+        self._max_requests = max_requests
+        self._max_total_tokens = max_total_tokens
+        self._resume_at_s = 0.0
+        self._lock = threading.Lock()
+
+    def take_request(self) -> bool:
+        """Takes one request out of the budget; returns False where nothing is left of it."""
+        with self._lock:
+            if self._max_requests is not None and self.num_requests >= self._max_requests:
+                return False
+            if self._max_total_tokens is not None and self.num_tokens >= self._max_total_tokens:
+                return False
+            self.num_requests += 1
+            return True
+
+    def spend_tokens(self, num_tokens: int) -> None:
+        """Counts the tokens of an answer."""
+        with self._lock:
+            self.num_tokens += max(0, num_tokens)
+
+    def pause(self, seconds: float) -> None:
+        """Lets nobody ask for some seconds from now."""
+        until_s = time.monotonic() + min(max(0.0, seconds), MAX_PAUSE_S)
+        with self._lock:
+            self._resume_at_s = max(self._resume_at_s, until_s)
+
+    def wait(self) -> None:
+        """Waits until the pause is over; one that grows meanwhile is waited for too."""
+        while (left_s := self._resume_at_s - time.monotonic()) > 0:
+            time.sleep(left_s)
+
+
+def retry_after_s(header: str | None) -> float | None:
+    """Reads a `Retry-After` header, in seconds from now; None where it tells nothing.
+
+    Args:
+        header: seconds, or an HTTP date.
+    """
+    if header is None:
+        return None
+    try:
+        return max(0.0, float(header)) if header.strip().isdecimal() else _until_s(header)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _until_s(date: str) -> float:
+    moment = parsedate_to_datetime(date)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
