@@ -6,9 +6,7 @@ script that is in it, and may show only the pictures that are in it, whatever a 
 
 import json
 import shlex
-from base64 import b64encode
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from overpaint.jobs.report.format import whole
 from overpaint.jobs.report.rows import RowReader, RowSampler, shared_columns, shown_columns
 from overpaint.jobs.report.scan import scan_manifest
 from overpaint.jobs.report.scores import Histograms, ScoreRange, ScoreRanges
+from overpaint.jobs.report.security import content_security_policy
 from overpaint.jobs.report.stages import MethodCounter, StageColumns, stage_columns
 from overpaint.jobs.report.thumbnails import ImageReader, ThumbnailSheet
 from overpaint.jobs.report.truth import SuccessCounter
@@ -218,7 +217,7 @@ def _render(*, data: dict[str, Any], ledger: Ledger, **shown: Any) -> str:
         style=Markup(style),
         script=Markup(script),
         data=Markup(page.script_json(data)),
-        security=_content_security_policy(style, script),
+        security=content_security_policy(style, script),
     )
 
 
@@ -226,21 +225,3 @@ def _script() -> str:
     """Joins the files of the page's script in one scope, apart from the page's own names."""
     files = "\n".join((_TEMPLATES / name).read_text() for name in _SCRIPTS)
     return f'"use strict";\n(() => {{\n{files}}})();\n'
-
-
-def _content_security_policy(style: str, script: str) -> str:
-    """Returns a policy that allows the page's own style, script and pictures, and nothing else."""
-    return "; ".join(
-        (
-            "default-src 'none'",
-            "img-src data:",
-            f"style-src {_hash_source(style)}",
-            f"script-src {_hash_source(script)}",
-            "base-uri 'none'",
-            "form-action 'none'",
-        )
-    )
-
-
-def _hash_source(text: str) -> str:
-    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"

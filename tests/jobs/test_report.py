@@ -14,7 +14,7 @@ from overpaint.cluster.worker.in_process import run_local
 from overpaint.jobs.report.format import NOTHING
 from overpaint.jobs.report.report import summarise_manifest, write_report
 from overpaint.jobs.runs.execute import SilentDisplay, execute
-from overpaint.operators.judge import LMM_SCORE
+from overpaint.operators.forms.editeval import LMM_SCORE
 from overpaint.pipeline.error_codes import ROW_ERRORS
 from overpaint.pipeline.recipes.recipe import plan_from_tables
 from overpaint.pipeline.runs import planning

@@ -1,0 +1,93 @@
+"""Calibration of a score of a finished run."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+from overpaint.jobs.calibrate.calibration import Calibration, JudgedRow, calibrate
+from overpaint.jobs.calibrate.labels import Labels, table_labels, truth_labels
+from overpaint.jobs.report.scores import score_names
+from overpaint.pipeline import columns as c
+from overpaint.pipeline.errors import UsageError, near_miss
+from overpaint.pipeline.runs.folder import RunFolder
+
+_SCORE, _AGREE, _STATUS = "lmm_score", "lmm_orders_agree", "lmm_status"
+
+
+def calibrate_run(
+    folder: RunFolder,
+    column: str,
+    *,
+    labels: str | None = None,
+    good_from: float | None = None,
+) -> Calibration:
+    """Compares a score of a run with the labels of its rows.
+
+    Rows that were not edited have no score and are left out; those that the judge could not read
+    count as unjudged.
+
+    Args:
+        folder: run folder, finished or not.
+        column: score of the run.
+        labels: table of labels; None takes papercut's truth.
+        good_from: least label of a good row; None where labels are 1 and 0.
+
+    Raises:
+        UsageError: there is no run, score or label.
+
+    Example:
+        >>> calibrate_run(RunFolder.at("demo-run"), "lmm_score").overall.auc
+        0.91
+    """
+    schema = _schema(folder)
+    if column not in score_names(schema):
+        hint = near_miss(column, score_names(schema))
+        raise UsageError(f"{folder.storage.uri}: the run has no score {column!r}: {hint}")
+    found = (
+        truth_labels(folder, schema.names)
+        if labels is None
+        else table_labels(labels, schema.names, good_from)
+    )
+    rows = list(_rows(folder, schema.names, column, found))
+    if not rows:
+        raise UsageError(f"{folder.storage.uri}: no edited row has a label of {found.origin}")
+    return calibrate(rows, column=column, labels=found.origin)
+
+
+def _schema(folder: RunFolder) -> pa.Schema:
+    parts = folder.parts("manifest")
+    if not parts:
+        raise UsageError(f"{folder.storage.uri}: no finished part of a run is there")
+    return folder.read_part("manifest", parts[0]).schema
+
+
+def _rows(
+    folder: RunFolder, names: Sequence[str], column: str, labels: Labels
+) -> Iterator[JudgedRow]:
+    beside = {name: _beside(column, name, names) for name in (_AGREE, _STATUS)}
+    wanted = {column, c.EDIT_TYPE.name, c.EDITED_URI.name, *labels.columns}
+    wanted |= {name for name in beside.values() if name is not None}
+    for row in folder.rows(sorted(wanted)):
+        label = labels.find(row) if row[c.EDITED_URI.name] is not None else None
+        if label is not None:
+            yield JudgedRow(
+                row[column],
+                label.is_good,
+                label.grade,
+                row[c.EDIT_TYPE.name] or "",
+                label.failure,
+                _value(row, beside[_AGREE]),
+                _value(row, beside[_STATUS]) or "",
+            )
+
+
+def _beside(column: str, name: str, names: Sequence[str]) -> str | None:
+    """Returns the column of the judge that wrote a score; None where no judge did, or has none."""
+    if not column.endswith(_SCORE):
+        return None
+    own = column.removesuffix(_SCORE) + name
+    return own if own in names else None
+
+
+def _value(row: Mapping[str, Any], name: str | None) -> Any:
+    return None if name is None else row[name]
