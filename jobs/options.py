@@ -132,11 +132,17 @@ class RunOptions(InputOptions):
         update: Where the output holds a run of another recipe, input or version, plan it anew:
             edits and scores that still hold are kept, the others are made, and edits that are no
             longer asked for are removed at the end. Without it such an output is refused.
+        if_idle: Where another runner is at work on the run, say so and end at once, with 0: for
+            schedules whose ticks may overlap.
+        budget_gpu_hours: End after that many hours of reserved GPUs in this session; the same
+            command goes on.
         insecure_cluster: Use a cluster that asks for no token, where nobody else can reach it.
     """
 
     output: Uri
     update: Flag = False
+    if_idle: Flag = False
+    budget_gpu_hours: Annotated[float | None, Parameter(validator=validators.Number(gt=0))] = None
     insecure_cluster: Flag = False
 
 

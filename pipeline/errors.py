@@ -2,6 +2,7 @@
 
 OverpaintError        a fault of Overpaint itself (exit 5)
 |-- UsageError        the recipe, the input or an option is wrong; nothing was started (exit 2)
+|   `-- BusyError     another runner is at work on the run
 |-- StoppedError      stopped early; the same command goes on (exit 3)
 |-- BudgetError       too many rows failed; the rest is pending (exit 4)
 `-- RowError          one row cannot be done; its code is the row's `error_code`
@@ -28,6 +29,10 @@ class UsageError(OverpaintError):
     """Error in the recipe, the input or an option; nothing was started."""
 
     exit_code = 2
+
+
+class BusyError(UsageError):
+    """Refusal of a run at which another runner is at work."""
 
 
 class StoppedError(OverpaintError):

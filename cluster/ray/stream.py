@@ -11,6 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 import ray
+from overpaint.cluster.ray.metrics import ActorMetrics, exporting_queue
+from overpaint.cluster.worker import logs
 from overpaint.cluster.worker.group import GroupWorker
 from overpaint.cluster.worker.helpers import TASKS_AT_ONCE
 from overpaint.pipeline.errors import StoppedError
@@ -42,7 +44,7 @@ def run_on_ray(run: Run, tasks: Sequence[Task]) -> Iterator[pa.Table]:
         stream: Any = _stream(run, tasks)
         batches = stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
         try:
-            yield from batches
+            yield from exporting_queue(run.plan.name, len(tasks), batches)
         except RayTaskError as error:
             # Ray's own error holds the trace of its machinery as its text.
             if isinstance(error.cause, StoppedError):
@@ -125,7 +127,8 @@ class _Actor:
     """Stages of one group, as Ray Data calls them."""
 
     def __init__(self, run: Run, group: str) -> None:
-        self._worker = GroupWorker(run, group)
+        logs.turn_on()
+        self._worker = GroupWorker(run, group, observer=ActorMetrics())
         self._is_last = group == run.plan.group_names[-1]
 
     def __call__(self, batch: pa.Table) -> pa.Table:

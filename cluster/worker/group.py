@@ -6,9 +6,11 @@ groups rows travel as an Arrow table: encoded images and values, never live obje
 
 import json
 import threading
+import time
+from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import count as numbers
 from typing import Any
@@ -18,8 +20,10 @@ from overpaint.cluster.worker.attempts import Attempts
 from overpaint.cluster.worker.batch import StagesRun, run_stages
 from overpaint.cluster.worker.helpers import TASKS_AT_ONCE, Helpers, Share
 from overpaint.cluster.worker.lane import ActorLane, Lane
+from overpaint.cluster.worker.logs import log_task
 from overpaint.cluster.worker.memory import LoadedOperator
 from overpaint.cluster.worker.model_thread import ModelThread, Turn
+from overpaint.cluster.worker.task_report import Observer, TaskReport
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Row
 from overpaint.pipeline.errors import StoppedError
@@ -61,11 +65,14 @@ class StageStats:
         seconds: seconds taken.
         oom_fallbacks: fallbacks in force after a lack of memory.
         notes: what the loaded operators have found out, see `Operator.notes`.
+        gpu_seconds: seconds for which GPUs were reserved, times their number: for each actor from
+            its start, or the end of its task before, to the end of the task.
     """
 
     seconds: dict[str, float] = field(default_factory=dict[str, float])
     oom_fallbacks: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     notes: dict[str, Any] = field(default_factory=dict[str, Any])
+    gpu_seconds: float = 0.0
 
     def as_json(self) -> str:
         """Returns the statistics as a JSON text, in which they go from group to group."""
@@ -82,6 +89,7 @@ class StageStats:
             {**self.seconds, **other.seconds},
             {**self.oom_fallbacks, **other.oom_fallbacks},
             {**self.notes, **other.notes},
+            self.gpu_seconds + other.gpu_seconds,
         )
 
 
@@ -122,9 +130,19 @@ class GroupWorker:
         run: run whose rows it takes.
         group: name of the group.
         models: thread of the models, where several groups share it; None makes one.
+        observer: told of each task that ends; None tells nobody.
     """
 
-    def __init__(self, run: Run, group: str, models: ModelThread | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        group: str,
+        models: ModelThread | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self._accounted_s = time.monotonic()
+        self._busy_s = 0.0
+        self._observer = observer
         self._run = run
         self._group = group
         self._stages = run.plan.stages_of(group)
@@ -195,10 +213,40 @@ class GroupWorker:
             done, seconds = run(full_rows, cached, lane)
         release(value for row in done for value in row.values() if isinstance(value, bytes))
         kept = [_with_stored(row, cached.get(row["key"])) for row in done]
-        stats = before.merge(StageStats(seconds, self._oom_fallbacks(), self._notes()))
+        elapsed_s, busy_s = self._accounted()
+        gpu_seconds = elapsed_s * self._run.plan.placement(self._group).num_gpus
+        stats = StageStats(seconds, self._oom_fallbacks(), self._notes(), gpu_seconds)
+        report = TaskReport(
+            run=self._run.plan.name,
+            group=self._group,
+            part=part,
+            task=result_name(keys),
+            num_rows=len(rows),
+            seconds=seconds,
+            num_attempts=num_crashes,
+            oom_fallbacks=stats.oom_fallbacks,
+            busy_share=busy_s / elapsed_s if elapsed_s else 0.0,
+        )
+        return self._passed_on(kept, part, before.merge(stats), report)
+
+    def _passed_on(
+        self, rows: list[dict[str, Any]], part: int, stats: StageStats, report: TaskReport
+    ) -> pa.Table:
+        """Commits rows, or hands them on to the next group, and reports the task."""
         if self._group == self._run.plan.group_names[-1]:
-            return self._commit(kept, part, stats)
-        return self._hand_on(kept, part, stats)
+            rows = [self._ended(row) for row in rows]
+            report = replace(report, by_status=dict(Counter(row["status"] for row in rows)))
+            table = self._commit(rows, part, stats)
+        else:
+            table = self._hand_on(rows, part, stats)
+        log_task(report, rows)
+        if self._observer is not None:
+            self._observer(report)
+        return table
+
+    def _ended(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Returns a row as it ends with the last group."""
+        return apply_policy({"status": ACCEPTED, "stage": None, **row}, self._run.plan.policy)
 
     @contextmanager
     def _seat(self, keys: Sequence[str], *, is_alone: bool) -> Generator[Lane]:
@@ -218,6 +266,13 @@ class GroupWorker:
             finally:
                 with self._lock:
                     self._num_rows -= len(keys)
+
+    def _accounted(self) -> tuple[float, float]:
+        """Returns the seconds since they were last asked for, and those of models at work."""
+        with self._lock:
+            since, busy_before = self._accounted_s, self._busy_s
+            self._accounted_s, self._busy_s = time.monotonic(), self._models.busy_s
+            return self._accounted_s - since, self._busy_s - busy_before
 
     def _oom_fallbacks(self) -> dict[str, list[str]]:
         loaded = self._loaded.items()
@@ -264,14 +319,12 @@ class GroupWorker:
         return StagesRun([{**row, **ending, "error_message": message}], {})
 
     def _commit(self, rows: Sequence[dict[str, Any]], part: int, stats: StageStats) -> pa.Table:
-        policy = self._run.plan.policy
-        ended = [apply_policy({"status": ACCEPTED, "stage": None, **row}, policy) for row in rows]
-        table = pa.Table.from_pylist(ended, self._result_schema)
-        keys = [row["key"] for row in ended]
+        table = pa.Table.from_pylist(list(rows), self._result_schema)
+        keys = [row["key"] for row in rows]
         self._run.folder.write_result(part, result_name(keys), table)
         if self._run.plan.unrepeatable():
             self._run.folder.remove_answers(keys)
-        ledger = count(row["status"] for row in ended)
+        ledger = count(row["status"] for row in rows)
         summary = {**ledger.as_json(), "part": part, "stats_json": stats.as_json()}
         return pa.Table.from_pylist([summary], SUMMARY)
 

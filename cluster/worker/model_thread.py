@@ -60,6 +60,8 @@ class ModelThread:
         self._calls: PriorityQueue[_Call] = PriorityQueue()
         self._numbers = count()
         self._is_closed = self._is_busy = False
+        self.busy_s = 0.0
+        """Seconds in which the thread was at work."""
         self._thread = threading.Thread(target=self._serve, name="models", daemon=True)
         self._thread.start()
 
@@ -116,7 +118,9 @@ class ModelThread:
             while not self._is_closed:
                 call = self._calls.get()
                 self._is_busy = True
+                start = time.perf_counter()
                 call.run()
+                self.busy_s += time.perf_counter() - start
                 self._is_busy = False
                 del call  # it holds what the step was called with
         except KeyboardInterrupt:

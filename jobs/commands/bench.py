@@ -105,6 +105,33 @@ def busy(
 
 
 @bench.command
+def scaling(
+    *,
+    nodes: Annotated[list[Count] | None, Parameter(negative="")] = None,
+    batch_ms: float = 2000.0,
+    batches: Count = 60,
+    json_file: Json = None,
+) -> int:
+    """Runs on clusters of several sizes, whose GPUs sleep: how well more nodes do more.
+
+    Args:
+        nodes: Numbers of nodes; 1, 2, 4, 8 and 16 where none is given.
+        batch_ms: Milliseconds of the model for a batch of 8.
+        batches: Batches of each node.
+        json_file: A file for the figures.
+    """
+    from overpaint.jobs.bench.scaling import HOW, measure_scaling
+
+    console.print(HOW)
+    figures: list[dict[str, Any]] = []
+    for row in measure_scaling(nodes or [1, 2, 4, 8, 16], batch_ms, batches):
+        console.print(" ".join(f"{name}={value}" for name, value in row.items()))
+        figures.append(row)
+    print_figures(figures, json_file)
+    return 0
+
+
+@bench.command
 def planning(*, rows: Count = 1_000_000, shuffled: bool = False, json_file: Json = None) -> int:
     """Plans a large table in parts: seconds and peak memory.
 

@@ -9,7 +9,7 @@ from overpaint.jobs.commands.output import console
 from overpaint.jobs.options import Flag, NewFile, Uri
 from overpaint.jobs.report.contact_sheet import contact_sheet
 from overpaint.jobs.report.report import write_report
-from overpaint.jobs.runs.status import run_status
+from overpaint.jobs.runs.status import run_status, work_by_row
 from overpaint.jobs.streams import is_heard
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.runs.folder import REPORT, RunFolder
@@ -53,6 +53,8 @@ def _print_status(counts: dict[str, Any]) -> None:
     names = ("accepted", "rejected", "failed", "pending")
     by_status = ", ".join(f"{counts[name]} {name}" for name in names)
     console.print(f"{counts['name']}: {counts['planned']} planned: {by_status}")
+    if work := work_by_row(counts["stats"] or {}, counts["accepted"]):
+        console.print(f"  {work}")
     for code, num_rows in sorted(counts["error_codes"].items()):
         console.print(f"  {code}: {num_rows}")
 

@@ -26,6 +26,8 @@ def print_result(result: RunResult) -> None:
         matching = _share(success.successful, success.planned)
         oracle = _share(success.oracle, success.measured)
         console.print(f"edits that match the truth, {name}: {matching} (oracle {oracle})")
+    if result.tick is not None:
+        console.print(result.tick.in_words())
     for name, cut in result.cut_prompts.items():
         console.print(cut.in_words(name))
     console.print(f"report   {storage.at(REPORT)}")

@@ -5,6 +5,7 @@ from overpaint.jobs.commands.output import console, print_result
 from overpaint.jobs.options import LOCAL_RAY, RayOptions, RunOptions
 from overpaint.jobs.runs import run as runs
 from overpaint.jobs.runs.display import RunDisplay
+from overpaint.pipeline.errors import BusyError
 
 
 def register(app: App) -> None:
@@ -20,7 +21,19 @@ def run(recipe: str, *, options: RunOptions, where: RayOptions = LOCAL_RAY) -> i
         options: Options of the run.
         where: Options that say where rows run.
     """
-    result = runs.run(
+    try:
+        result = _run(recipe, options, where)
+    except BusyError as error:
+        if not options.if_idle:
+            raise
+        console.print(f"nothing is done: {error}")
+        return 0
+    print_result(result)
+    return 0
+
+
+def _run(recipe: str, options: RunOptions, where: RayOptions) -> runs.RunResult:
+    return runs.run(
         recipe,
         input=options.input,
         output=options.output,
@@ -30,9 +43,9 @@ def run(recipe: str, *, options: RunOptions, where: RayOptions = LOCAL_RAY) -> i
         base_uri=options.base,
         keep=options.keep,
         update=options.update,
+        if_idle=options.if_idle,
+        budget_gpu_hours=options.budget_gpu_hours,
         ray=where.ray,
         session=where.session(allow_open=options.insecure_cluster),
         display=RunDisplay(console),
     )
-    print_result(result)
-    return 0

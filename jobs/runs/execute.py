@@ -16,6 +16,7 @@ from overpaint.cluster.ray.session import Session, connected
 from overpaint.cluster.worker.in_process import run_local
 from overpaint.jobs.report.report import ManifestSummary, summarise_manifest, write_report
 from overpaint.jobs.runs.stats import Progress
+from overpaint.jobs.runs.ticks import end_tick
 from overpaint.jobs.runs.update import remove_unreferenced
 from overpaint.jobs.signals import raise_if_interrupted
 from overpaint.pipeline.errors import BudgetError, OverpaintError
@@ -107,7 +108,9 @@ def connected_runner(plan: Plan, session: Session | None) -> Generator[Runner]:
         yield run_on_ray
 
 
-def execute(run: Run, runner: Runner, display: Display) -> ManifestSummary:
+def execute(
+    run: Run, runner: Runner, display: Display, *, budget_gpu_hours: float | None = None
+) -> ManifestSummary:
     """Takes the remaining tasks of a run to its end; the caller holds its lease.
 
     The manifest of a run that ends is read twice: for the summary, and for the report.
@@ -116,16 +119,18 @@ def execute(run: Run, runner: Runner, display: Display) -> ManifestSummary:
         run: planned run.
         runner: runs its tasks.
         display: shows how the run goes.
+        budget_gpu_hours: hours of reserved GPUs after which to stop; None for no limit.
 
     Returns:
         The summary of the finished run's manifest.
 
     Raises:
         BudgetError: too many rows failed.
+        StoppedError: the budget of GPU-hours is spent.
         OverpaintError: the ledger does not add up, which is a fault of Overpaint.
     """
     folder = run.folder
-    left = None if folder.is_finished() else _execute(run, runner, display)
+    left = None if folder.is_finished() else _execute(run, runner, display, budget_gpu_hours)
     summary = summarise_manifest(folder)
     if left is not None:
         _finish(run, left.ledger.planned, summary.ledger)
@@ -137,11 +142,13 @@ def execute(run: Run, runner: Runner, display: Display) -> ManifestSummary:
     return summary
 
 
-def _execute(run: Run, runner: Runner, display: Display) -> Remaining:
+def _execute(
+    run: Run, runner: Runner, display: Display, budget_gpu_hours: float | None
+) -> Remaining:
     """Takes the remaining tasks through the runner; returns what remained."""
     left = remaining(run.folder, run.plan.task_rows)
     run = replace(run, cached_parts=left.cached_parts, idle_stages=left.idle_stages)
-    progress = Progress(left.ledger)
+    progress = Progress(left.ledger, budget_gpu_hours=budget_gpu_hours)
     display.started(left.ledger)
     try:
         _drive(run, left, runner, progress, display)
@@ -162,6 +169,8 @@ def _drive(run: Run, left: Remaining, runner: Runner, progress: Progress, displa
             finish_part(run.folder, run.plan, summary["part"])
         display.advanced(progress.ledger, progress.seconds)
         raise_if_interrupted()
+        if progress.ledger.pending:
+            progress.check_budget()
         _check_budget(run.plan, progress.rows, progress.ledger.failed - left.ledger.failed)
 
 
@@ -191,5 +200,6 @@ def _finish(run: Run, planned: int, ledger: Ledger) -> None:
             "kept as it is"
         )
     remove_unreferenced(folder)
+    end_tick(folder, ledger)
     folder.storage.remove([REPORT])
     folder.write_json(SUCCESS, {**ledger.as_json(), **counts})

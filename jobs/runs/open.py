@@ -6,7 +6,12 @@ it is planned only where the user asks for that.
 
 from collections.abc import Callable
 
-from overpaint.jobs.runs.update import has_pending_swap, swap_in, update_run
+from overpaint.jobs.runs.update import (
+    begin_first_tick,
+    has_pending_swap,
+    swap_in,
+    update_run,
+)
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.policy import Policy
@@ -80,7 +85,7 @@ def open_run(
         swap_in(folder)
     record = RunRecord.find(folder)
     if record is None or not folder.is_planned():
-        return _plan_run(plan, request, folder, read(), record)
+        return _plan_run(plan, request, folder, read(), record, update=update)
     record.check_keys(folder)
     if update:
         run_input = read()
@@ -100,12 +105,16 @@ def _plan_run(
     folder: RunFolder,
     run_input: Input,
     record: RunRecord | None,
+    *,
+    update: bool,
 ) -> Run:
     """Plans a run that is new, or whose planning was cut short or has been taken back."""
     if record is not None and folder.parts("manifest"):
         _refuse_changes(folder, record, plan, request)
     RunRecord.planned(plan, request, run_input).write(folder)
     counts = write_plan(plan, run_input, folder)
+    if update:
+        begin_first_tick(folder, run_input.base_uri, counts.num_rows)
     folder.write_json(PLANNED, {"planned": counts.num_rows, "duplicates": counts.num_duplicates})
     return Run(plan, folder.storage.uri, run_input.base_uri)
 

@@ -13,10 +13,12 @@ from overpaint.jobs.runs.execute import Display, SilentDisplay, connected_runner
 from overpaint.jobs.runs.open import check_output, open_run
 from overpaint.jobs.runs.prepare import PreparedRun, named_errors, prepare
 from overpaint.jobs.runs.sources import check_sources
+from overpaint.jobs.runs.ticks import Tick, read_ticks
+from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.folder import RunFolder, Where
 from overpaint.pipeline.runs.inputs import InputRequest
-from overpaint.pipeline.runs.lease import acquire_lease
+from overpaint.pipeline.runs.lease import acquire_lease, check_idle
 from overpaint.pipeline.runs.manifest import Ledger
 
 
@@ -32,6 +34,7 @@ class RunResult:
         cut_prompts: rows with prompts that a text encoder does not see whole, by the column that
             tells it; empty where there are none.
         error_codes: numbers of failed rows by their code, the most frequent first.
+        tick: what the last update found new and changed; None of a run that was never updated.
     """
 
     folder: RunFolder
@@ -39,12 +42,21 @@ class RunResult:
     success: Mapping[str, Success]
     cut_prompts: Mapping[str, CutPrompts]
     error_codes: Mapping[str, int]
+    tick: Tick | None = None
 
     @classmethod
     def of(cls, folder: RunFolder, summary: ManifestSummary) -> "RunResult":
         """Returns the result of a run whose manifest has been summarised."""
         codes = summary.endings.error_codes()
-        return cls(folder, summary.ledger, summary.success.named(), summary.cuts.found, codes)
+        ticks = read_ticks(folder)
+        return cls(
+            folder,
+            summary.ledger,
+            summary.success.named(),
+            summary.cuts.found,
+            codes,
+            ticks[-1] if ticks else None,
+        )
 
     @property
     def uri(self) -> str:
@@ -74,6 +86,8 @@ def run(
     base_uri: str | None = None,
     keep: Sequence[str] = (),
     update: bool = False,
+    if_idle: bool = False,
+    budget_gpu_hours: float | None = None,
     ray: bool = True,
     session: Session | None = None,
     display: Display | None = None,
@@ -91,6 +105,9 @@ def run(
         keep: names of columns of bytes that are carried along.
         update: whether a run of another recipe, input or version in `output` is planned anew,
             keeping what still holds; else it is refused.
+        if_idle: whether a run at which another runner is at work is refused at once; else the
+            other's heartbeat is watched first, so that one that died is taken over sooner.
+        budget_gpu_hours: hours of reserved GPUs after which this session ends; None for no limit.
         ray: whether rows run on Ray; else in this process.
         session: Ray cluster, or resources of a local one; None for `RAY_ADDRESS` or the machine.
         display: shows how the run goes; None shows nothing.
@@ -100,7 +117,8 @@ def run(
 
     Raises:
         UsageError: recipe, input or an option is wrong; nothing was started.
-        StoppedError: the run stopped early; the same call goes on.
+        BusyError: another runner is at work on the run.
+        StoppedError: the run stopped early, or spent its budget; the same call goes on.
         BudgetError: more rows failed than the budget allows.
 
     Example:
@@ -109,20 +127,31 @@ def run(
         >>> result.ledger.accepted, [row["edited_uri"] for row in result.rows()]
     """
     request = InputRequest(input, limit, mapping or {}, base_uri, tuple(keep))
+    folder = RunFolder.at(output)
+    if if_idle:
+        check_idle(folder)
     prepared = prepare(recipe, request, settings)
+    if budget_gpu_hours is not None:
+        with named_errors(prepared.label):
+            _check_budget(prepared.plan)
     session = (session or Session()) if ray else None
     if session is not None and session.cluster_address is None:
         with named_errors(prepared.label):
             check_fits(prepared.plan, local_resources(session))
-    folder = RunFolder.at(output)
     check_output(folder, request)
     display = display or SilentDisplay()
     _check_input(prepared, folder, display, update=update)
-    with acquire_lease(folder):
+    with acquire_lease(folder, at_once=if_idle):
         opened = open_run(prepared.plan, request, folder, lambda: prepared.input, update=update)
         with display as shown, connected_runner(opened.plan, session) as runner:
-            summary = execute(opened, runner, shown)
+            summary = execute(opened, runner, shown, budget_gpu_hours=budget_gpu_hours)
     return RunResult.of(folder, summary)
+
+
+def _check_budget(plan: Plan) -> None:
+    """Refuses a budget that no run of a plan could spend."""
+    if not any(plan.placement(group).num_gpus for group in plan.group_names):
+        raise UsageError("--budget-gpu-hours: no group reserves a GPU: give one num_gpus")
 
 
 def _check_input(

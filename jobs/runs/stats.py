@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from overpaint.cluster.worker.group import StageStats
+from overpaint.pipeline.errors import StoppedError
 from overpaint.pipeline.runs.folder import STATS, RunFolder
 from overpaint.pipeline.runs.manifest import Ledger
 from overpaint.pipeline.runs.record import current_versions
@@ -23,6 +24,8 @@ class Progress:
         notes: what stages have found out, by stage.
         rows: rows that ended in this session.
         num_tasks: tasks that were committed in this session.
+        gpu_seconds: seconds for which actors have reserved GPUs in this session, times their share.
+        budget_gpu_hours: hours of reserved GPUs after which the session is to end.
         started_at: time at which the session started.
     """
 
@@ -32,6 +35,8 @@ class Progress:
     notes: dict[str, Any] = field(default_factory=dict[str, Any])
     rows: int = 0
     num_tasks: int = 0
+    gpu_seconds: float = 0.0
+    budget_gpu_hours: float | None = None
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _start_s: float = field(default_factory=time.monotonic)
 
@@ -42,6 +47,7 @@ class Progress:
         self.ledger = self.ledger.plus(counts)
         self.rows += counts.ended
         self.num_tasks += 1
+        self.gpu_seconds += stats.gpu_seconds
         for stage, taken in stats.seconds.items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + taken
         for stage, fallbacks in stats.oom_fallbacks.items():
@@ -49,6 +55,19 @@ class Progress:
             self.oom_fallbacks[stage] = list(dict.fromkeys(everywhere))
         self.notes |= stats.notes
         return counts.ended
+
+    def check_budget(self) -> None:
+        """Ends the session once its budget is spent.
+
+        Raises:
+            StoppedError: it is.
+        """
+        spent = self.gpu_seconds / 3600
+        if self.budget_gpu_hours is not None and spent >= self.budget_gpu_hours:
+            raise StoppedError(
+                f"stopped: {spent:.3g} GPU-hours are spent, which is the budget; "
+                f"{self.ledger.pending} rows are pending, the same command goes on"
+            )
 
     def write(self, folder: RunFolder) -> None:
         """Adds the session to the statistics in a run folder."""
@@ -64,6 +83,7 @@ class Progress:
                 "stages": self._stages(before.get("stages", {})),
                 "oom_fallbacks": fallbacks,
                 **({"notes": notes} if notes else {}),
+                "gpu_hours": round(before.get("gpu_hours", 0.0) + self.gpu_seconds / 3600, 6),
                 "wall_s": round(before.get("wall_s", 0.0) + wall_s, 3),
                 "rows_per_s": round(self.rows / wall_s, 3) if wall_s else None,
                 "num_tasks": before.get("num_tasks", 0) + self.num_tasks,

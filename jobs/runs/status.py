@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
+from overpaint.jobs.runs.ticks import gpu_hours, work_s
 from overpaint.pipeline.runs.folder import STATS, RunFolder
 from overpaint.pipeline.runs.manifest import ACCEPTED, FAILED, REJECTED, Ledger
 from overpaint.pipeline.runs.record import RunRecord
@@ -37,6 +38,20 @@ def run_status(folder: RunFolder) -> dict[str, Any]:
         "error_codes": dict(by_code),
         "stats": folder.read_json(STATS),
     }
+
+
+def work_by_row(stats: dict[str, Any], accepted: int) -> str:
+    """Words the cost of an accepted row so far; returns an empty text where there is none yet.
+
+    Args:
+        stats: statistics of the run.
+        accepted: number of accepted rows.
+    """
+    seconds, hours = work_s(stats), gpu_hours(stats)
+    if not accepted or not seconds:
+        return ""
+    gpus = f", {hours / accepted:.3g} GPU-hours" if hours else ""
+    return f"for each accepted row: {seconds / accepted:.3g} s of work{gpus}"
 
 
 def _parts(folder: RunFolder) -> Iterator[tuple[int, pa.Table]]:

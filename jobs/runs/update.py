@@ -6,12 +6,17 @@ next runner finishes the swap first. Edits that the new version does not ask for
 end and not before.
 """
 
+from datetime import datetime
+from typing import Any
+
+from overpaint.jobs.runs.ticks import BEGUN, begin_tick
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.folder import (
     CACHED,
     OBJECT_FOLDERS,
     PLANNED,
+    STATS,
     SUCCESS,
     WORK,
     RunFolder,
@@ -20,13 +25,14 @@ from overpaint.pipeline.runs.inputs import Input
 from overpaint.pipeline.runs.planning import plan_parts
 from overpaint.pipeline.runs.record import RunRecord
 from overpaint.pipeline.runs.reuse import PreviousRun, plan_reuse
+from overpaint.pipeline.runs.source_versions import SOURCES, SourceVersions, write_versions
 from overpaint.pipeline.storage.store import Storage
 
 _NEW = f"{WORK}/update"
 _READY = f"{WORK}/update.json"
 _UPDATED = f"{WORK}/updated.json"
 _RESULT = "reused"
-_REPLACED = ("manifest", "plan", f"{WORK}/results", CACHED)
+_REPLACED = ("manifest", "plan", SOURCES, f"{WORK}/results", CACHED)
 
 
 def update_run(
@@ -47,11 +53,15 @@ def update_run(
     """
     folder.storage.remove_tree(_NEW)
     prepared = RunFolder(Storage(folder.storage.at(_NEW)))
-    run = PreviousRun(folder, previous.plan(folder), previous.fingerprints, previous.base_uri)
-    num_rows = num_duplicates = num_reused = 0
+    run = _previous_run(folder, previous)
+    versions = SourceVersions(run_input.base_uri)
+    num_rows = num_duplicates = num_reused = num_known = num_replaced = 0
     for part, (table, duplicates) in enumerate(plan_parts(plan, run_input)):
-        reuse = plan_reuse(plan, table, run_input.base_uri, run)
+        sources: list[Any] = table["source_uri"].to_pylist()
+        now = versions.of(sources)
+        reuse = plan_reuse(plan, table, run_input.base_uri, run, now)
         prepared.write_part("plan", part, table)
+        write_versions(prepared, part, now)
         if reuse.ended.num_rows:
             prepared.write_result(part, _RESULT, reuse.ended)
         if reuse.cached.num_rows:
@@ -59,11 +69,47 @@ def update_run(
         num_rows += table.num_rows
         num_duplicates += duplicates
         num_reused += reuse.ended.num_rows
+        num_known += run.num_known(table["key"])
+        num_replaced += reuse.num_replaced
     prepared.write_json(PLANNED, {"planned": num_rows, "duplicates": num_duplicates})
     prepared.write_json(_UPDATED, {"reused": num_reused})
+    tick = begin_tick(
+        folder,
+        new=num_rows - num_known,
+        changed=num_replaced,
+        gone=run.num_rows - num_known,
+        again=num_known - num_replaced - num_reused,
+    )
+    prepared.write_json(BEGUN, tick)
     new.superseding(previous).write(prepared)
     folder.write_json(_READY, {"planned": num_rows})
     swap_in(folder)
+
+
+def _previous_run(folder: RunFolder, record: RunRecord) -> PreviousRun:
+    started_at = (folder.read_json(STATS) or {}).get("started_at")
+    return PreviousRun(
+        folder,
+        record.plan(folder),
+        record.fingerprints,
+        record.base_uri,
+        datetime.fromisoformat(started_at).timestamp() if started_at else None,
+    )
+
+
+def begin_first_tick(folder: RunFolder, base_uri: str, num_rows: int) -> None:
+    """Writes down the sources' versions of a run that is new, by which its updates go.
+
+    Args:
+        folder: planned run.
+        base_uri: folder or prefix that its relative sources are relative to.
+        num_rows: number of its rows.
+    """
+    versions = SourceVersions(base_uri)
+    for part, table in folder.tables(["source_uri"], folder="plan"):
+        sources: list[Any] = table["source_uri"].to_pylist()
+        write_versions(folder, part, versions.of(sources))
+    folder.write_json(BEGUN, begin_tick(folder, new=num_rows))
 
 
 def has_pending_swap(folder: RunFolder) -> bool:

@@ -167,6 +167,7 @@ def _read_pipeline(checkpoint: Checkpoint) -> Any:
     from diffusers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
+    checkpoint = checkpoint.fetched()
     path = checkpoint.path
     index: Any = DiffusionPipeline.load_config(path, **checkpoint.source_options())
     unused: dict[str, Any] = {

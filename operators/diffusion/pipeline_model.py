@@ -116,16 +116,17 @@ def load_pipeline(checkpoint: Checkpoint, use: PipelineUse) -> PipelineModel:
     Raises:
         ValueError: the checkpoint is of another class, or cannot be used so.
     """
+    files = checkpoint.fetched()
     with quietly():
-        kind, index = _pipeline_class(checkpoint, use)
+        kind, index = _pipeline_class(files, use)
         pipeline: Any = kind.from_pretrained(
-            checkpoint.path,
-            dtype=torch_dtype(checkpoint.dtype),
-            variant=checkpoint.weights_variant(),
-            **picture_processors(checkpoint, index),
-            **checkpoint.weight_options(),
+            files.path,
+            dtype=torch_dtype(files.dtype),
+            variant=files.weights_variant(),
+            **picture_processors(files, index),
+            **files.weight_options(),
         ).to(device())
-        add_to_pipeline(pipeline, checkpoint)
+        add_to_pipeline(pipeline, files)
     speed_up(pipeline, use.speed, use.cache, use.storage)
     pipeline.set_progress_bar_config(disable=True)
     for tokenizer in _tokenizers(pipeline):

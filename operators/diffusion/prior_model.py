@@ -189,12 +189,13 @@ def load_prior_model(checkpoint: Checkpoint) -> PriorModel:
     import diffusers
 
     kind: Any = getattr(diffusers, _PIPELINE)
+    files = checkpoint.fetched()
     with quietly():
         pipeline: Any = kind.from_pretrained(
-            checkpoint.path,
-            dtype=torch_dtype(checkpoint.dtype),
-            variant=checkpoint.weights_variant(),
-            **checkpoint.weight_options(),
+            files.path,
+            dtype=torch_dtype(files.dtype),
+            variant=files.weights_variant(),
+            **files.weight_options(),
         ).to(device())
         add_to_pipeline(pipeline, checkpoint)
     one_call_at_a_time(pipeline.prior_tokenizer)

@@ -38,8 +38,9 @@ class Pretrained:
 
         Args:
             loader: the class of transformers whose `from_pretrained` is called.
-            checkpoint: the weights.
+            checkpoint: the weights, which are fetched where they are not here.
         """
+        checkpoint = checkpoint.fetched()
         with quietly():
             model = loader.from_pretrained(
                 checkpoint.path, dtype=torch_dtype(checkpoint.dtype), **checkpoint.weight_options()

@@ -17,9 +17,9 @@ class CheckpointFields(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     checkpoint: str = PAPERCUT
-    """Weights: "papercut", a local folder, or a hub id."""
+    """Weights: "papercut", a folder here or on a store, or a hub id."""
     revision: str | None = None
-    """Commit, tag or branch of a hub id; null stands for `main`."""
+    """Commit, tag or branch of a hub id, null for `main`; of a folder on a store its identity."""
 
 
 class TorchOperator(Operator[ModelT], Generic[ModelT]):

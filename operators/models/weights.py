@@ -1,7 +1,7 @@
-"""Weights of models: "papercut", a local folder, or a hub id at a revision.
+"""Weights of models: "papercut", a folder here or on a store, or a hub id at a revision.
 
 Weights are read from safetensors alone and no code of a checkpoint is run. A folder is identified
-by the SHA-256 of its weights and configurations, a hub id by its revision.
+by the SHA-256 of its weights and configurations, wherever it is, a hub id by its revision.
 """
 
 import hashlib
@@ -9,13 +9,21 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from overpaint.pipeline.errors import near_miss
+from overpaint.operators.models.fetching import (
+    WEIGHT_SUFFIXES,
+    fetch_from_hub,
+    fetch_from_store,
+    mirror_of,
+)
+from overpaint.pipeline.errors import UsageError, near_miss
+from overpaint.pipeline.storage.filesystems import check_known
+from overpaint.pipeline.storage.store import Storage
 
 PAPERCUT = "papercut"
 """The checkpoints that come with Overpaint; they know nothing of photographs."""
@@ -25,7 +33,6 @@ DtypeName = Literal["float32", "bfloat16", "float16"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PATH_STARTS = ("/", "./", "../", "~")
 _CONFIGS = ("config.json", "model_index.json")
-_IDENTITY_SUFFIXES = {".safetensors", ".json", ".txt", ".model", ".jinja"}
 _PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth")
 
 _log = logging.getLogger(__name__)
@@ -52,9 +59,11 @@ class Checkpoint:
     """Weights that an operator names, and the number type in which it uses them.
 
     Attributes:
-        name: "papercut", a local folder, or a hub id.
+        name: "papercut", a local folder, a folder on a store such as `s3://bucket/model`, or a hub
+            id.
         part: papercut checkpoint that is meant, such as `clip`; unused for other names.
-        revision: commit, tag or branch of a hub id; None stands for `main`.
+        revision: commit, tag or branch of a hub id, where None stands for `main`; of a folder on a
+            store its identity, as `identity` gives it, which then is held to.
         variant: variant of the weight files, such as `fp16`; None takes a folder's only one.
         dtype: number type of the weights and of all that is computed with them.
         field: field of the operator that holds the name, for error messages.
@@ -86,8 +95,40 @@ class Checkpoint:
         )
 
     @property
+    def is_on_store(self) -> bool:
+        """True for a folder on a store, such as `s3://bucket/model`."""
+        return "://" in self.name
+
+    def fetched(self) -> "Checkpoint":
+        """Returns the same weights as a folder of this machine, fetched where they are not here.
+
+        Raises:
+            ValueError: they cannot be had, or are others than `revision` says.
+        """
+        if self.is_on_hub:
+            revision = self.revision or "main"
+            mirror = mirror_of(self.name, revision)
+            if mirror is None:
+                folder = fetch_from_hub(self.name, revision, self.variant)
+            else:
+                folder = fetch_from_store(mirror, pinned=revision)
+        elif self.is_on_store:
+            folder = fetch_from_store(self.name, pinned=self.revision)
+        else:
+            return self
+        found = replace(self, name=str(folder), revision=None)
+        if self.is_on_store and self.revision not in (None, (digest := found.identity())):
+            raise ValueError(
+                f"{self.field} = {self.name!r}: revision = {self.revision!r}, and the files there "
+                f"are {digest!r}"
+            )
+        return found
+
+    @property
     def path(self) -> str:
         """The folder's path or the hub id, as `from_pretrained` takes it."""
+        if self.is_on_store:
+            return self.fetched().name
         if self.name == PAPERCUT:
             return str(_papercut_folder() / self.part)
         return self.name if self.is_on_hub else str(Path(self.name).expanduser().absolute())
@@ -129,6 +170,9 @@ class Checkpoint:
         if self.is_on_hub:
             _check_hub_id(self.field, self.name, self.revision)
             return
+        if self.is_on_store:
+            _check_on_store(self.field, self.name, self.revision)
+            return
         if self.revision is not None:
             _log.warning(
                 "revision = %r has no effect: %s = %r is not a hub id",
@@ -161,6 +205,8 @@ class Checkpoint:
     def _own_identity(self) -> str:
         if self.is_on_hub:
             return self.revision or "main"
+        if self.is_on_store and self.revision is not None:
+            return self.revision
         folder = Path(self.path)
         if not folder.is_dir():
             raise ValueError(f"{self.field} = {self.name!r}: no such folder: {folder}")
@@ -193,6 +239,18 @@ def _check_hub_id(field: str, checkpoint: str, revision: str | None) -> None:
         )
     if revision is None:
         _log.warning("%s = %r is not pinned: give its commit as revision", field, checkpoint)
+
+
+def _check_on_store(field: str, uri: str, revision: str | None) -> None:
+    try:
+        check_known(uri)
+        storage = Storage(uri)
+        if not any(storage.exists(name) for name in _CONFIGS):
+            raise ValueError(f"{field} = {uri!r}: neither {_CONFIGS[0]} nor {_CONFIGS[1]} is there")
+    except (UsageError, OSError) as error:
+        raise ValueError(f"{field} = {uri!r}: {error}") from error
+    if revision is None:
+        _log.warning("%s = %r is not pinned: give its identity as revision", field, uri)
 
 
 def _check_papercut(field: str, part: str) -> None:
@@ -246,7 +304,7 @@ def _states(folder: Path) -> Iterator[_FileState]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in name.parts)
-        if path.suffix in _IDENTITY_SUFFIXES and path.is_file() and not hidden:
+        if path.suffix in WEIGHT_SUFFIXES and path.is_file() and not hidden:
             state = path.stat()
             yield _FileState(name.as_posix(), state.st_size, state.st_mtime_ns)
 

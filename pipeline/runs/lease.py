@@ -17,7 +17,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from overpaint.pipeline.errors import StoppedError, UsageError
+from overpaint.pipeline.errors import BusyError, StoppedError, UsageError
 from overpaint.pipeline.runs.folder import WORK, RunFolder
 from overpaint.pipeline.storage.store import Storage
 from overpaint.pipeline.storage.uris import is_local
@@ -43,22 +43,27 @@ class LeaseTimings:
 
 
 @contextmanager
-def acquire_lease(folder: RunFolder, timings: LeaseTimings | None = None) -> Generator[None]:
+def acquire_lease(
+    folder: RunFolder, timings: LeaseTimings | None = None, *, at_once: bool = False
+) -> Generator[None]:
     """Holds the lease of a run while the body of the `with` statement runs.
 
     Args:
         folder: run folder.
         timings: intervals of the lease; None for the usual ones.
+        at_once: whether a holder counts as alive that has renewed its claim lately; else its
+            heartbeat is watched, which takes some seconds.
 
     Raises:
-        UsageError: another runner holds the lease, or the store has no such bucket.
+        BusyError: another runner holds the lease.
+        UsageError: the store has no such bucket.
 
     Example:
         >>> with acquire_lease(RunFolder(Storage("demo-run"))):
         ...     pass  # nobody else changes the run
     """
     lease = _Lease(folder, timings or LeaseTimings())
-    lease.acquire()
+    lease.acquire(at_once=at_once)
     beat = threading.Thread(target=lease.renew_until_stopped, name="lease", daemon=True)
     beat.start()
     try:
@@ -67,6 +72,17 @@ def acquire_lease(folder: RunFolder, timings: LeaseTimings | None = None) -> Gen
         lease.stopped.set()
         beat.join()
         lease.release()
+
+
+def check_idle(folder: RunFolder) -> None:
+    """Checks at once, by one small object, that nobody is at work on a run.
+
+    A holder that died lately still counts as at work, until its last heartbeat is old enough.
+
+    Raises:
+        BusyError: a runner has renewed its claim lately.
+    """
+    _Lease(folder, LeaseTimings()).check_idle(folder.read_json(LEASE))
 
 
 class _Lease:
@@ -79,9 +95,19 @@ class _Lease:
         self._beats = 0
         self.stopped = threading.Event()
 
-    def acquire(self) -> None:
+    def check_idle(self, claim: dict[str, object] | None) -> None:
+        """Refuses a run whose holder, by its own clock, has renewed its claim lately."""
+        renewed_at = claim and claim.get("renewed_at")
+        if claim is None or _has_died(claim) or not isinstance(renewed_at, int | float):
+            return
+        if time.time() - renewed_at < self._timings.expiry_s:
+            raise self._refusal(claim)
+
+    def acquire(self, *, at_once: bool = False) -> None:
         """Claims the run; a holder that is silent long enough has died."""
         claim = self._folder.read_json(LEASE)
+        if at_once:
+            self.check_idle(claim)
         if claim is not None:
             self._wait_until_silent(claim)
             self._folder.storage.remove([LEASE])
@@ -108,7 +134,7 @@ class _Lease:
 
     def _wait_until_silent(self, claim: dict[str, object]) -> None:
         """Looks a holder of this machine up; watches the heartbeat of another's."""
-        if claim.get("host") == platform.node() and not _is_alive(claim.get("pid")):
+        if _has_died(claim):
             return
         deadline = time.monotonic() + self._timings.expiry_s
         while time.monotonic() < deadline:
@@ -159,14 +185,20 @@ class _Lease:
             "host": platform.node(),
             "pid": os.getpid(),
             "beat": self._beats,
+            "renewed_at": time.time(),
         }
         return json.dumps(claim).encode()
 
-    def _refusal(self, claim: dict[str, object]) -> UsageError:
-        return UsageError(
+    def _refusal(self, claim: dict[str, object]) -> BusyError:
+        return BusyError(
             f"{self._folder.storage.uri}: another runner is at work on this run (process "
             f"{claim.get('pid')} on {claim.get('host')}): wait for it, or stop it first"
         )
+
+
+def _has_died(claim: dict[str, object]) -> bool:
+    """Tells whether the holder of a claim was a process of this machine that is no more."""
+    return claim.get("host") == platform.node() and not _is_alive(claim.get("pid"))
 
 
 def _is_alive(pid: object) -> bool:

@@ -21,11 +21,13 @@ from overpaint.pipeline.columns import Row
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.runs.manifest import FAILED, apply_policy, result_schema
+from overpaint.pipeline.runs.source_versions import Version, read_versions
 from overpaint.pipeline.stage import Stage
 from overpaint.pipeline.storage.store import Storage
 
 _SKIPPED = pa.field("skipped_stages", pa.list_(pa.string()))
 _VALID = pa.field("valid_stages", pa.list_(pa.string()))
+_SOURCE_VERSION = "source_version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +80,22 @@ class PreviousRun:
         plan: plan of the run.
         fingerprints: fingerprints of its stages when it was planned, by their names.
         base_uri: folder or prefix that its relative sources were relative to.
+        started_s: time at which the run started, in seconds since the epoch; None where unknown.
     """
 
     def __init__(
-        self, folder: RunFolder, plan: Plan, fingerprints: Mapping[str, str], base_uri: str
+        self,
+        folder: RunFolder,
+        plan: Plan,
+        fingerprints: Mapping[str, str],
+        base_uri: str,
+        started_s: float | None = None,
     ) -> None:
         self.plan = plan
         self.fingerprints = fingerprints
         self.base_uri = base_uri
         self._folder = folder
+        self._started_s = started_s
         self._finished = set(folder.parts("manifest"))
         key_hashes, owners = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
         for part, table in folder.tables(["key"], folder="plan"):
@@ -96,16 +105,52 @@ class PreviousRun:
         order = np.argsort(shorts, kind="stable")
         self._shorts, self._owners = shorts[order], np.concatenate(owners)[order]
 
+    @property
+    def num_rows(self) -> int:
+        """The number of planned rows."""
+        return len(self._shorts)
+
+    def num_known(self, keys: Any) -> int:
+        """Returns how many of some keys the run has planned.
+
+        Args:
+            keys: Arrow column of the keys to look up.
+        """
+        return int(self._places(keys)[1].sum())
+
+    def is_replaced(self, old: Row, version: Version | None) -> bool:
+        """Tells whether the source of a row is another file than when the run was planned.
+
+        Where a run has written down no versions, a file counts that has changed since its start.
+
+        Args:
+            old: row of this run.
+            version: version of the source now; None where unknown.
+        """
+        if version is None:
+            return False
+        then = old.get(_SOURCE_VERSION)
+        if then is not None:
+            return then != version.word
+        if self._started_s is None or version.modified_s is None:
+            return False
+        return version.modified_s > self._started_s
+
+    def _places(self, keys: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Returns the place of each key among the sorted ones, and whether it is there."""
+        wanted = _short(keys)
+        places = np.searchsorted(self._shorts, wanted)
+        is_there = places < len(self._shorts)
+        is_there[is_there] = self._shorts[places[is_there]] == wanted[is_there]
+        return places, is_there
+
     def rows(self, keys: Any) -> list[dict[str, Any] | None]:
         """Returns the row of each key, planned and ended; None for one that is absent or pending.
 
         Args:
             keys: Arrow column of the keys to look up.
         """
-        wanted = _short(keys)
-        places = np.searchsorted(self._shorts, wanted)
-        is_there = places < len(self._shorts)
-        is_there[is_there] = self._shorts[places[is_there]] == wanted[is_there]
+        places, is_there = self._places(keys)
         rows: dict[str, dict[str, Any]] = {}
         for part in np.unique(self._owners[places[is_there]]).tolist():
             rows |= self._ended(part, keys)
@@ -117,7 +162,10 @@ class PreviousRun:
             ended = [self._folder.read_part("manifest", part)]
         else:
             ended = self._folder.read_results(part)
-        planned = {row["key"]: row for row in _among(self._folder.read_part("plan", part), keys)}
+        plan_part = self._folder.read_part("plan", part)
+        if (versions := read_versions(self._folder, part)) is not None:
+            plan_part = plan_part.append_column(_SOURCE_VERSION, pa.array(versions, pa.string()))
+        planned = {row["key"]: row for row in _among(plan_part, keys)}
         rows = [row for table in ended for row in _among(table, keys)]
         return {row["key"]: {**row, **planned[row["key"]]} for row in rows}
 
@@ -138,13 +186,21 @@ class ReusePlan:
     Attributes:
         ended: rows that have ended, as results.
         cached: rows of which some stages need not run, with the names of those stages.
+        num_replaced: rows whose source is another file than before.
     """
 
     ended: pa.Table
     cached: pa.Table
+    num_replaced: int = 0
 
 
-def plan_reuse(plan: Plan, planned: pa.Table, base_uri: str, previous: PreviousRun) -> ReusePlan:
+def plan_reuse(
+    plan: Plan,
+    planned: pa.Table,
+    base_uri: str,
+    previous: PreviousRun,
+    versions: Sequence[Version | None] | None = None,
+) -> ReusePlan:
     """Compares the rows of a part of a new plan with a previous version of the run.
 
     Args:
@@ -152,24 +208,32 @@ def plan_reuse(plan: Plan, planned: pa.Table, base_uri: str, previous: PreviousR
         planned: rows of a part of the new plan.
         base_uri: folder or prefix that their relative sources are relative to.
         previous: run as it stands.
+        versions: versions of the rows' sources as they are now; None where they are not known.
     """
     ended: list[dict[str, Any]] = []
     cached: list[dict[str, Any]] = []
+    num_replaced = 0
+    now = versions or [None] * planned.num_rows
     moved = {"base_uri"} if base_uri != previous.base_uri else set[str]()
     analysis = ReuseAnalysis(plan, previous, moved)
-    for row, old in zip(planned.to_pylist(), previous.rows(planned["key"]), strict=True):
+    old_rows = previous.rows(planned["key"])
+    for row, old, version in zip(planned.to_pylist(), old_rows, now, strict=True):
+        is_replaced = old is not None and previous.is_replaced(old, version)
+        num_replaced += is_replaced
         if old is None or old["status"] == FAILED:
             continue
         valid = analysis.valid_stages(row, old)
-        if analysis.has_ended(valid, old):
+        if analysis.has_ended(valid, old) and not is_replaced:
             ended.append(analysis.ending(valid, old))
         elif old["stage"] is None and analysis.has_pixels(valid, row):
-            names = {_SKIPPED.name: analysis.skipped_stages(valid), _VALID.name: valid}
+            skipped = analysis.skipped_stages(valid, fetch_again=is_replaced)
+            names = {_SKIPPED.name: skipped, _VALID.name: valid}
             cached.append({**analysis.outputs(valid, old), **names})
     schema = result_schema(plan)
     return ReusePlan(
         pa.Table.from_pylist(ended, schema),
         pa.Table.from_pylist(cached, schema.append(_SKIPPED).append(_VALID)),
+        num_replaced,
     )
 
 
@@ -214,14 +278,20 @@ class ReuseAnalysis:
                 changed |= set(stage.output_names)
         return valid
 
-    def skipped_stages(self, valid: Sequence[str]) -> list[str]:
-        """Names the valid stages that need not run: all that others read of them is stored."""
+    def skipped_stages(self, valid: Sequence[str], *, fetch_again: bool = False) -> list[str]:
+        """Names the valid stages that need not run: all that others read of them is stored.
+
+        Args:
+            valid: names of the stages whose outputs hold.
+            fetch_again: whether the source is read in any case, to see if it is the same.
+        """
         wanted: set[str] = set()
         skipped: list[str] = []
         stored = self._plan.stored_images().keys()
         for stage in reversed(self._plan.stages):
             passed_on = {o.name for o in stage.outputs if o.scope != "manifest"}
-            if stage.name in valid and not (passed_on - stored) & wanted:
+            is_read = fetch_again and stage.operator.kind == "fetch"
+            if stage.name in valid and not is_read and not (passed_on - stored) & wanted:
                 skipped.insert(0, stage.name)
             else:
                 wanted |= set(stage.read_names)

@@ -32,6 +32,8 @@ options = st.builds(
     base=st.none() | uris,
     keep=st.lists(texts, max_size=3),
     update=st.booleans(),
+    if_idle=st.booleans(),
+    budget_gpu_hours=st.none() | st.floats(0.001, 1e6),
     insecure_cluster=st.booleans(),
 )
 

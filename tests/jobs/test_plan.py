@@ -1,5 +1,6 @@
 """plan: what a run would do and cost, said before anything is started or written."""
 
+import json
 import re
 
 import pytest
@@ -64,3 +65,89 @@ def test_plan_looks_at_a_table_whose_sources_are_not_here(capsys, tmp_path):
     (tmp_path / "t.csv").write_text("source_uri,instruction\nx.png,make it blue\n")
     assert main(["plan", "instruct-demo", "--input", str(tmp_path / "t.csv")]) == 0
     assert "a run is refused: none of the 1 sources" in capsys.readouterr().out
+
+
+def _lines(said):
+    return dict(line.split(": ", 1) for line in said.splitlines() if ": " in line)
+
+
+def test_plan_counts_operations_store_and_price(capsys, drawn):
+    said, _ = _planned(capsys, drawn, "--price", "gpu=2,requests=5", "--gpu", "A100")
+    lines = _lines(said)
+    tflop = float(re.match(r"([\d.e-]+) TFLOP", lines["work"])[1])
+    _, half = _planned(capsys, drawn, "--limit", "3")
+    assert tflop > 0
+    hours = tflop / (312 / 3) / 3600
+    assert float(lines["price at that of an hour of a GPU"]) == pytest.approx(2 * hours, rel=0.01)
+    stored = re.search(r"up to (\d+) objects, (\d+) writes", lines["store"])
+    assert int(stored[1]) >= 12
+    paid = float(lines["price at that of 1,000 requests that write"])
+    assert paid == pytest.approx(5 * int(stored[2]) / 1000, rel=0.01)
+    assert float(lines["price together"]) == pytest.approx(paid + 2 * hours, rel=0.01)
+    assert half
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--price", "gpus=2"), "did you mean 'gpu'?"),
+        (("--price", "gpu=cheap"), "write gpu=NUMBER"),
+        (("--gpu", "H10"), "did you mean 'H100'?"),
+    ],
+)
+def test_plan_refuses_prices_that_it_does_not_know(capsys, drawn, options, said):
+    assert main(["plan", "demo", "--input", str(drawn), *options]) == 2
+    assert said in capsys.readouterr().err
+
+
+NEGATIVE = '[[stage]]\noperator = "negative"\nname = "n"\nbatch_size = 4\nbatch_ms = 200\n'
+
+
+@pytest.fixture
+def slow_recipe(tmp_path):
+    path = tmp_path / "slow.toml"
+    path.write_text(NEGATIVE + "[limits]\ntask_rows = 4\n[group.n]\nnum_gpus = 1\n")
+    return str(path)
+
+
+def test_sample_tells_the_time_of_a_run_within_15_per_cent(capsys, slow_recipe, tmp_path):
+    write_dataset(tmp_path / "input", rows=48, seed=1)
+    given = ["--input", str(tmp_path / "input")]
+    assert main(["plan", slow_recipe, *given, "--sample", "16", "--price", "storage=1"]) == 0
+    said = capsys.readouterr().out
+    row_s = float(re.search(r"([\d.e-]+) s a row", said)[1])
+    assert "measured on 16 rows here" in said
+    assert "GiB of images" in said
+    output = tmp_path / "run"
+    assert main(["run", slow_recipe, *given, "--output", str(output), "--no-ray"]) == 0
+    stats = json.loads((output / "stats.json").read_text())
+    assert row_s * 48 == pytest.approx(stats["wall_s"], rel=0.15)
+
+
+def test_sample_of_one_batch_is_refused(capsys, slow_recipe, drawn):
+    assert main(["plan", slow_recipe, "--input", str(drawn), "--sample", "3"]) == 2
+    assert "take more than 4" in capsys.readouterr().err
+
+
+def test_budget_of_gpu_hours_ends_a_run_within_a_task_and_it_goes_on(capsys, slow_recipe, tmp_path):
+    write_dataset(tmp_path / "input", rows=40, seed=1)
+    output = tmp_path / "run"
+    command = ["run", slow_recipe, "--input", str(tmp_path / "input"), "--output", str(output)]
+    budget_s = 0.7
+    spent = [*command, "--no-ray", "--budget-gpu-hours", str(budget_s / 3600)]
+    assert main(spent) == 3
+    assert "the same command goes on" in capsys.readouterr().err
+    stats = json.loads((output / "stats.json").read_text())
+    # Two tasks of 0.2 s are under way at a time.
+    assert budget_s <= stats["gpu_hours"] * 3600 <= budget_s + 0.5
+    assert 0 < stats["ledger"]["pending"] < 40
+    assert main([*command, "--no-ray"]) == 0
+    assert main(["status", str(output)]) == 0
+    assert "for each accepted row" in capsys.readouterr().out
+    assert json.loads((output / "stats.json").read_text())["gpu_hours"] > stats["gpu_hours"]
+
+
+def test_budget_without_a_gpu_is_refused(capsys, drawn, tmp_path):
+    given = ["--input", str(drawn), "--output", str(tmp_path / "run"), "--no-ray"]
+    assert main(["run", "demo", *given, "--budget-gpu-hours", "1"]) == 2
+    assert "no group reserves a GPU" in capsys.readouterr().err

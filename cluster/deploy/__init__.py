@@ -1,0 +1,1 @@
+"""Clusters on paper: objects for Kubernetes and files for Ray's launcher, from a plan."""

@@ -1,0 +1,120 @@
+"""render: clusters and jobs on paper, for Kubernetes and for Ray's launcher."""
+
+import sys
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+from overpaint.cluster.deploy import kuberay
+from overpaint.cluster.deploy.description import ClusterDescription, read_description
+from overpaint.cluster.deploy.launcher import launcher_file
+from overpaint.jobs.options import RunOptions
+from overpaint.jobs.recipes import load_plan, read_recipe
+from overpaint.jobs.runs.prepare import named_errors
+from overpaint.pipeline.plan import Plan
+from overpaint.pipeline.storage.filesystems import check_known
+
+render = App(name="render", help="Writes files that start clusters and jobs, to standard output.")
+Settings = Annotated[list[str] | None, Parameter(name="--set", negative="", show_default=False)]
+
+
+def register(app: App) -> None:
+    """Adds the commands to the app."""
+    app.command(render)
+
+
+@render.command
+def rayjob(recipe: str, *, cluster: Path, options: RunOptions) -> int:
+    """Writes a RayJob of KubeRay that runs a recipe on a cluster of its own.
+
+    Args:
+        recipe: A recipe file, or the name of a shipped recipe.
+        cluster: A TOML file that describes the cluster.
+        options: Options of the run.
+    """
+    described, plan, text = _read(recipe, cluster, options)
+    with named_errors(str(cluster)):
+        objects = kuberay.ray_job(described, plan, text, options.to_arguments())
+    return _write(objects)
+
+
+@render.command
+def raycronjob(recipe: str, *, cluster: Path, options: RunOptions) -> int:
+    """Writes a RayCronJob of KubeRay: each tick edits what is new or changed since the last.
+
+    Args:
+        recipe: A recipe file, or the name of a shipped recipe.
+        cluster: A TOML file that describes the cluster, with a schedule.
+        options: Options of the run; --update and --if-idle are added.
+    """
+    described, plan, text = _read(recipe, cluster, options)
+    with named_errors(str(cluster)):
+        objects = kuberay.ray_cron_job(described, plan, text, options.to_arguments())
+    return _write(objects)
+
+
+@render.command
+def raycluster(recipe: str, *, cluster: Path, set_: Settings = None) -> int:
+    """Writes a RayCluster of KubeRay that holds a recipe's actors, for jobs submitted to it.
+
+    Args:
+        recipe: A recipe file, or the name of a shipped recipe.
+        cluster: A TOML file that describes the cluster.
+        set_: stage.field=value changes a field of a stage; may be given several times.
+    """
+    described, plan = read_description(cluster), load_plan(recipe, set_ or ())
+    with named_errors(str(cluster)):
+        return _write(kuberay.ray_cluster(described, plan))
+
+
+@render.command
+def launcher(recipe: str, *, cluster: Path, set_: Settings = None) -> int:
+    """Writes a file for `ray up`, which starts a cluster on a cloud's machines.
+
+    Args:
+        recipe: A recipe file, or the name of a shipped recipe.
+        cluster: A TOML file that describes the cluster, with a launcher.
+        set_: stage.field=value changes a field of a stage; may be given several times.
+    """
+    described, plan = read_description(cluster), load_plan(recipe, set_ or ())
+    with named_errors(str(cluster)):
+        return _write([launcher_file(described, plan)])
+
+
+@render.command
+def dockerfile() -> int:
+    """Writes a Dockerfile for the image of a cluster, to build in a clone of Overpaint."""
+    sys.stdout.write((files("overpaint.cluster.deploy") / "Dockerfile").read_text())
+    return 0
+
+
+@render.command
+def grafana() -> int:
+    """Writes a dashboard for Grafana of the metrics that runs export through Ray."""
+    sys.stdout.write((files("overpaint.cluster.deploy") / "grafana.json").read_text())
+    return 0
+
+
+def _read(recipe: str, cluster: Path, options: RunOptions) -> tuple[ClusterDescription, Plan, str]:
+    """Reads the description and the recipe, and checks what is wrong wherever a run is."""
+    described = read_description(cluster)
+    plan = load_plan(recipe, options.settings)
+    check_known(options.input)
+    check_known(options.output)
+    return described, plan, read_recipe(recipe)[0]
+
+
+def _write(objects: Sequence[dict[str, Any]]) -> int:
+    import yaml
+
+    yaml.safe_dump_all(
+        objects,
+        sys.stdout,
+        sort_keys=False,
+        default_flow_style=False,
+        width=100,
+        allow_unicode=True,
+    )
+    return 0

@@ -1,0 +1,110 @@
+"""Measurement of some rows of a run, here and now, in place of an estimate."""
+
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from overpaint.jobs.runs.execute import SilentDisplay
+from overpaint.jobs.runs.prepare import PreparedRun
+from overpaint.jobs.runs.run import run
+from overpaint.pipeline.errors import UsageError
+from overpaint.pipeline.plan import Plan
+from overpaint.pipeline.runs.folder import OBJECT_FOLDERS
+from overpaint.pipeline.runs.manifest import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Rows that were run on this machine.
+
+    Attributes:
+        num_rows: number of rows.
+        ledger: how they ended.
+        start_s: seconds until the first task could begin: models were loaded.
+        row_s: seconds for a row, from the end of the first task to the end of the last.
+        written_bytes: size of the images and masks of all rows.
+        gpu: name of this machine's GPU; None where it has none.
+    """
+
+    num_rows: int
+    ledger: Ledger
+    start_s: float
+    row_s: float
+    written_bytes: int
+    gpu: str | None
+
+    def seconds(self, num_rows: int) -> float:
+        """Returns the time that so many rows take here, in one process."""
+        return self.start_s + num_rows * self.row_s
+
+
+class _Clock(SilentDisplay):
+    """Display that notes when tasks ended, and how many rows with them."""
+
+    def __init__(self) -> None:
+        self.start = time.monotonic()
+        self.ends: list[tuple[float, int]] = []
+
+    def advanced(self, ledger: Ledger, seconds: dict[str, float]) -> None:
+        """Notes the end of a task."""
+        self.ends.append((time.monotonic() - self.start, ledger.ended))
+
+
+def measure_sample(prepared: PreparedRun, num_rows: int) -> Sample:
+    """Runs the first rows of an input in this process, into a folder that is then removed.
+
+    Args:
+        prepared: checked plan and input.
+        num_rows: number of rows of the input, more than one batch.
+
+    Raises:
+        UsageError: the rows are too few to tell the time of a row from the time to start.
+    """
+    request, clock = prepared.request, _Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        result = run(
+            _in_small_tasks(prepared.plan),
+            input=request.uri,
+            output=f"{folder}/run",
+            limit=min(num_rows, request.limit or num_rows),
+            mapping=request.mapping,
+            base_uri=request.base_uri,
+            keep=request.keep,
+            ray=False,
+            display=clock,
+        )
+        sizes = [result.folder.storage.sizes(name) for name in OBJECT_FOLDERS]
+    (first_s, first_rows), (last_s, rows) = clock.ends[0], clock.ends[-1]
+    if rows == first_rows:
+        raise UsageError(
+            f"--sample {num_rows}: one task has all {rows} rows: take more than "
+            f"{_in_small_tasks(prepared.plan).task_rows}, so that a start is told from a row"
+        )
+    row_s = (last_s - first_s) / (rows - first_rows)
+    return Sample(
+        num_rows=rows,
+        ledger=result.ledger,
+        start_s=max(0.0, first_s - first_rows * row_s),
+        row_s=row_s,
+        written_bytes=sum(sum(one.values()) for one in sizes),
+        gpu=_gpu(),
+    )
+
+
+def _in_small_tasks(plan: Plan) -> Plan:
+    """Returns a plan with tasks of one full batch: the fewest rows that show a row's time."""
+    largest = max(
+        (s.operator.batch_size for s in plan.stages if s.operator.kind not in ("fetch", "store")),
+        default=1,
+    )
+    return plan.model_copy(update={"task_rows": min(plan.task_rows, largest)})
+
+
+def _gpu() -> str | None:
+    # Only where a model has imported torch: without it no row has used a GPU.
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    return str(torch.cuda.get_device_name())
