@@ -9,6 +9,7 @@ from overpaint.jobs.export.formats import layouts
 from overpaint.jobs.export.request import ExportRequest
 from overpaint.jobs.options import Flag
 from overpaint.pipeline.errors import UsageError
+from overpaint.pipeline.terms import TERMS
 
 _LAYOUTS = {name: [like for like in likes if like] for name, likes in layouts().items()}
 _FORMAT_HELP = f"One of {', '.join(_LAYOUTS)}; or my_package.module:ClassName."
@@ -87,4 +88,6 @@ def _print(facts: dict[str, Any], destination: str) -> None:
     console.print(f"wrote {facts['examples']} {facts['kind']} to {destination} ({splits})")
     for reason, number in facts["left_out"].items():
         console.print(f"left out: {number} {reason}")
+    for terms in dict.fromkeys(run["terms"] for run in facts["runs"] if run["terms"]):
+        console.print(f"terms of the editor: {terms}: {TERMS.get(terms, 'see the card')}")
     console.print(f"next: overpaint verify {destination}")

@@ -1,15 +1,16 @@
 """The card of an export: README.md, which says what is in it, how it came about, how to load it."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from overpaint.jobs.export.format import Format
 from overpaint.jobs.export.summary import REASONS
+from overpaint.pipeline.terms import TERMS
 
 _NO_TRAINING = (
-    "Terms of the models below may forbid that their outputs train another model, and sources "
-    "have licences of their own: read both before you train. Where nothing is stated, nothing is "
-    "known."
+    "Terms of an editor may forbid that its pictures train another model, judges have terms too, "
+    "and sources have licences of their own: read them before you train."
 )
 
 
@@ -105,12 +106,15 @@ def _choice(facts: Mapping[str, Any]) -> str:
         chosen = f"the best candidate of a request against {losers}; never a tie"
     elif facts["kind"] == "prompts":
         chosen = "each request once"
-    ranked = f", ranked by `{policy['rank_by']}`, ties by key" if policy["rank_by"] else ""
+    is_ranked = policy["choice"] == "best" or facts["kind"] == "preferences"
+    ranked = f", ranked by `{policy['rank_by']}`, ties by key" if is_ranked else ""
     margin = f", with a lead of {policy['min_margin']:g}" if policy["min_margin"] else ""
-    bounds = [
-        f"- `{run['recipe']}` accepted by {run['policy'] or 'no bounds'}" for run in facts["runs"]
-    ]
+    bounds = [f"- `{run['recipe']}` accepted by {_bounds(run['policy'])}" for run in facts["runs"]]
     return f"Exported: {chosen}{ranked}{margin}.\n\n" + "\n".join(bounds)
+
+
+def _bounds(policy: Mapping[str, Any]) -> str:
+    return f"`{json.dumps(policy)}`" if policy else "no bounds"
 
 
 def _left_out(facts: Mapping[str, Any]) -> str:
@@ -140,12 +144,13 @@ def _rights(facts: Mapping[str, Any]) -> str:
             run["recipe"],
             *(_cell(model, key) for key in ("stage", "method", "checkpoint")),
             ", ".join(f"{k} {v}" for k, v in model["revisions"].items()),
-            _cell(model, "terms") or _cell(model, "license") or str(run["terms"] or "not stated"),
+            _cell(model, "terms") or _cell(model, "license"),
         ]
         for run in facts["runs"]
         for model in run["models"]
     ]
-    parts = [_NO_TRAINING]
+    lines = [f"- `{run['recipe']}`: {_terms(run['terms'])}" for run in facts["runs"]]
+    parts = [_NO_TRAINING, "\n".join(lines)]
     if models:
         header = ["recipe", "stage", "method", "checkpoint", "revision", "terms"]
         parts.append(_table(header, models))
@@ -157,6 +162,13 @@ def _rights(facts: Mapping[str, Any]) -> str:
     if rows:
         parts.append(_table(["column", "value", "examples"], rows))
     return "\n\n".join(parts)
+
+
+def _terms(terms: str | None) -> str:
+    """Returns what the terms of a recipe mean for pairs that train another model."""
+    word = terms or "unknown"
+    stated = f"terms {terms}" if terms else "no terms stated"
+    return f"{stated}: {TERMS.get(word, 'read them before any pair trains an editor')}"
 
 
 def _cell(model: Mapping[str, Any], key: str) -> str:

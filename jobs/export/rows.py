@@ -16,14 +16,14 @@ EDIT_TYPE = c.EDIT_TYPE.name
 INVERSE = ("inverse_instruction", "inverse_prompt", "in_inverse_instruction", "in_inverse_prompt")
 """Columns with the instruction that leads back from the edited image, the first first."""
 REFERENCES = ("in_references", "references")
-REWRITTEN = "edit_prompt"
-"""Column with the words that an editor saw in place of the user's."""
+REWRITTEN = ("edit_prompt", "proposed_instruction")
+"""Columns with the words of a rewriter, beside those of the user."""
 
 _RIGHTS = re.compile(r"(in_)?(.*_)?(licen[cs]e|attribution|copyright|credit|terms)(_.*)?")
 _CARRIED = {
     "original_prompt": (c.SOURCE_PROMPT.name, c.CAPTION.name),
     "edited_prompt": (c.TARGET_PROMPT.name,),
-    "rewritten_prompt": (REWRITTEN,),
+    "rewritten_prompt": REWRITTEN,
     "method": (c.METHOD.name,),
     "checkpoint": (c.CHECKPOINT.name,),
     "revision": (c.REVISION.name,),
@@ -73,12 +73,16 @@ def rights_columns(runs: Sequence[FinishedRun]) -> list[str]:
 def carried_fields(runs: Sequence[FinishedRun]) -> list["pa.Field[Any]"]:
     """Returns the columns that tables carry beside an example's own: words, rights, scores."""
     texts = ["key", "edit_type", *_CARRIED, *rights_columns(runs)]
-    scores = dict.fromkeys(name for run in runs for name in run.scores)
+    scores = {name: run.schema.field(name).type for run in runs for name in run.scores}
     return [
         *(pa.field(name, pa.string()) for name in texts),
         pa.field(c.SEED.name, pa.int64()),
-        *(pa.field(name, pa.float64()) for name in scores if name not in texts),
+        *(pa.field(name, _number(kind)) for name, kind in scores.items() if name not in texts),
     ]
+
+
+def _number(kind: pa.DataType) -> pa.DataType:
+    return pa.float64() if pa.types.is_floating(kind) else pa.int64()
 
 
 def carried(

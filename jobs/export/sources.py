@@ -20,6 +20,7 @@ from overpaint.pipeline.errors import RowError
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
 NO_SOURCE = "no_source"
+_ALL_BITS = 2**64 - 1
 
 
 @dataclass(slots=True)
@@ -74,7 +75,7 @@ def _fingerprint(
     images: RunImages, row: Mapping[str, Any], colour: Colour
 ) -> tuple[bytes, int] | str:
     """Returns the digest and the perceptual hash of a source, or why it cannot be read."""
-    from imagehash import phash
+    from overpaint.operators.measures.perceptual_hash import perceptual_hash
 
     try:
         picture = images.open(row, "source_image")
@@ -83,6 +84,4 @@ def _fingerprint(
     if picture is None:
         return NO_SOURCE
     image = flat(picture, colour)
-    bits: Any = phash(image).hash
-    value = int.from_bytes(np.packbits(bits).tobytes(), "big")
-    return digest(f"{image.size}".encode() + image.tobytes()), value
+    return digest(f"{image.size}".encode() + image.tobytes()), perceptual_hash(image) & _ALL_BITS

@@ -1,7 +1,7 @@
 """Content of `export.json`: what an export holds, what is left out and why, and its rights."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -131,21 +131,40 @@ def _run(run: FinishedRun) -> dict[str, Any]:
         "fingerprint": record.fingerprint,
         "overpaint": record.versions.get("overpaint"),
         **run.ledger(),
-        "policy": record.recipe.get("policy") or {},
+        "policy": _stated(record.recipe.get("policy") or {}),
         "terms": record.recipe.get("terms"),
-        "models": [found for stage in stages if (found := _model(stage, record.revisions))],
+        "models": [one for stage in stages for one in _models(stage, record.revisions)],
     }
 
 
-def _model(stage: Mapping[str, Any], revisions: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """Returns what is known of a stage's model; empty where the stage has none."""
+def _stated(value: Any) -> Any:
+    """Returns a JSON value without what is null or off in it."""
+    if not isinstance(value, Mapping):
+        return value
+    return {k: _stated(v) for k, v in value.items() if v is not None and v is not False}
+
+
+def _models(
+    stage: Mapping[str, Any], revisions: Mapping[str, Mapping[str, str]]
+) -> Iterator[dict[str, Any]]:
+    """Yields what is known of a stage's models: one, one for each choice of rows, or none."""
+    name = stage.get("name") or stage.get("operator") or ""
+    known = dict(revisions.get(name, {}))
+    choices: Mapping[str, Mapping[str, Any]] = stage.get("choices") or {}
+    for choice, settings in choices.items():
+        own = {k: v for k, v in known.items() if k == choice}
+        yield {"stage": name, **_model({**stage, **settings}), "revisions": own}
+    if not choices and (model := _model(stage)):
+        yield {"stage": name, **model, "revisions": known}
+
+
+def _model(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a stage says of its model; empty where the stage has none."""
     wanted = ("operator", "method", "checkpoint", "endpoint", "terms", "license")
     known = {name: stage[name] for name in wanted if stage.get(name)}
-    own = {} if stage.get("endpoint") is None else {"model": stage.get("request", {}).get("model")}
-    if "checkpoint" not in known and not own:
-        return {}
-    name = stage.get("name") or stage.get("operator") or ""
-    return {"stage": name, **known, **own, "revisions": dict(revisions.get(name, {}))}
+    if stage.get("endpoint"):
+        known["model"] = (stage.get("request") or {}).get("model")
+    return known if "checkpoint" in known or "endpoint" in known else {}
 
 
 def _edit_types(index: Index, tally: Tally) -> dict[str, dict[str, Any]]:

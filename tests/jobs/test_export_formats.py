@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 from xml.etree import ElementTree
 
+import export_runs
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -241,6 +242,19 @@ def test_card_says_where_the_pairs_come_from(run, tmp_path):
     rows = pq.read_table(tmp_path / "x/rows.parquet").to_pylist()
     assert {one["name"] for one in rows} == {one["key"] for one in rows}
     assert {one["lmm_score"] for one in rows} == {7.0}
+    assert {one["phash_source"] for one in rows} == {2**62 + 1}
+
+
+def test_card_names_the_editors_that_rows_chose_among(tmp_path, monkeypatch):
+    choices = {"fast": {"method": "sdedit"}, "slow": {"method": "dds", "terms": "no training"}}
+    monkeypatch.setitem(export_runs.MODEL, "choices", choices)
+    run = write_finished(tmp_path, [row(0)])
+    exported(run, tmp_path / "x", "folders")
+    card = (tmp_path / "x/README.md").read_text()
+    assert "| recolor | edit | sdedit | papercut |  | outputs may train models |" in card
+    assert "- `recolor`: terms non-commercial: not for commercial use" in card
+    assert "| recolor | edit | dds | papercut |  | no training |" in card
+    assert "Exported: every accepted row." in card
 
 
 def test_format_of_a_users_own_is_named_by_its_class(run, tmp_path, monkeypatch):

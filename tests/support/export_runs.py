@@ -19,6 +19,7 @@ from PIL import Image
 EXTRA = (
     pa.field("lmm_score", pa.float64()),
     pa.field("clip_sim_dir", pa.float64()),
+    pa.field("phash_source", pa.int64()),
     pa.field("inverse_instruction", pa.string()),
     pa.field("in_license", pa.string()),
     pa.field("in_mask_uri", pa.string()),
@@ -58,6 +59,7 @@ def row(number: int, candidate: int = 0, **values: Any) -> dict[str, Any]:
         "edit_type": ("color", "style")[number % 2],
         "lmm_score": 5.0 + candidate,
         "clip_sim_dir": 0.5,
+        "phash_source": 2**62 + 1,
         "status": "accepted",
         "in_license": "CC0",
         "method": "instruct_pix2pix",
@@ -88,7 +90,12 @@ def write_finished(
             "keys_version": KEYS_VERSION,
             "versions": {"overpaint": "0.2.0"},
             "revisions": {"edit": {"checkpoint": "sha256:cccc"}},
-            "recipe": {"name": name, "stage": [MODEL], "policy": {"lmm_score": {"min": 5}}},
+            "recipe": {
+                "name": name,
+                "terms": "non-commercial",
+                "stage": [MODEL],
+                "policy": {"lmm_score": {"min": 5}},
+            },
         },
     )
     return run.storage.uri
