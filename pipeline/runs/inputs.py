@@ -257,14 +257,15 @@ def _rows(uri: str, request: InputRequest, with_bytes: Collection[str]) -> _Rows
 
 def _read_tables(files: TableFiles, request: InputRequest, with_bytes: Collection[str]) -> _Rows:
     given = {new: name for name, new in request.mapping.items()}
-    opened = open_table(files.folder, files.paths, source=given.get(SOURCE, SOURCE))
+    source = given.get(SOURCE, SOURCE)
+    opened = open_table(files.folder, files.paths, source=source, limit=request.limit)
     where = files.folder if len(files.paths) > 1 else join(files.folder, *files.paths)
     columns = PictureColumns.of(
         opened.files, files.columns, request.mapping, with_bytes, request.keep, where
     )
     parts = tuple(
         columns.part(file).with_constants(values).renamed(columns.renamed)
-        for file, values in zip(opened.files, files.constants, strict=True)
+        for file, values in zip(opened.files, files.constants, strict=False)
     )
     notes = (*files.notes, *columns.notes, *_tar_notes(opened))
     return _Rows(parts, files.folder, notes, opened.may_lack, is_table=True)

@@ -2,10 +2,10 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -18,11 +18,11 @@ from overpaint.pipeline.tables.arrow_files import arrow_part
 from overpaint.pipeline.tables.csv_text import read_csv
 from overpaint.pipeline.tables.json_lines import read_json_lines
 from overpaint.pipeline.tables.parquet import parquet_part, paths_alone, values_without_bytes
-from overpaint.pipeline.tables.parts import TablePart, part_of_table
+from overpaint.pipeline.tables.parts import part_of_table
 from overpaint.pipeline.tables.pictures import PictureFile
 from overpaint.pipeline.tables.spool import Spool
 from overpaint.pipeline.tables.texts import ReadTable
-from overpaint.pipeline.tables.webdataset import ReadTar, read_tar
+from overpaint.pipeline.tables.webdataset import read_tar
 
 TABLE_SUFFIXES = (".parquet", ".jsonl", ".csv", ".tar", ".arrow")
 """Endings of tables; of a folder with several kinds, the first of these is read."""
@@ -60,13 +60,16 @@ def ending_of(name: str) -> str:
     return next(suffix for suffix in TABLE_SUFFIXES if name.lower().endswith(suffix))
 
 
-def open_table(folder: str, paths: Sequence[str], *, source: str = "source_uri") -> OpenedTable:
+def open_table(
+    folder: str, paths: Sequence[str], *, source: str = "source_uri", limit: int | None = None
+) -> OpenedTable:
     """Opens a table that is in one or more files of one kind.
 
     Args:
         folder: folder or prefix of the files.
         paths: paths of the files in it, at least one, in order.
         source: name of the column of sources in the files.
+        limit: rows that are wanted; files after those that hold them are not opened.
 
     Raises:
         UsageError: a file is not the table that its ending says, or not one that can be read
@@ -76,25 +79,44 @@ def open_table(folder: str, paths: Sequence[str], *, source: str = "source_uri")
     """
     ending = ending_of(paths[0])
     if ending == _TAR:
-        return _open_tars(folder, paths)
+        return _open_tars(folder, paths, limit)
     if ending in (_PARQUET, _ARROW):
-        with ThreadPoolExecutor(_NUM_THREADS) as pool:
-            return OpenedTable(tuple(pool.map(partial(_open_columns, folder), paths)))
-    files = _open_texts(folder, paths, source)
-    return OpenedTable(tuple(PictureFile(part) for part in files), ending == _JSON_LINES)
+        open_one = partial(_open_columns, folder)
+        return OpenedTable(tuple(_opened(open_one, paths, _NUM_THREADS, limit)))
+    files = _open_texts(folder, paths, source, limit)
+    return OpenedTable(tuple(files), ending == _JSON_LINES)
 
 
-def _open_texts(folder: str, paths: Sequence[str], source: str) -> list[TablePart]:
+def _opened(
+    open_one: Callable[[str], PictureFile],
+    paths: Sequence[str],
+    num_threads: int,
+    limit: int | None,
+) -> list[PictureFile]:
+    """Opens files, several at a time, until they hold as many rows as are wanted."""
+    step = len(paths) if limit is None else num_threads
+    found, num_rows = list[PictureFile](), 0
+    with ThreadPoolExecutor(num_threads) as pool:
+        for start in range(0, len(paths), step):
+            found += pool.map(open_one, paths[start : start + step])
+            num_rows = sum(file.part.num_rows or 0 for file in found)
+            if limit is not None and num_rows >= limit:
+                break
+    return found
+
+
+def _open_texts(
+    folder: str, paths: Sequence[str], source: str, limit: int | None
+) -> list[PictureFile]:
     if len(paths) == 1:
         found = _read_text(join(folder, paths[0]), source)
-        return [part_of_table(paths[0], found.table, found.lines)]
+        return [PictureFile(part_of_table(paths[0], found.table, found.lines))]
     spool = Spool()
 
-    def read(path: str) -> TablePart:
-        return spool.add(path, _read_text(join(folder, path), source).table)
+    def read(path: str) -> PictureFile:
+        return PictureFile(spool.add(path, _read_text(join(folder, path), source).table))
 
-    with ThreadPoolExecutor(_NUM_TEXTS) as pool:
-        return list(pool.map(read, paths))
+    return _opened(read, paths, _NUM_TEXTS, limit)
 
 
 def _read_text(uri: str, source: str) -> ReadTable:
@@ -103,22 +125,19 @@ def _read_text(uri: str, source: str) -> ReadTable:
         return read_csv(data, source) if ending_of(uri) == _CSV else read_json_lines(data)
 
 
-def _open_tars(folder: str, paths: Sequence[str]) -> OpenedTable:
+def _open_tars(folder: str, paths: Sequence[str], limit: int | None) -> OpenedTable:
     spool = Spool()
+    left_out, without_picture = dict[str, Counter[str]](), dict[str, int]()
 
-    def read(path: str) -> tuple[TablePart, ReadTar]:
+    def read(path: str) -> PictureFile:
         with _named(join(folder, path)):
             found = read_tar(join(folder, path), path)
-        return spool.add(path, found.table), replace(found, table=found.table.slice(0, 0))
+        left_out[path], without_picture[path] = found.left_out, found.without_picture
+        return PictureFile(spool.add(path, found.table))
 
-    with ThreadPoolExecutor(_NUM_TEXTS) as pool:
-        found = list(pool.map(read, paths))
-    return OpenedTable(
-        tuple(PictureFile(part) for part, _ in found),
-        may_lack=True,
-        left_out=sum((tar.left_out for _, tar in found), Counter[str]()),
-        without_picture=sum(tar.without_picture for _, tar in found),
-    )
+    files = _opened(read, paths, _NUM_TEXTS, limit)
+    counts = sum(left_out.values(), Counter[str]())
+    return OpenedTable(tuple(files), True, counts, sum(without_picture.values()))
 
 
 def _open_columns(folder: str, path: str) -> PictureFile:

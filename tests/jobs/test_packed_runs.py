@@ -7,6 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from overpaint.jobs import run
 from overpaint.jobs.cli import main
+from overpaint.jobs.run_images import RunImages
+from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.storage.store import Storage
 from packed_inputs import PICTURE, parquet_bytes, picture_table, pictures, saved_dataset, tar_bytes
 
@@ -92,6 +94,9 @@ def _check(kind, given, plain, recipe, tmp_path):
     rows = _rows(recipe, given, str(tmp_path / "run"))
     for name in ("source_sha256", "edited_sha256"):
         assert [row[name] for row in rows] == [row[name] for row in plain]
+    images = RunImages(RunFolder(Storage(str(tmp_path / "run"))))
+    for row, data in zip(rows, FILES.values(), strict=True):
+        assert images.read(images.uri(row, "source_image")) == data
     assert len({row["key"] for row in rows}) == len(FILES)
     key = rows[3]["key"]
     assert main(["replay", str(tmp_path / "run"), key]) == 0

@@ -330,3 +330,11 @@ def test_arrow_file_by_itself_is_a_table(tmp_path):
     with pa.ipc.new_file(str(tmp_path / "f.arrow"), picture_table(FILES).schema) as writer:
         writer.write_table(picture_table(FILES))
     assert fetched(read_input(str(tmp_path / "f.arrow"))) == list(FILES.values())
+
+
+def test_limit_opens_no_more_files_than_it_needs(tmp_path):
+    for number in range(40):
+        (tmp_path / f"{number:02d}.tar").write_bytes(tar_bytes(FILES.items()))
+    (tmp_path / "39.tar").write_bytes(b"not a tar")
+    assert len(sources_of(read_input(str(tmp_path), limit=9))) == 9
+    assert "39.tar" in refused(tmp_path)
