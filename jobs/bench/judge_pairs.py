@@ -59,7 +59,9 @@ def sample_pairs(edit_type: EditType, num_edits: int, seed: int) -> Iterator[lis
         rng = np.random.default_rng([place, 3])
         source = draw_pixels(edit.source)
         finish = "soft" if number % 2 else "clean"
-        drawn = {kind: _edited(kind, edit, source, rng) for kind in KINDS}
+        drawn: dict[PairKind, Pixels | None] = {
+            kind: _edited(kind, edit, source, rng) for kind in KINDS
+        }
         yield [
             JudgedPair(kind, edit, source, degrade(edited, _touched(source, edited), finish, rng))
             for kind, edited in drawn.items()

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -36,9 +35,15 @@ def auc(scores: Floats, is_good: Bools) -> float | None:
     num_bad = len(scores) - num_good
     if not num_good or not num_bad:
         return None
-    ranks = rankdata(scores)
+    ranks = ranks_of(scores)
     above = float(ranks[is_good].sum()) - num_good * (num_good + 1) / 2
     return above / (num_good * num_bad)
+
+
+def ranks_of(values: Floats) -> Floats:
+    """Returns the rank of each value, from 1; equal values have the mean of their ranks."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (counts.cumsum() - (counts - 1) / 2)[places]
 
 
 def auc_error(area: float, num_good: int, num_bad: int) -> float:
@@ -55,10 +60,10 @@ def spearman(first: Floats, second: Floats) -> float | None:
     """Returns Spearman's rank correlation, -1 to 1; None where one of them has no spread."""
     if len(first) < 2:
         return None
-    ranks = [rankdata(values) for values in (first, second)]
-    if any(np.ptp(each) == 0 for each in ranks):
+    one, other = ranks_of(first), ranks_of(second)
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
         return None
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(one, other)[0, 1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,6 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from overpaint.jobs.calibrate.calibration import Calibration, GroupFigures
 from overpaint.jobs.calibrate.page import calibration_page, figure_with_error
-from overpaint.jobs.calibrate.runs import calibrate_run
 from overpaint.jobs.commands.bench import bench
 from overpaint.jobs.commands.output import console, print_figures
 from overpaint.jobs.options import Count, NewFile, Uri
@@ -45,6 +44,8 @@ def calibrate(
         json_file: A file for the figures.
         html: A file for a page with charts.
     """
+    from overpaint.jobs.calibrate.runs import calibrate_run
+
     found = calibrate_run(RunFolder.at(output), column, labels=labels, good_from=good_from)
     write_calibration(found, output, json_file, html)
     return 0
