@@ -13,8 +13,13 @@ from running import outcomes
 from safetensors.torch import save_file
 from torch import nn
 
-ALEX = {"slice1.0": (64, 3, 11), "slice2.3": (192, 64, 5), "slice3.6": (384, 192, 3)}
-ALEX |= {"slice4.8": (256, 384, 3), "slice5.10": (256, 256, 3)}
+ALEX = {
+    "slice1.0": (64, 3, 11),
+    "slice2.3": (192, 64, 5),
+    "slice3.6": (384, 192, 3),
+    "slice4.8": (256, 384, 3),
+    "slice5.10": (256, 256, 3),
+}
 
 
 def alex_state(seed: int = 0) -> dict[str, torch.Tensor]:

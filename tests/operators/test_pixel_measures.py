@@ -139,7 +139,7 @@ class Darkest(PixelMeasure):
 def test_measure_of_ones_own_is_a_class_of_one_function():
     given = pair(mask=True)
     edited = np.full_like(given.source, 50)
-    edited[given.mask > 0] = 7
+    edited[~given.kept] = 7
     (found,) = outcomes(Darkest(), [row(given._replace(edited=edited))])
     assert found == {"darkest": 50}
     assert Darkest().outputs == Darkest.columns

@@ -410,4 +410,4 @@ def test_compiled_blocks_keep_rows_apart(speed, checkpoint_of, row):
     assert operator_fingerprint(plain) != operator_fingerprint(operator)
     exact = plain.run(rows[:1], plain.load())[0]
     difference = np.abs(pixels(exact).astype(int) - pixels({"edited_image": alone}).astype(int))
-    assert (difference.max() <= 2) == (speed == "fast")
+    assert difference.max() <= 2  # so small a network that no cache changes more
