@@ -84,17 +84,21 @@ def launcher(recipe: str, *, cluster: Path, set_: Settings = None) -> int:
 
 
 @render.command
+def example() -> int:
+    """Writes an example of the file that describes a cluster."""
+    return _write_file("example.toml")
+
+
+@render.command
 def dockerfile() -> int:
     """Writes a Dockerfile for the image of a cluster, to build in a clone of Overpaint."""
-    sys.stdout.write((files("overpaint.cluster.deploy") / "Dockerfile").read_text())
-    return 0
+    return _write_file("Dockerfile")
 
 
 @render.command
 def grafana() -> int:
     """Writes a dashboard for Grafana of the metrics that runs export through Ray."""
-    sys.stdout.write((files("overpaint.cluster.deploy") / "grafana.json").read_text())
-    return 0
+    return _write_file("grafana.json")
 
 
 def _read(recipe: str, cluster: Path, options: RunOptions) -> tuple[ClusterDescription, Plan, str]:
@@ -106,15 +110,21 @@ def _read(recipe: str, cluster: Path, options: RunOptions) -> tuple[ClusterDescr
     return described, plan, read_recipe(recipe)[0]
 
 
+def _write_file(name: str) -> int:
+    sys.stdout.write((files("overpaint.cluster.deploy") / name).read_text())
+    return 0
+
+
 def _write(objects: Sequence[dict[str, Any]]) -> int:
     import yaml
 
-    yaml.safe_dump_all(
-        objects,
-        sys.stdout,
-        sort_keys=False,
-        default_flow_style=False,
-        width=100,
-        allow_unicode=True,
-    )
+    class Dumper(yaml.SafeDumper):
+        """Writer of YAML whose texts of several lines stand as they are."""
+
+    def text(dumper: Any, value: str) -> Any:
+        style = "|" if "\n" in value else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+    Dumper.add_representer(str, text)
+    yaml.dump_all(objects, sys.stdout, Dumper, sort_keys=False, width=100, allow_unicode=True)
     return 0

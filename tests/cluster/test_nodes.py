@@ -81,9 +81,9 @@ def _num_batches(folder):
     return len(log.read_text().splitlines()) if log.exists() else 0
 
 
-def _run_beside(cluster, source, folder, act):
+def _run_beside(cluster, source, folder, act, batch_ms=700):
     """Runs on the cluster from another process; something happens to it after four batches."""
-    command = [sys.executable, "-m", "overpaint.jobs.cli", *_command(folder, source, 700)]
+    command = [sys.executable, "-m", "overpaint.jobs.cli", *_command(folder, source, batch_ms)]
     command += ["--address", cluster.address, "--insecure-cluster"]
     driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 120
@@ -101,7 +101,7 @@ def _run_beside(cluster, source, folder, act):
 @slow
 def test_node_that_comes_makes_the_pool_grow(cluster, source, undisturbed, tmp_path):
     cluster.add_node(**_NODE)
-    _run_beside(cluster, source, tmp_path, lambda: cluster.add_node(**_NODE))
+    _run_beside(cluster, source, tmp_path, lambda: cluster.add_node(**_NODE), 2500)
     assert _images(tmp_path) == undisturbed
     found = sorted(batches(tmp_path / "batches.log"))
     beside = sum(a.end_s > b.start_s + 0.3 for a, b in pairwise(found))

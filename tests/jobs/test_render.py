@@ -222,6 +222,15 @@ def test_plan_that_cannot_fit_is_refused(rendered, cluster, gpus, said):
     assert said in rendered("raycluster", cluster, gpus)
 
 
+def test_example_is_a_description_of_all_kinds(rendered, capsys):
+    assert main(["render", "example"]) == 0
+    example = capsys.readouterr().out
+    for what in ("rayjob", "raycronjob", "raycluster"):
+        ray = rendered(what, example, 1)[-1]
+        assert list(problems(ray, schema_of(ray["kind"]))) == []
+    assert rendered("launcher", example)[0]["cluster_name"] == "overpaint"
+
+
 def test_cron_job_needs_a_schedule(rendered):
     assert "no schedule" in rendered("raycronjob", ONE_GPU)
 
@@ -255,3 +264,23 @@ def test_dashboard_shows_metrics_that_runs_export(capsys):
     shown = set(re.findall(r"ray_(overpaint_\w+?)(?:_total|_bucket)?\{", queries))
     exported = set(re.findall(r'"(overpaint_\w+)"', Path(metrics.__file__).read_text()))
     assert shown == exported - {"overpaint_tasks"}
+
+
+def test_fetch_names_the_weights_of_a_recipe_and_where_they_are(capsys):
+    assert main(["fetch", "demo"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = {line.split(": ")[0]: line for line in lines}
+    assert {"caption", "judge"} <= found.keys()
+    for line in lines:
+        digest, folder = re.search(r"papercut: (\w{16}) in (\S+)$", line).groups()
+        assert Path(folder).is_dir(), digest
+
+
+def test_fetch_says_which_stage_s_weights_cannot_be_had(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("OVERPAINT_MODEL_MIRROR", str(tmp_path / "mirror"))
+    monkeypatch.setenv("OVERPAINT_MODELS", str(tmp_path / "models"))
+    setting = ["--set", "caption.checkpoint=owner/name", "--set", "caption.revision=abc"]
+    assert main(["fetch", "demo", *setting]) == 2
+    said = capsys.readouterr().err
+    assert "stage 'caption'" in said
+    assert "no checkpoint is there" in said
