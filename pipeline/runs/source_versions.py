@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 from overpaint.pipeline.runs.folder import RunFolder
+from overpaint.pipeline.storage.packed import packed_address
 from overpaint.pipeline.storage.retries import retry_transient
 from overpaint.pipeline.storage.store import bare_path, filesystem
 from overpaint.pipeline.storage.uris import is_local, join, local_path
@@ -48,12 +49,19 @@ class SourceVersions:
         self._listed: dict[str, Version] | None = None
 
     def of(self, sources: Sequence[str]) -> list[Version | None]:
-        """Returns the version of each source; None of one that is absent or on the web."""
-        uris = {source: join(self._base_uri, source) for source in dict.fromkeys(sources)}
+        """Returns the version of each source; None of one that is absent or on the web.
+
+        A source that is packed into a file with others has the version of that file.
+        """
+        files = {source: _file(source) for source in dict.fromkeys(sources)}
+        found = self._of_files(list(dict.fromkeys(files.values())))
+        return [found.get(files[source]) for source in sources]
+
+    def _of_files(self, files: Sequence[str]) -> dict[str, Version | None]:
+        uris = {file: join(self._base_uri, file) for file in files}
         local = {source: _local_version(uri) for source, uri in uris.items() if is_local(uri)}
         remote = {s: u for s, u in uris.items() if s not in local and not u.startswith(_WEB)}
-        found: dict[str, Version | None] = {**local, **self._remote(remote)}
-        return [found.get(source) for source in sources]
+        return {**local, **self._remote(remote)}
 
     def _remote(self, uris: dict[str, str]) -> dict[str, Version | None]:
         if not uris:
@@ -82,6 +90,12 @@ def read_versions(folder: RunFolder, part: int) -> list[str | None] | None:
         return folder.read_part(SOURCES, part)[_COLUMN].to_pylist()
     except FileNotFoundError:
         return None
+
+
+def _file(source: str) -> str:
+    """Returns the URI of the file that a source is, or is in."""
+    packed = packed_address(source)
+    return packed.container if packed else source
 
 
 def _local_version(uri: str) -> Version | None:

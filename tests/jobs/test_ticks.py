@@ -11,6 +11,7 @@ import pytest
 from overpaint.jobs.cli import main
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.runs.lease import acquire_lease
+from overpaint.pipeline.runs.source_versions import SourceVersions
 from overpaint.pipeline.storage.store import Storage
 from toy_runs import outputs, write_sources
 
@@ -167,3 +168,15 @@ def test_replaced_object_of_a_store_is_seen(place, moto_s3):
     after = _written(place)
     assert sum(after[name] != before[name] for name in before) == 1
     assert [tick["changed"] for tick in _ticks(place)] == [0, 1]
+
+
+def test_source_in_a_tar_has_the_version_of_the_tar(tmp_path):
+    tar = tmp_path / "a.tar"
+    tar.write_bytes(b"first")
+    versions = SourceVersions(str(tmp_path))
+    names = ["a.tar#x.png", "a.tar#y.png", "b.tar#x.png"]
+    first, same, absent = versions.of(names)
+    assert first == same
+    assert absent is None
+    tar.write_bytes(b"another")
+    assert versions.of(names)[0] != first
