@@ -92,7 +92,7 @@ class Policy(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
-    __pydantic_extra__: dict[str, Bounds]
+    __pydantic_extra__: dict[str, Bounds]  # pyright: ignore[reportIncompatibleVariableOverride]
 
     by_type: dict[EditType, dict[str, Bounds]] = {}
     """Bounds for rows of one edit type, which stand beside or in place of those for all."""
@@ -117,8 +117,8 @@ class Policy(BaseModel):
 
     def bounds_of(self, edit_type: str | None) -> Mapping[str, Bounds]:
         """Returns the bounds for rows of an edit type, in the order of the policy."""
-        typed: Mapping[str, Mapping[str, Bounds]] = self.by_type
-        return {**self.bounds, **typed.get(edit_type or "", {})}
+        typed = next((own for name, own in self.by_type.items() if name == edit_type), {})
+        return {**self.bounds, **typed}
 
     def reasons(self, row: Mapping[str, Any]) -> list[str]:
         """Lists the bounds that a row breaks, in the order of the policy."""

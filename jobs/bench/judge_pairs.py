@@ -59,12 +59,11 @@ def sample_pairs(edit_type: EditType, num_edits: int, seed: int) -> Iterator[lis
         rng = np.random.default_rng([place, 3])
         source = draw_pixels(edit.source)
         finish = "soft" if number % 2 else "clean"
-        drawn: dict[PairKind, Pixels | None] = {
-            kind: _edited(kind, edit, source, rng) for kind in KINDS
-        }
+        drawn: list[tuple[PairKind, Pixels | None]]
+        drawn = [(kind, _edited(kind, edit, source, rng)) for kind in KINDS]
         yield [
             JudgedPair(kind, edit, source, degrade(edited, _touched(source, edited), finish, rng))
-            for kind, edited in drawn.items()
+            for kind, edited in drawn
             if edited is not None
         ]
 

@@ -15,7 +15,9 @@ from overpaint.pipeline import columns as c
 from overpaint.pipeline.errors import UsageError, near_miss
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.runs.record import RunRecord
-from overpaint.pipeline.tables.tables import TABLE_SUFFIXES, is_table, read_table
+from overpaint.pipeline.storage.uris import normalise
+from overpaint.pipeline.tables.parts import joined
+from overpaint.pipeline.tables.tables import TABLE_SUFFIXES, is_table, open_table
 
 LABEL, GRADE, FAILURE = "label", "grade", "failure"
 _MATCHED = (c.SOURCE_URI.name, c.INSTRUCTION.name, c.METHOD.name, c.CANDIDATE.name)
@@ -138,10 +140,10 @@ def table_labels(uri: str, names: Sequence[str], good_from: float | None) -> Lab
 def _table_rows(uri: str) -> Iterator[dict[str, Any]]:
     if not is_table(uri):
         raise UsageError(f"{uri}: a table ends in {', '.join(TABLE_SUFFIXES)}")
-    try:
-        yield from read_table([uri]).table.to_pylist()
-    except FileNotFoundError as error:
-        raise UsageError(f"{uri}: there is no such file") from error
+    folder, _, name = normalise(uri).rpartition("/")
+    opened = open_table(folder or "/", [name])
+    stream = joined([file.part for file in opened.files], may_lack=opened.may_lack)
+    yield from stream.table().to_pylist()
 
 
 def _match(row: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:

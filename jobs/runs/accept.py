@@ -2,6 +2,7 @@
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from overpaint.jobs.report.report import ManifestSummary, summarise_manifest, write_report
@@ -29,7 +30,7 @@ def read_policy(file: str) -> Policy:
     if not path.is_file() and path.suffix:
         raise UsageError(f"{file}: no such policy file")
     try:
-        tables = tomllib.loads(path.read_text()) if path.is_file() else {USE: file}
+        tables: dict[str, Any] = tomllib.loads(path.read_text()) if path.is_file() else {USE: file}
         return Policy.model_validate(with_named_policy(tables.get("policy", tables)))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
         reason = str(error).split("\n", 1)[0]

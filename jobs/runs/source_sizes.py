@@ -1,13 +1,11 @@
 """Sizes of an input's sources, by some of them."""
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from overpaint.operators.fetch import Fetch
 from overpaint.pipeline.errors import OverpaintError
 from overpaint.pipeline.plan import Plan
-from overpaint.pipeline.runs.bases import sampled_sources
 from overpaint.pipeline.runs.inputs import Input
 from overpaint.pipeline.storage.store import size_bytes
 from overpaint.pipeline.storage.uris import join
@@ -18,7 +16,7 @@ _WEB = ("http://", "https://")
 
 def mean_bytes(run_input: Input) -> float | None:
     """Returns the mean size of some dozens of sources, spread over an input; None where unknown."""
-    sources: Sequence[str] = sampled_sources(run_input.table["source_uri"])
+    sources = run_input.survey.sample
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         sizes = list(pool.map(partial(_size, run_input.base_uri), sources))
     known = [size for size in sizes if size is not None]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from overpaint.operators.judge import (
+from overpaint.operators.forms.editeval import (
     LMM_ACCURACY,
     LMM_PRESERVATION,
     LMM_QUALITY,
