@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 from overpaint.jobs.report.report import ManifestSummary, summarise_manifest, write_report
 from overpaint.jobs.runs.run import RunResult
-from overpaint.pipeline.errors import UsageError
+from overpaint.pipeline.errors import UsageError, near_miss
 from overpaint.pipeline.policy import Policy
-from overpaint.pipeline.recipes.named_policies import USE, with_named_policy
+from overpaint.pipeline.recipes.named_policies import USE, named_policies, with_named_policy
 from overpaint.pipeline.runs.folder import SUCCESS, RunFolder
 from overpaint.pipeline.runs.lease import acquire_lease
 from overpaint.pipeline.runs.manifest import apply_policy_to_part
@@ -27,8 +27,9 @@ def read_policy(file: str) -> Policy:
         UsageError: no such file or policy, not TOML, or not bounds.
     """
     path = Path(file)
-    if not path.is_file() and path.suffix:
-        raise UsageError(f"{file}: no such policy file")
+    if not path.is_file() and file not in named_policies():
+        hint = near_miss(file, named_policies())
+        raise UsageError(f"{file}: no such policy file, and none of that name comes along: {hint}")
     try:
         tables: dict[str, Any] = tomllib.loads(path.read_text()) if path.is_file() else {USE: file}
         return Policy.model_validate(with_named_policy(tables.get("policy", tables)))

@@ -104,4 +104,4 @@ def test_best_of_several_tries_is_chosen_in_the_run_and_again_by_another_policy(
     assert len(worst) == 4
     assert not worst & best
     assert main(["accept", result.uri, "--policy", "of"]) == 2
-    assert "no policy 'of': did you mean 'off'" in capsys.readouterr().err
+    assert "none of that name comes along: did you mean 'off'" in capsys.readouterr().err
