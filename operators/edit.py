@@ -404,5 +404,4 @@ class Edit(
     @property
     def weights(self) -> Checkpoint:
         """The checkpoint with its revision, variant and number type."""
-        assert isinstance(self.settings, Method)
-        return replace(super().weights, part=self.settings.papercut or "")
+        return replace(super().weights, part=getattr(self.settings, "papercut", None) or "")
