@@ -12,12 +12,13 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from overpaint.operators.diffusion.auto import AUTO, EXPANDING, auto_stages
-from overpaint.operators.diffusion.edit_choices import CHOOSING, with_choices
+from overpaint.operators.diffusion.edit_choices import with_choices
 from overpaint.operators.diffusion.edit_input import EditInput
 from overpaint.operators.diffusion.edit_row import (
     call_size,
     check_vary,
     inverted_steps,
+    params_json,
     pasted,
     read_column,
     row_frame,
@@ -46,7 +47,6 @@ from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.conditions import MASK, REFERENCES
 from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.errors import RowError, near_miss
-from overpaint.pipeline.identity import canonical_json, identity_fields
 from overpaint.pipeline.images import decode, encode, encode_mask
 from overpaint.pipeline.operator import (
     IN_FINGERPRINT_UNLESS_DEFAULT,
@@ -389,17 +389,9 @@ class Edit(
             "method": edit.method,
             "checkpoint": edit.checkpoint,
             "revision": editor.identity,
-            "params_json": edit._params(input.settings, editor, self.batch_size),
+            "params_json": params_json(edit, input.settings, editor, self.batch_size),
             "prompt_tokens_cut": input.tokens_cut,
         }
-
-    def _params(self, settings: Method, editor: Editor, batch_size: int) -> str:
-        """Returns the fields that decided a row's pixels, as canonical JSON."""
-        in_force = self.model_copy(update={"settings": settings, "batch_size": batch_size})
-        fields = identity_fields(in_force).items()
-        own = {k: v for k, v in fields if v is not None and k not in {*CHOOSING, "vary"}}
-        fallbacks = {"oom_fallbacks": list(editor.oom_fallbacks)} if editor.oom_fallbacks else {}
-        return canonical_json(own | fallbacks)
 
     @property
     def weights(self) -> Checkpoint:

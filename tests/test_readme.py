@@ -12,6 +12,7 @@ from overpaint.operators.fits import FITS
 from overpaint.operators.instructors import INSTRUCTORS
 from overpaint.operators.inversions import INVERSIONS
 from overpaint.operators.methods import METHODS
+from overpaint.operators.proposers import PROPOSERS
 from overpaint.pipeline import Picture, encode
 from overpaint.pipeline.recipes.recipe import plan_from_tables
 
@@ -35,7 +36,7 @@ def table(*catalogues):
 
 
 def test_methods_in_the_readme_are_those_that_there_are():
-    wanted = table(METHODS, INVERSIONS, FITS, FINDERS, INSTRUCTORS)
+    wanted = table(METHODS, INVERSIONS, FITS, FINDERS, INSTRUCTORS, PROPOSERS)
     assert wanted in README, f"write this into the README:\n\n{wanted}"
 
 

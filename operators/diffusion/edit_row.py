@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from overpaint.operators.diffusion.edit_choices import CHOOSING
 from overpaint.operators.diffusion.inverting import Inversion
 from overpaint.operators.diffusion.method import Editor, Method, inverted_source
 from overpaint.operators.framing.conditions import condition_view
@@ -15,6 +16,7 @@ from overpaint.operators.framing.region import frame_row
 from overpaint.pipeline.columns import Column, Row, first_text
 from overpaint.pipeline.conditions import MASK, Condition
 from overpaint.pipeline.errors import RowError, first_error
+from overpaint.pipeline.identity import canonical_json, identity_fields
 from overpaint.pipeline.images import Picture, Pixels
 from overpaint.pipeline.operator import Operator
 from pydantic import ValidationError
@@ -176,3 +178,19 @@ def pasted(
         raise RowError("nan_in_result", "the edited picture holds values that are not finite")
     pixels = np.clip(np.rint(edited), 0, 255).astype(np.uint8)
     return Picture(paste(frame, source.rgb, pixels, alpha), source.alpha, source.icc_profile)
+
+
+def params_json(edit: Operator[Any], settings: Method, editor: Editor, batch_size: int) -> str:
+    """Returns the fields that decided a row's pixels, as canonical JSON.
+
+    Args:
+        edit: edit that the row chose.
+        settings: its method with the row's own values.
+        editor: loaded model.
+        batch_size: rows in the call.
+    """
+    in_force = edit.model_copy(update={"settings": settings, "batch_size": batch_size})
+    fields = identity_fields(in_force).items()
+    own = {k: v for k, v in fields if v is not None and k not in {*CHOOSING, "vary"}}
+    fallbacks = {"oom_fallbacks": list(editor.oom_fallbacks)} if editor.oom_fallbacks else {}
+    return canonical_json(own | fallbacks)
