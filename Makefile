@@ -1,4 +1,4 @@
-# One line each: setup (everything that pip installs), demo, test (in less than 15 minutes), slow
+# One line each: setup (everything that pip installs), demo, demo-pairs, test (in less than 15 minutes), slow
 # (the tests that take long), check (style, types, layers), wheel. CI runs test, check and slow.
 #
 #   make demo                       installs into .venv and runs the main job on drawn images
@@ -22,7 +22,7 @@ TORCHVISION ?= torchvision==0.29.1
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-vision slow check wheel links
+.PHONY: setup demo demo-pairs test test-vision slow check wheel links
 
 setup: $(STAMP)
 
@@ -39,6 +39,14 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	@test -f demo/rows.jsonl || $(BIN)/overpaint papercut demo --rows 48 --seed 7
 	$(BIN)/overpaint run demo --input demo --output demo-run
+
+demo-pairs: setup
+	@test -f pairs-drawn/rows.jsonl || \
+		$(BIN)/overpaint papercut pairs-drawn --rows 64 --edit-types all --seed 11
+	$(BIN)/overpaint run pairs --input pairs-drawn/images --output pairs-run
+	@test -f pairs/export.json || \
+		$(BIN)/overpaint export pairs-run pairs --format ip2p --split train=0.9,test=0.1
+	$(BIN)/overpaint verify pairs
 
 # Operators compute on one thread each, so that a process for each core tests them side by side; the
 # others start clusters and servers, one after the other.
