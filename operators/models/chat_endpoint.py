@@ -21,8 +21,9 @@ from typing import Any, Literal
 
 from overpaint.operators.measures.told import TokenChoice
 from overpaint.operators.models.chat_model import Question
-from overpaint.operators.models.endpoint_limits import Limits, retry_after_s
+from overpaint.operators.models.endpoint_limits import Limits
 from overpaint.operators.models.reply_cache import ReplyCache
+from overpaint.operators.models.request_limits import retry_after_s
 from PIL import Image
 from tenacity import (
     RetryCallState,

@@ -2,8 +2,6 @@
 
 import threading
 import time
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 MAX_PAUSE_S = 60.0
 """Longest pause that an endpoint is granted, in seconds."""
@@ -57,24 +55,3 @@ class Limits:
         """Waits until the pause is over; one that grows meanwhile is waited for too."""
         while (left_s := self._resume_at_s - time.monotonic()) > 0:
             time.sleep(left_s)
-
-
-def retry_after_s(header: str | None) -> float | None:
-    """Reads a `Retry-After` header, in seconds from now; None where it tells nothing.
-
-    Args:
-        header: seconds, or an HTTP date.
-    """
-    if header is None:
-        return None
-    try:
-        return max(0.0, float(header)) if header.strip().isdecimal() else _until_s(header)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _until_s(date: str) -> float:
-    moment = parsedate_to_datetime(date)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

@@ -175,13 +175,12 @@ def retry_after_s(value: str | None) -> float | None:
         >>> retry_after_s("12")
         12.0
     """
+    text = (value or "").strip()
+    if text.isdecimal():
+        return float(text)
     try:
-        return max(0.0, float(value or ""))
-    except ValueError:
-        pass
-    try:
-        when = parsedate_to_datetime(value or "")
-    except ValueError:
+        when = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)

@@ -3,14 +3,11 @@
 import math
 import random
 import re
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 
 import pyarrow as pa
 import pytest
 from moody_endpoint import Act, MoodyServer, busy, says, words_of
 from overpaint.operators.judge import Judge
-from overpaint.operators.models.endpoint_limits import retry_after_s
 from running import outcomes, rows_in_actor
 
 GOOD = '{"accuracy": 9, "preservation": 8, "quality": 7, "realism": 6}'
@@ -117,15 +114,6 @@ def test_endpoint_that_says_when_to_come_back_is_left_alone_until_then(serve, no
     later = [time for time in server.times_s if time > server.times_s[0] + 0.5]
     assert len(later) >= 9
     assert min(later) >= server.times_s[0] + 1.0
-
-
-def test_time_to_come_back_is_read_in_seconds_and_as_a_date():
-    assert retry_after_s("7") == 7.0
-    assert retry_after_s(None) is retry_after_s("soon") is retry_after_s("-1") is None
-    date = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
-    assert retry_after_s(date) == pytest.approx(85, abs=5)
-    past = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
-    assert retry_after_s(past) == 0.0
 
 
 def test_budget_of_requests_holds_and_counts_repeated_ones(serve, noise):

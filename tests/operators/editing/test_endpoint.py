@@ -374,8 +374,11 @@ def test_failures_that_may_pass_are_counted_apart_from_a_busy_server():
 
 def test_retry_after_is_seconds_or_a_date():
     assert retry_after_s("12") == 12.0
-    assert retry_after_s("-3") == 0.0
+    assert retry_after_s("-3") is None
+    assert retry_after_s("0") == 0.0
     assert retry_after_s(None) is None
     assert retry_after_s("soon") is None
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
     assert 80 < (retry_after_s(later) or 0) <= 90
+    past = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
+    assert retry_after_s(past) == 0.0
