@@ -15,6 +15,7 @@ from overpaint.operators.methods import METHODS
 from overpaint.operators.proposers import PROPOSERS
 from overpaint.pipeline import Picture, encode
 from overpaint.pipeline.recipes.recipe import plan_from_tables
+from running import outcomes
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -62,6 +63,17 @@ def test_operator_in_the_readme_runs(tmp_path, monkeypatch):
     bright, dark = operator.run([{"edited_image": white}, {"edited_image": black}], None)
     assert bright == {"brightness": 1.0}
     assert dark.code == "too_dark"
+
+
+def test_measure_in_the_readme_runs(tmp_path, monkeypatch):
+    (block,) = blocks("# my_package/redness.py")
+    (tmp_path / "redness.py").write_text(block)
+    monkeypatch.syspath_prepend(tmp_path)
+    operator = importlib.import_module("redness").Redness()
+    red = encode(Picture(np.full((2, 2, 3), (255, 0, 0), np.uint8)))
+    row = {"source_image": red, "edited_image": red, "mask_image": None}
+    (answer,) = outcomes(operator, [{**row, "editable_mask_image": None}])
+    assert answer == {"redness": 1.0}
 
 
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
