@@ -123,7 +123,8 @@ def test_pfb_diff_of_a_mask_of_everything_is_guidance(checkpoint_of, row):
     edit = make("pfb_diff", checkpoint_of, batch_size=1, guidance_scale=SCALE)
     batch = batch_of(edit, ready(edit, [row(1, **WORDS, **white)]))
     plain = make("ddim", checkpoint_of, batch_size=1, guidance_scale=SCALE, strength=1.0)
-    assert torch.allclose(latents_of(edit, batch), latents_of(plain, batch), atol=1e-5)
+    difference = (latents_of(edit, batch) - latents_of(plain, batch)).abs().max()
+    assert difference < 1e-4
 
 
 def png_of(value):

@@ -4,14 +4,13 @@ import pytest
 import torch
 from method_batches import batch_of, clean
 from method_cases import ready
-from overpaint.jobs.papercut import changes
 from overpaint.operators.controls.attention_maps import RecordCrossAttention
 from overpaint.operators.diffusion import latents as pictures
 from overpaint.operators.diffusion.schedule import make_schedule
 from overpaint.operators.diffusion.task_labels import TaskLabels, class_labels
 from overpaint.operators.edit import Edit
-from overpaint.operators.measures import instructions
 from overpaint.pipeline.columns import EDIT_TYPE
+from overpaint.pipeline.edit_types import EDIT_TYPES
 
 KANDINSKY = "KandinskyV22CombinedPipeline"
 
@@ -180,5 +179,6 @@ def test_labels_are_told_by_branch_or_by_row():
     assert class_labels(unet, [3, [1, 2]], 2).tolist() == [3, 3, 1, 2]
 
 
-def test_edit_types_are_those_of_papercut_in_the_order_of_their_labels():
-    assert instructions.EDIT_TYPES == changes.EDIT_TYPES
+def test_edit_types_keep_the_places_by_which_checkpoints_label_them():
+    first = ("add", "remove", "replace", "background", "expression", "color")
+    assert (*first, "texture", "style", "move", "resize", "pose", "viewpoint") == EDIT_TYPES
