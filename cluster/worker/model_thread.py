@@ -15,6 +15,7 @@ from itertools import count
 from queue import PriorityQueue
 from typing import Any, ParamSpec, TypeVar
 
+from overpaint.cluster.worker.deadline import watch
 from overpaint.pipeline.errors import StoppedError
 
 _STOPPED = "the run was stopped"
@@ -62,6 +63,7 @@ class ModelThread:
         self._is_closed = self._is_busy = False
         self.busy_s = 0.0
         """Seconds in which the thread was at work."""
+        watch()  # its thread must not be started by the one that may be interrupted
         self._thread = threading.Thread(target=self._serve, name="models", daemon=True)
         self._thread.start()
 
