@@ -1,8 +1,8 @@
 """End of a process that hangs: a model that does not come back cannot be interrupted.
 
-One thread watches all deadlines. A timer of each body's own would be a thread that the body's thread
+One thread watches all deadlines. A timer for each body would be a thread that the body's thread
 starts, and one that is interrupted as it starts another (`ModelThread.close`) can wait for that one
-for ever: CPython raises the interrupt in the newborn thread, which still has its starter's number.
+for ever: CPython raises the interrupt in the newborn, which still has its starter's number.
 """
 
 import os
