@@ -53,7 +53,6 @@ ROW_ERRORS: dict[str, str] = {
     "mask_prompt_missing": "The row has neither `mask_box` nor `mask_points`.",
     "mask_prompt_invalid": "The row's `mask_box` or `mask_points` are not what they should be.",
     # A source's class.
-    "class_rejected": "A class of the source is more or less probable than the recipe allows.",
     # An instruction.
     "instruction_unknown": "The instruction gives no edit type or prompt; `on_unknown` is `fail`.",
     "instruction_too_long": "The question has more than `max_prompt_tokens` tokens.",

@@ -13,6 +13,7 @@ from overpaint.jobs.imports.benchmarks.editeval import TASKS, EditEval
 from overpaint.jobs.runs.execute import SilentDisplay
 from overpaint.pipeline.edit_types import EDIT_TYPES
 from overpaint.pipeline.errors import UsageError
+from overpaint.pipeline.policy import Policy
 
 EDITING = """
 [[stage]]
@@ -83,7 +84,7 @@ def test_plans_end_with_one_clip_and_one_judge():
         kinds = [stage.operator.kind for stage in plan.stages]
         assert kinds.count("judge") == 1
         assert kinds.count("score") == 1, "the truth of drawn edits is not EditEval's"
-        assert plan.policy.root == {}
+        assert plan.policy == Policy()
     judges = [plan.stages[-1].operator for plan in plans.values()]
     assert [judge.checkpoint for judge in judges] == ["papercut"] * 3
 
