@@ -6,12 +6,14 @@ declares the columns. A judge's figures are its own: compare edits under one jud
 """
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import repeat
 from typing import Any, ClassVar, NamedTuple
 
 import pyarrow as pa
 from overpaint.operators.forms import FORMS
+from overpaint.operators.measures.passes import LMM_PASSES, LMM_STD, averaged
 from overpaint.operators.measures.told import Told
 from overpaint.operators.measures.verdicts import is_refusal
 from overpaint.operators.models import chat_endpoint, chat_model
@@ -91,6 +93,10 @@ class Judge(
     repairs: int = Field(default=0, ge=0, le=3, json_schema_extra=IN_FINGERPRINT_UNLESS_DEFAULT)
     """Times that an endpoint is asked again, in the same chat, for an answer that can be read."""
 
+    num_passes: int = Field(default=1, ge=1, le=32, json_schema_extra=IN_FINGERPRINT_UNLESS_DEFAULT)
+    """Times that an endpoint is asked everything, each with a seed of its own: figures are means,
+    and lmm_std says how far passes differ. Needs a temperature above 0."""
+
     @field_validator("form")
     @classmethod
     def _is_known(cls, value: str) -> str:
@@ -114,11 +120,28 @@ class Judge(
             self._check_local()
             return self
         check_url(self.endpoint)
+        if self.num_passes > 1:
+            self._check_passes()
         if "model" not in self.request:
             raise ValueError('request names no model: give request = { model = "..." }')
         return self
 
+    def _check_passes(self) -> None:
+        if not self._form.averages:
+            raise ValueError(
+                f"num_passes = {self.num_passes}: form = {self.form!r} gives no figures to average"
+            )
+        if not self.request.get("temperature", 1):
+            raise ValueError(
+                f"num_passes = {self.num_passes} needs request.temperature above 0, without which "
+                "passes are alike"
+            )
+
     def _check_local(self) -> None:
+        if self.num_passes > 1:
+            raise ValueError(
+                f"num_passes = {self.num_passes} is for an endpoint: a model here answers alike"
+            )
         if self.batch_size > 1 and self.max_prompt_tokens is None:
             raise ValueError(
                 f"batch_size = {self.batch_size} needs max_prompt_tokens, the length to which "
@@ -142,7 +165,8 @@ class Judge(
     @property
     def outputs(self) -> tuple[Column, ...]:
         """The form's columns, and where they come from."""
-        return (*self._form.columns, LMM_STATUS, LMM_REPLY, JUDGE_PROMPT_SHA256)
+        spread = (LMM_STD, LMM_PASSES) if self.num_passes > 1 else ()
+        return (*self._form.columns, *spread, LMM_STATUS, LMM_REPLY, JUDGE_PROMPT_SHA256)
 
     @property
     def _form(self) -> JudgeForm:
@@ -198,15 +222,25 @@ class Judge(
         return list(model.threads.map(ask, rows, repeat(model)))
 
     def _ask_endpoint(self, row: Row, endpoint: Endpoint) -> NewColumns:
-        heard: list[_Heard] = []
+        questions = self._asked(row)
         try:
-            for question in self._asked(row):
-                heard.append(self._ask_until_read(endpoint, question))
-                if heard[-1].status != "ok":
-                    break
+            passes = [self._ask_once(one, questions) for one in _by_pass(endpoint, self.num_passes)]
         except ForbiddenError as error:
             raise RowError("judge_forbidden", f"the judge's {error}") from error
-        return self._columns(heard)
+        columns = [self._columns(heard) for heard in passes]
+        if self.num_passes == 1:
+            return columns[0]
+        read = [values for values in columns if values[LMM_STATUS.name] == "ok"]
+        return {**(read or columns)[0], **averaged(read, self._form.columns)}
+
+    def _ask_once(self, endpoint: Endpoint, questions: Sequence[Question]) -> list[_Heard]:
+        """Asks the form's questions, until one has no answer that can be read."""
+        heard: list[_Heard] = []
+        for question in questions:
+            heard.append(self._ask_until_read(endpoint, question))
+            if heard[-1].status != "ok":
+                break
+        return heard
 
     def _ask_until_read(self, endpoint: Endpoint, question: Question) -> _Heard:
         """Asks one question; where the answer cannot be read, for a better one."""
@@ -294,6 +328,15 @@ class Judge(
             LMM_REPLY.name: "\n\n".join(texts) if texts else None,
             JUDGE_PROMPT_SHA256.name: sha256(asked.encode()),
         }
+
+
+def _by_pass(endpoint: Endpoint, num_passes: int) -> list[Endpoint]:
+    """Returns an endpoint for each pass: requests of one have a seed that those of others lack."""
+    if num_passes == 1:
+        return [endpoint]
+    first = endpoint.request.get("seed", 0)
+    requests = [{**endpoint.request, "seed": first + number} for number in range(num_passes)]
+    return [replace(endpoint, request=request) for request in requests]
 
 
 def _wanted(row: Row) -> str:

@@ -56,6 +56,7 @@ class Pair(JudgeForm):
         c.score("lmm_score", "10 where the edit is preferred, 5 for a tie, 0 for the other"),
     )
     answer_form: ClassVar[str] = 'one line of JSON: {"better": "A"}, {"better": "B"} or "tie"'
+    averages: ClassVar[bool] = False
     papers: ClassVar[tuple[str, ...]] = ("2602.06013",)
 
     def read(self, told: Told) -> str | None:

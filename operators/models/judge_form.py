@@ -63,6 +63,8 @@ class JudgeForm(ABC):
     """True where the reader needs the probabilities of a reply's tokens."""
     papercut_answers: ClassVar[bool] = False
     """True where papercut's judge answers in this form."""
+    averages: ClassVar[bool] = True
+    """True where means over several passes tell something."""
     version: ClassVar[int] = 1
     """Raised when equal replies are read otherwise than before."""
     papers: ClassVar[tuple[str, ...]] = ()
