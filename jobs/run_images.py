@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from overpaint.operators.fetch import Fetch
 from overpaint.operators.sources.access import Access, Reader, Span
-from overpaint.pipeline.columns import STORED_IMAGES, TAR_SPANS
+from overpaint.pipeline.columns import DRAWN_URI, STORED_IMAGES, TAR_SPANS
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.images import Picture, decode
 from overpaint.pipeline.runs.folder import RunFolder
@@ -48,6 +48,8 @@ class RunImages:
         if image != "source_image":
             path = row[STORED_IMAGES[image]]
             return self._folder.storage.at(path) if path else None
+        if drawn := row.get(DRAWN_URI.name):
+            return self._folder.storage.at(drawn)
         uri = join(self._base_uri, row["source_uri"]) if row["source_sha256"] else ""
         for span in row.get(TAR_SPANS.name) or ():
             self._spans[join(self._base_uri, span["uri"])] = (span["offset"], span["size"])

@@ -26,7 +26,10 @@ from overpaint.pipeline.runs.manifest import Ledger, count
 from overpaint.pipeline.runs.record import RunRecord
 from overpaint.pipeline.storage.clutter import is_clutter
 
-_HASHES = {uri: uri.replace("_uri", "_sha256") for uri in c.STORED_IMAGES.values()}
+_HASHES = {
+    **{uri: uri.replace("_uri", "_sha256") for uri in c.STORED_IMAGES.values()},
+    c.DRAWN_URI.name: c.SOURCE_SHA256.name,
+}
 """Columns with the hash of an object, by the column that names the object."""
 _COLUMNS = ("key", "status", *_HASHES, *_HASHES.values())
 _ADDED = {2: (c.EDITABLE_MASK_URI,)}

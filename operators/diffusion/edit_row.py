@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from overpaint.operators.diffusion.edit_choices import CHOOSING
-from overpaint.operators.diffusion.inverting import Inversion
+from overpaint.operators.diffusion.inverting import Drawing, Inversion
 from overpaint.operators.diffusion.method import Editor, Method, inverted_source
 from overpaint.operators.framing.conditions import condition_view
 from overpaint.operators.framing.frame import Frame, paste
@@ -44,7 +44,7 @@ def check_vary(method: Method, vary: Vary) -> None:
                 raise ValueError(f"vary: {message}") from error
 
 
-def _drawn(vary: Vary, seed: int) -> dict[str, Any]:
+def drawn(vary: Vary, seed: int) -> dict[str, Any]:
     """Returns one value of each field, by the row's seed."""
     hashes = {name: sha256(f"{seed} {name}".encode()).digest() for name in vary}
     return {name: v[int.from_bytes(hashes[name][:8]) % len(v)] for name, v in vary.items()}
@@ -64,7 +64,7 @@ def row_settings(method: Method, row: Row, vary: Vary) -> Method:
     Raises:
         RowError: `edit_params_invalid`: not JSON, not a field of the method, or out of bounds.
     """
-    values = _drawn(vary, row["seed"]) if vary else {}
+    values = drawn(vary, row["seed"]) if vary else {}
     values |= _parsed(row.get("edit_params"))
     known = type(method).model_fields
     for name in _OWN_COLUMNS:
@@ -144,8 +144,8 @@ def inverted_steps(method: Method, sources: Mapping[str, Operator[Any]]) -> int:
     """Returns the steps of the inversion that a method needs."""
     columns = [need.name for need in method.needs if isinstance(need, Column)]
     operators = [sources[name] for name in columns if name in sources]
-    settings = (getattr(operator, "settings", None) for operator in operators)
-    return next(s.num_inference_steps for s in settings if isinstance(s, Inversion))
+    settings = (getattr(operator, "settings", operator) for operator in operators)
+    return next(s.num_inference_steps for s in settings if isinstance(s, Inversion | Drawing))
 
 
 def call_size(value: Any) -> Hashable:

@@ -14,10 +14,19 @@ from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.images import Pixels
 from overpaint.pipeline.operator import IN_FINGERPRINT_UNLESS_DEFAULT
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     from overpaint.operators.diffusion.batch import Batch
+
+
+class Drawing(BaseModel):
+    """Field of an operator that draws sources, and hands on the trajectory of each."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    num_inference_steps: int = Field(default=50, ge=1, le=1000)
+    """Steps from noise to picture; `edit` walks the same ones."""
 
 
 class Inversion(Framed, ABC):

@@ -5,6 +5,7 @@ recipe.json                 the record of the run: resolved recipe, fingerprints
 plan/part-00000.parquet     every planned row, complete and in a fixed order
 manifest/part-00000.parquet exactly the rows of that plan part, once all of them have ended
 images/3f/3f9c....png       masks/3f/3f9c....png       editable/3f/3f9c....png
+drawn/3f/3f9c....png        sources that a model has drawn
 report.html  stats.json  _SUCCESS.json
 _work/results/part-00000/   rows that ended, task by task, until their part is complete
 _work/answers/3f9c....      answers of servers for rows that have not ended
@@ -39,7 +40,7 @@ SUCCESS = "_SUCCESS.json"
 WORK = "_work"
 ATTEMPTS = f"{WORK}/attempts"
 ANSWERS = f"{WORK}/answers"
-OBJECT_FOLDERS = ("images", "masks", "editable")
+OBJECT_FOLDERS = ("images", "masks", "editable", "drawn")
 """Folders of the objects that rows store."""
 PLANNED = f"{WORK}/planned.json"
 CACHED = f"{WORK}/cached"
@@ -208,12 +209,18 @@ def object_paths(key: str, image_format: str) -> dict[str, str]:
         c.EDITED_URI.name: image_path(key, image_format),
         c.MASK_URI.name: mask_path(key),
         c.EDITABLE_MASK_URI.name: editable_mask_path(key),
+        c.DRAWN_URI.name: drawn_path(key, image_format),
     }
 
 
 def image_path(key: str, image_format: str) -> str:
     """Returns the path of a row's edited image; paths are spread over 256 prefixes."""
     return f"images/{key[:2]}/{key}.{image_format}"
+
+
+def drawn_path(key: str, image_format: str) -> str:
+    """Returns the path of a row's source where a model has drawn it."""
+    return f"drawn/{key[:2]}/{key}.{image_format}"
 
 
 def mask_path(key: str) -> str:
