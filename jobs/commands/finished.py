@@ -1,5 +1,8 @@
 """redrive, accept, replay: the commands that go back to rows of a run."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from cyclopts import App
 from overpaint.jobs.commands.output import console, print_result, servers_sentence
 from overpaint.jobs.options import LOCAL_RAY, Flag, RayOptions, Uri
@@ -7,6 +10,8 @@ from overpaint.jobs.runs import accept as accepting
 from overpaint.jobs.runs import redrive as redriving
 from overpaint.jobs.runs import replay as replaying
 from overpaint.jobs.runs.display import RunDisplay
+from overpaint.jobs.runs.retry import retry
+from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.storage.checks import check_folder
 
@@ -21,23 +26,40 @@ def redrive(
     output: Uri,
     *,
     error_code: str | None = None,
+    rejected: Flag = False,
+    tries: int = 4,
+    method: Sequence[str] = (),
     where: RayOptions = LOCAL_RAY,
     insecure_cluster: Flag = False,
 ) -> int:
     """Tries the failed rows of a run again, alone; the same command goes on where it stopped.
 
+    With --rejected, edits of which no try is accepted get the next seed or editor instead.
+
     Args:
         output: The run folder.
         error_code: Only rows that failed with it, such as source_missing.
+        rejected: Try edits again that were made and rejected, until one of their tries is accepted.
+        tries: Most tries that a rejected edit may have, those that the run has made among them.
+        method: A choice of the recipe's edit that tries rejected edits too; may be repeated.
         where: Options that say where rows run.
         insecure_cluster: Join a cluster that asks for no token, where nobody else can reach it.
     """
-    result = redriving.redrive(
-        output,
-        error_code=error_code,
-        ray=where.ray,
-        session=where.session(allow_open=insecure_cluster),
-        display=RunDisplay(console),
+    if rejected and error_code is not None:
+        raise UsageError(
+            "--error-code is of failed rows, and --rejected of rejected ones: give one"
+        )
+    if method and not rejected:
+        raise UsageError("--method is of rejected edits: give it with --rejected")
+    how: dict[str, Any] = {
+        "ray": where.ray,
+        "session": where.session(allow_open=insecure_cluster),
+        "display": RunDisplay(console),
+    }
+    result = (
+        retry(output, tries=tries, methods=method, **how)
+        if rejected
+        else redriving.redrive(output, error_code=error_code, **how)
     )
     print_result(result)
     return 0

@@ -6,6 +6,7 @@ it is planned only where the user asks for that.
 
 from collections.abc import Callable
 
+import pyarrow.compute as pc
 from overpaint.jobs.runs.update import (
     begin_first_tick,
     has_pending_swap,
@@ -15,8 +16,9 @@ from overpaint.jobs.runs.update import (
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.policy import Policy
-from overpaint.pipeline.runs.folder import PLANNED, WORK, RunFolder
+from overpaint.pipeline.runs.folder import PLANNED, WORK, RunFolder, part_path
 from overpaint.pipeline.runs.inputs import Input, InputRequest, is_image_folder
+from overpaint.pipeline.runs.manifest import result_schema
 from overpaint.pipeline.runs.planning import write_plan
 from overpaint.pipeline.runs.record import RunRecord
 from overpaint.pipeline.runs.run import Run
@@ -113,10 +115,27 @@ def _plan_run(
         _refuse_changes(folder, record, plan, request)
     RunRecord.planned(plan, request, run_input).write(folder)
     counts = write_plan(plan, run_input, folder)
+    _reopen_longer_parts(folder, plan)
     if update:
         begin_first_tick(folder, run_input.base_uri, counts.num_rows)
     folder.write_json(PLANNED, {"planned": counts.num_rows, "duplicates": counts.num_duplicates})
     return Run(plan, folder.storage.uri, run_input.base_uri)
+
+
+def _reopen_longer_parts(folder: RunFolder, plan: Plan) -> None:
+    """Reopens parts of the manifest with rows that the plan lacks, and keeps those that it has.
+
+    A damaged plan is written again from its input, without the further tries that it had.
+    """
+    known = result_schema(plan).names
+    for part in sorted({*folder.parts("manifest")} & {*folder.parts("plan")}):
+        planned = folder.read_part("plan", part, ["key"])["key"].combine_chunks()
+        ended = folder.read_part("manifest", part)
+        kept = ended.filter(pc.is_in(ended["key"], planned))
+        if kept.num_rows < ended.num_rows:
+            names = [name for name in known if name in ended.column_names]
+            folder.write_result(part, "kept", kept.select(names))
+            folder.storage.remove([part_path("manifest", part)])
 
 
 def _refuse_changes(

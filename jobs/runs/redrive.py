@@ -1,9 +1,18 @@
 """Retry of the failed rows of a run, alone: all rows that ended well stay as they are."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 import pyarrow as pa
 import pyarrow.compute as pc
 from overpaint.cluster.ray.session import Session
-from overpaint.jobs.runs.execute import Display, SilentDisplay, connected_runner, execute
+from overpaint.jobs.runs.execute import (
+    Display,
+    Runner,
+    SilentDisplay,
+    connected_runner,
+    execute,
+)
 from overpaint.jobs.runs.open import refuse_other_versions
 from overpaint.jobs.runs.prepare import named_errors
 from overpaint.jobs.runs.run import RunResult
@@ -42,6 +51,30 @@ def redrive(
         >>> redrive("demo-run", error_code="source_unreachable").ledger.failed
         0
     """
+    with opened(output, ray=ray, session=session, display=display) as (run, runner, shown):
+        shown.reopened(reopen_failed_rows(run, error_code))
+        summary = execute(run, runner, shown)
+    return RunResult.of(run.folder, summary)
+
+
+@contextmanager
+def opened(
+    output: str, *, ray: bool, session: Session | None, display: Display | None
+) -> Generator[tuple[Run, Runner, Display]]:
+    """Opens a planned run whose rows are to be done again, holding its lease.
+
+    Args:
+        output: run folder.
+        ray: whether rows run on Ray; else in this process.
+        session: Ray cluster, or resources of a local one; None for `RAY_ADDRESS` or the machine.
+        display: shows how the run goes; None shows nothing.
+
+    Yields:
+        The run, what runs its tasks, and its display.
+
+    Raises:
+        UsageError: the folder holds no planned run, or the run was made with other versions.
+    """
     folder = RunFolder.at(output)
     RunRecord.read(folder)
     session = (session or Session()) if ray else None
@@ -53,9 +86,7 @@ def redrive(
             run.plan.check_models()
         refuse_other_versions(run)
         with display or SilentDisplay() as shown, connected_runner(run.plan, session) as runner:
-            shown.reopened(reopen_failed_rows(run, error_code))
-            summary = execute(run, runner, shown)
-    return RunResult.of(folder, summary)
+            yield run, runner, shown
 
 
 def reopen_failed_rows(run: Run, error_code: str | None = None) -> int:

@@ -129,11 +129,17 @@ def swap_in(folder: RunFolder) -> None:
     storage.remove_tree(_NEW)
 
 
+def _draws(folder: RunFolder) -> bool:
+    """Tells whether a stage of a run draws the sources of its rows."""
+    return c.DRAWN_URI in RunRecord.read(folder).plan(folder).stored_columns()
+
+
 def remove_unreferenced(folder: RunFolder) -> int:
     """Removes the objects that no row of an updated run's manifest names; returns their number."""
     if folder.read_json(_UPDATED) is None:
         return 0
-    rows = folder.rows(list(c.STORED_IMAGES.values()))
+    names = [*c.STORED_IMAGES.values(), *([c.DRAWN_URI.name] if _draws(folder) else [])]
+    rows = folder.rows(names)
     referenced = {path for row in rows for path in row.values()}
     objects = [path for name in OBJECT_FOLDERS for path in folder.storage.list(name)]
     unreferenced = [path for path in objects if path not in referenced]

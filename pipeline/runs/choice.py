@@ -1,7 +1,8 @@
 """The best of several tries at one edit, among rows that keep every bound of the policy.
 
-Tries at one edit are the rows of one source whose input says the same about what is asked for; they
-differ in how it is done: the candidate, the method, its parameters, the seed.
+Tries at one edit are the rows of one source whose input says the same about what is asked for, and
+whose words are the same where a stage has written them; they differ in how it is done: the
+candidate, the method, its parameters, the seed. Exports group rows by the same words.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,18 +11,14 @@ from typing import Any
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.policy import Best
 
+EDITOR = (c.INPUT_METHOD, c.EDIT_PARAMS, c.STRENGTH, c.GUIDANCE_SCALE)
+"""Columns of a planned row that say by which method, and with which settings, it is to be done."""
 _HOW = frozenset(
-    column.name.removeprefix("in_")
-    for column in (
-        c.KEY,
-        c.CANDIDATE,
-        c.SEED,
-        c.INPUT_METHOD,
-        c.EDIT_PARAMS,
-        c.STRENGTH,
-        c.GUIDANCE_SCALE,
-    )
+    column.name.removeprefix("in_") for column in (c.KEY, c.CANDIDATE, c.SEED, *EDITOR)
 )
+
+
+_WORDS = tuple(column.name for column in (c.INSTRUCTION, c.TARGET_PROMPT, c.EDIT_TYPE))
 
 
 def request_of(planned: Mapping[str, Any]) -> str:
@@ -40,9 +37,10 @@ def not_chosen(
         planned: the same rows as they were planned.
         best: rule of choice.
     """
-    tries: dict[str, list[Mapping[str, Any]]] = {}
+    tries: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row, asked in zip(rows, planned, strict=True):
-        tries.setdefault(request_of(asked), []).append(row)
+        words = (row.get(name) for name in _WORDS)
+        tries.setdefault((request_of(asked), *words), []).append(row)
     return {
         key: reason for group in tries.values() for key, reason in _reasons(group, best).items()
     }

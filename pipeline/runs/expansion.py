@@ -20,8 +20,12 @@ from overpaint.pipeline.plan_checks import draws
 _SOURCE, _SEED = c.SOURCE_URI.name, c.SEED.name
 
 
-class _Form:
-    """The form of a plan that rows choose: keys, and whether candidates of a row differ."""
+class KeyForm:
+    """Form of a plan that rows choose: what makes their keys, and whether candidates differ.
+
+    Args:
+        plan: plan whose stages are those of the rows' choice.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self.columns = plan.key_columns()
@@ -147,7 +151,7 @@ class Expander:
         self._candidates: int = plan.row.get("candidates", 1)
         self._edits: list[dict[str, Any]] = plan.row.get("edits", [{}])
         self._defaults = {k: v for k, v in plan.row.items() if k not in ROW_CONTROLS}
-        self._forms = PerChoice(plan, _Form)
+        self._forms = PerChoice(plan, KeyForm)
         self._has_choices = any(stage.operator.choice_columns for stage in plan.stages)
         self._checking = [
             stage
@@ -200,7 +204,7 @@ class Expander:
                 self._add(made, form, rows, place, number * num_rows)
         return made
 
-    def _add(self, made: _Made, form: _Form, rows: _EditedRows, place: int, start: int) -> None:
+    def _add(self, made: _Made, form: KeyForm, rows: _EditedRows, place: int, start: int) -> None:
         """Adds the candidates of a row, but for those that are there already."""
         source = encoded_value(self._source)
         text, seed = rows.key_texts(form.columns)[place], rows.values(_SEED)[place]
@@ -216,7 +220,7 @@ class Expander:
             made.places.append(start + place)
             made.seeds.append(seed)
 
-    def _form(self, row: dict[str, Any]) -> _Form:
+    def _form(self, row: dict[str, Any]) -> KeyForm:
         try:
             return self._forms.of(row)
         except RowError as error:
