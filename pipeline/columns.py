@@ -190,6 +190,9 @@ PROMPT_TOKENS_CUT = tokens_cut(
     "prompt", "tokens of the row's prompts beyond what the text encoder sees; the most of any"
 )
 PARAMS_JSON = _text("params_json", "the editing stages' fields, as canonical JSON")
+DRAWN_URI = _text(
+    "drawn_uri", "the stored source that a model has drawn, relative to the run folder"
+)
 EDITED_URI = _text("edited_uri", "the stored edited image, relative to the run folder")
 EDITED_SHA256 = _text("edited_sha256", "SHA-256 of the stored edited image")
 MASK_URI = _text("mask_uri", "the stored mask, relative to the run folder")

@@ -171,7 +171,9 @@ class Plan(BaseModel):
             return {}
         read = {column.name for column in (*store.operator.inputs, *store.operator.optional)}
         written = set(store.output_names)
-        return {
+        is_drawn = c.DRAWN_URI in self.stored_columns()
+        drawn = {c.SOURCE_IMAGE.name: c.DRAWN_URI.name} if is_drawn else {}
+        return drawn | {
             store.read_as(image): uri
             for image, uri in c.STORED_IMAGES.items()
             if image in read and uri in written

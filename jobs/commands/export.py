@@ -48,8 +48,8 @@ def export(
         best: One candidate of each request, the best by rank; of preferences, the best against the
             worst alone.
         all_rows: Rejected rows that have pictures, too.
-        rank_by: The score that ranks candidates, higher is better; lmm_score or clip_sim_dir where
-            none is named.
+        rank_by: The score that ranks candidates, else the one by which the run's policy chooses,
+            lmm_score or clip_sim_dir; higher is better where that policy does not say otherwise.
         min_margin: The least lead of the best candidate over the next, or of a winner over a loser.
         split: Shares such as train=0.9,validation=0.05,test=0.05; near-duplicate sources are in
             one split.

@@ -107,7 +107,8 @@ def _choice(facts: Mapping[str, Any]) -> str:
     elif facts["kind"] == "prompts":
         chosen = "each request once"
     is_ranked = policy["choice"] == "best" or facts["kind"] == "preferences"
-    ranked = f", ranked by `{policy['rank_by']}`, ties by key" if is_ranked else ""
+    order = ", the lowest first" if policy.get("order") == "lowest" else ""
+    ranked = f", ranked by `{policy['rank_by']}`{order}, ties by key" if is_ranked else ""
     margin = f", with a lead of {policy['min_margin']:g}" if policy["min_margin"] else ""
     bounds = [f"- `{run['recipe']}` accepted by {_bounds(run['policy'])}" for run in facts["runs"]]
     return f"Exported: {chosen}{ranked}{margin}.\n\n" + "\n".join(bounds)

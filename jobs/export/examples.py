@@ -13,6 +13,7 @@ from overpaint.jobs.export.choice import NONE, Chosen, Kind
 from overpaint.jobs.export.example import Edit, Example
 from overpaint.jobs.export.index import Index
 from overpaint.jobs.export.pictures import Encoded, encoded, mask_of, white_mask
+from overpaint.jobs.export.rank import Rank
 from overpaint.jobs.export.request import ExportRequest
 from overpaint.jobs.export.rows import REFERENCES, caption_columns, carried, text_of
 from overpaint.jobs.export.runs import FinishedRun, RowReader
@@ -38,14 +39,14 @@ class Making:
         request: what is exported.
         kind: what the export is made of.
         takes_references: whether the format has a place for references.
-        rank: column that ranks candidates; None for none.
+        rank: what ranks candidates; None for nothing.
         fields: columns that tables carry.
     """
 
     request: ExportRequest
     kind: Kind
     takes_references: bool
-    rank: str | None
+    rank: Rank | None
     fields: Sequence["pa.Field[Any]"]
 
 
@@ -171,7 +172,7 @@ def _encoded(picture: Picture, size: Size, making: Making, edited_as: str = "") 
 
 def _edit(candidate: _Candidate, picture: Picture, size: Size, making: Making) -> Edit:
     row = candidate.row
-    rank = row.get(making.rank) if making.rank else None
+    rank = making.rank.of(row) if making.rank else None
     image = _encoded(picture, size, making, row["key"])
     return Edit(row["key"], image, rank, row[c.CHECKPOINT.name] or "")
 

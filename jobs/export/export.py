@@ -19,12 +19,13 @@ from overpaint.jobs.export.example import Example
 from overpaint.jobs.export.examples import Making, make_examples
 from overpaint.jobs.export.format import Format, Target
 from overpaint.jobs.export.formats import find_format
-from overpaint.jobs.export.index import Candidates, Index, rank_column, read_index
+from overpaint.jobs.export.index import Candidates, Index, read_index
+from overpaint.jobs.export.rank import Rank, find_rank
 from overpaint.jobs.export.request import ExportRequest
 from overpaint.jobs.export.rows import carried_fields, check_caption, rights_columns
 from overpaint.jobs.export.runs import FinishedRun, RowReader
 from overpaint.jobs.export.sources import Sources, read_sources
-from overpaint.jobs.export.splits import assign_splits
+from overpaint.jobs.export.splits import assign_splits, linked
 from overpaint.jobs.export.summary import Tally, facts_of
 from overpaint.jobs.export.tables import Shards, text
 from overpaint.pipeline.errors import UsageError
@@ -45,7 +46,7 @@ class _Plan:
     request: ExportRequest
     layout: type[Format]
     runs: Sequence[FinishedRun]
-    rank: str | None
+    rank: Rank | None
     edited: Index
     index: Index
     sources: Sources
@@ -91,8 +92,10 @@ def export(outputs: Sequence[str], destination: str, request: ExportRequest) -> 
     return facts
 
 
-def _check(layout: type[Format], runs: Sequence[FinishedRun], request: ExportRequest) -> str | None:
-    """Checks that options, format and runs fit each other; returns the column that ranks."""
+def _check(
+    layout: type[Format], runs: Sequence[FinishedRun], request: ExportRequest
+) -> Rank | None:
+    """Checks that options, format and runs fit each other; returns what ranks candidates."""
     name = f"--format {request.format}"
     if request.image_format not in layout.image_formats:
         wanted = ", ".join(layout.image_formats)
@@ -113,7 +116,7 @@ def _check(layout: type[Format], runs: Sequence[FinishedRun], request: ExportReq
             "give --split train=0.95,test=0.05"
         )
     check_caption(runs, request)
-    rank = rank_column(runs, request)
+    rank = find_rank(runs, request)
     if ranks and rank is None:
         raise UsageError(
             f"{name}: candidates are ranked by a score that every run has, lmm_score or "
@@ -123,7 +126,7 @@ def _check(layout: type[Format], runs: Sequence[FinishedRun], request: ExportReq
 
 
 def _plan(
-    layout: type[Format], runs: Sequence[FinishedRun], rank: str | None, request: ExportRequest
+    layout: type[Format], runs: Sequence[FinishedRun], rank: Rank | None, request: ExportRequest
 ) -> _Plan:
     """Chooses the examples and their splits, from manifests and sources."""
     reader, edited = RowReader(runs), read_index(runs, request, rank)
@@ -139,7 +142,11 @@ def _plan(
     chosen.left_out.update(sources.errors)
     chosen.keep(_first_of_each(index, sources.of, chosen, layout.makes), "duplicate")
     number, num_groups = assign_splits(
-        sources.pixels, sources.hashes, request.splits, request.near_bits
+        sources.pixels,
+        sources.hashes,
+        request.splits,
+        request.near_bits,
+        linked(index.rows, sources.of),
     )
     names = list(request.splits)
     splits = [names[split] for split in number[sources.of[chosen.winners]]]

@@ -11,17 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from overpaint.jobs.export.rank import Rank
 from overpaint.jobs.export.request import ExportRequest
-from overpaint.jobs.export.rows import EDIT_TYPE, caption_columns
+from overpaint.jobs.export.rows import CHAIN, EDIT_TYPE, caption_columns
 from overpaint.jobs.export.runs import FinishedRun, Place
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import first_text
 from overpaint.pipeline.conditions import CONDITIONS
-from overpaint.pipeline.errors import UsageError, near_miss
 from overpaint.pipeline.runs.manifest import ACCEPTED
-
-USUAL_RANKS = ("lmm_score", "clip_sim_dir")
-"""Columns that rank candidates where none is named: the first that a run has."""
 
 CANDIDATE = np.dtype(
     [
@@ -30,6 +27,8 @@ CANDIDATE = np.dtype(
         ("offset", "u4"),
         ("key", "S16"),
         ("source", "S16"),
+        ("name", "S16"),
+        ("chain", "S16"),
         ("words", "S16"),
         ("caption", "S16"),
         ("edited", "S16"),
@@ -70,30 +69,13 @@ class Index:
         return Place(int(row["run"]), int(row["part"]), int(row["offset"]))
 
 
-def rank_column(runs: Sequence[FinishedRun], request: ExportRequest) -> str | None:
-    """Returns the column that ranks candidates; None where runs have none of the usual ones.
-
-    Raises:
-        UsageError: a run does not have the column that was asked for.
-    """
-    for run in runs if request.rank_by else ():
-        if request.rank_by not in run.scores:
-            hint = near_miss(request.rank_by or "", run.scores)
-            raise UsageError(
-                f"--rank-by {request.rank_by!r}: {run.folder.storage.uri} has no such score: {hint}"
-            )
-    if request.rank_by:
-        return request.rank_by
-    return next((name for name in USUAL_RANKS if all(name in run.scores for run in runs)), None)
-
-
-def read_index(runs: Sequence[FinishedRun], request: ExportRequest, rank: str | None) -> Index:
+def read_index(runs: Sequence[FinishedRun], request: ExportRequest, rank: Rank | None) -> Index:
     """Reads the candidates of some runs.
 
     Args:
         runs: finished runs.
         request: what is exported; its words tell requests apart.
-        rank: column that ranks candidates; None for none.
+        rank: what ranks candidates; None for nothing.
     """
     edit_types: dict[str, int] = {}
     counts: Counter[tuple[str, str]] = Counter()
@@ -103,7 +85,8 @@ def read_index(runs: Sequence[FinishedRun], request: ExportRequest, rank: str | 
             *(column.name for column in _READ),
             *caption_columns(request),
             *_SHOWN,
-            rank or "",
+            CHAIN,
+            rank.column if rank else "",
         }
         columns = [name for name in run.schema.names if name in wanted]
         for part, table in run.folder.tables(columns):
@@ -119,7 +102,7 @@ def read_index(runs: Sequence[FinishedRun], request: ExportRequest, rank: str | 
 def _candidates(
     rows: Sequence[Mapping[str, Any]],
     request: ExportRequest,
-    rank: str | None,
+    rank: Rank | None,
     edit_types: dict[str, int],
 ) -> Iterator[tuple[Any, ...]]:
     for offset, row in enumerate(rows):
@@ -129,17 +112,19 @@ def _candidates(
         said = [row[c.SOURCE_PROMPT.name], row[c.TARGET_PROMPT.name], edit_type]
         said += [row.get(name) for name in _SHOWN]
         caption = first_text(row, *(c.Column(n, c.KEY.type, "") for n in caption_columns(request)))
-        score = row.get(rank) if rank else None
+        score = rank.of(row) if rank else None
         yield (
             0,
             0,
             offset,
             bytes.fromhex(row["key"]),
             digest(row[c.SOURCE_SHA256.name] or row[c.SOURCE_URI.name]),
+            digest(row[c.SOURCE_URI.name]),
+            digest(row.get(CHAIN) or row["key"]),
             digest(json.dumps([caption, *said], default=str)),
             digest(caption or ""),
             digest(row[c.EDITED_SHA256.name] or row["key"]),
-            _NO_RANK if score is None else float(score),
+            _NO_RANK if score is None else score,
             row["status"] == ACCEPTED,
             edit_types.setdefault(edit_type, len(edit_types)),
         )

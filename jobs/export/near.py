@@ -28,7 +28,7 @@ def near_duplicates(hashes: Hashes, near_bits: int) -> Numbers:
     distinct, place = np.unique(hashes, return_inverse=True)
     labels = np.arange(len(distinct))
     for edges in _gathered(_edges(distinct, near_bits)):
-        labels = _joined(labels, edges)
+        labels = joined(labels, edges)
     _, groups = np.unique(labels, return_inverse=True)
     return groups[place].astype(np.int64)
 
@@ -69,8 +69,13 @@ def _near_in(distinct: Hashes, members: Numbers, near_bits: int) -> Iterator[Num
         yield edges[:, edges[0] < edges[1]]
 
 
-def _joined(labels: Numbers, edges: Numbers) -> Numbers:
-    """Returns labels after the groups at the ends of each edge have become one."""
+def joined(labels: Numbers, edges: Numbers) -> Numbers:
+    """Returns labels after the groups at the ends of each edge have become one.
+
+    Args:
+        labels: number of the group of each member.
+        edges: pairs of members, 2n.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

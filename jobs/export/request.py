@@ -23,7 +23,8 @@ class ExportRequest:
         like: whose layout of the format; None where the format has one.
         best: whether one candidate of each request is exported, the best by rank.
         all_rows: whether rejected rows that have pictures are exported too.
-        rank_by: column that ranks candidates, higher is better; None takes the first usual one.
+        rank_by: score that ranks candidates; None takes the one by which the runs' policies choose,
+            else the first usual one. Higher is better where no policy says otherwise.
         min_margin: least difference of rank between the best candidate and the next.
         split: shares by name, such as `train=0.9,test=0.1`.
         near_bits: sources whose perceptual hashes differ in at most so many of 64 bits are near

@@ -1,7 +1,6 @@
 """Columns of rows that an export reads by name, and the words of an example."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from overpaint.jobs.export.runs import FinishedRun
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import is_missing
 from overpaint.pipeline.errors import UsageError, near_miss
+from overpaint.pipeline.rights import tells_rights
 
 EDIT_TYPE = c.EDIT_TYPE.name
 INVERSE = ("inverse_instruction", "inverse_prompt", "in_inverse_instruction", "in_inverse_prompt")
@@ -19,7 +19,10 @@ REFERENCES = ("in_references", "references")
 REWRITTEN = ("edit_prompt", "proposed_instruction")
 """Columns with the words of a rewriter, beside those of the user."""
 
-_RIGHTS = re.compile(r"(in_)?(.*_)?(licen[cs]e|attribution|copyright|credit|terms)(_.*)?")
+CHAIN = "in_chain_key"
+"""Column with the key of the first row of a chain of turns."""
+_TURN = {"turn": "in_turn", "parent_key": "in_parent_key", "chain_key": CHAIN}
+"""Columns of an exported table that tell a chain of turns, with those of the manifest."""
 _CARRIED = {
     "original_prompt": (c.SOURCE_PROMPT.name, c.CAPTION.name),
     "edited_prompt": (c.TARGET_PROMPT.name,),
@@ -67,16 +70,19 @@ def text_of(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
 def rights_columns(runs: Sequence[FinishedRun]) -> list[str]:
     """Returns the columns of runs that say whose a picture is and what may be done with it."""
     names = dict.fromkeys(f.name for run in runs for f in run.schema)
-    return [name for name in names if _RIGHTS.fullmatch(name)]
+    return [name for name in names if tells_rights(name)]
 
 
 def carried_fields(runs: Sequence[FinishedRun]) -> list["pa.Field[Any]"]:
     """Returns the columns that tables carry beside an example's own: words, rights, scores."""
     texts = ["key", "edit_type", *_CARRIED, *rights_columns(runs)]
     scores = {name: run.schema.field(name).type for run in runs for name in run.scores}
+    known = {name for run in runs for name in run.schema.names}
+    turns = [name for name, own in _TURN.items() if own in known]
     return [
         *(pa.field(name, pa.string()) for name in texts),
         pa.field(c.SEED.name, pa.int64()),
+        *(pa.field(name, pa.int64() if name == "turn" else pa.string()) for name in turns),
         *(pa.field(name, _number(kind)) for name, kind in scores.items() if name not in texts),
     ]
 
@@ -91,7 +97,7 @@ def carried(
     """Returns a row's values of the carried columns; prompts are swapped in reversed examples."""
     values: dict[str, Any] = {}
     for field in fields:
-        value = row.get(field.name)
+        value = row.get(_TURN.get(field.name, field.name))
         if field.name in _CARRIED:
             value = text_of(row, _CARRIED[field.name])
         elif pa.types.is_string(field.type):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from overpaint.jobs.export.near import near_duplicates
+from overpaint.jobs.export.near import joined, near_duplicates
 from overpaint.pipeline.errors import UsageError
 
 Digests = np.ndarray[Any, np.dtype[np.bytes_]]
@@ -38,7 +38,11 @@ def parse_splits(text: str) -> dict[str, float]:
 
 
 def assign_splits(
-    pixels: Digests, hashes: Hashes, shares: Mapping[str, float], near_bits: int
+    pixels: Digests,
+    hashes: Hashes,
+    shares: Mapping[str, float],
+    near_bits: int,
+    links: Numbers | None = None,
 ) -> tuple[Numbers, int]:
     """Assigns a split to each of some distinct sources.
 
@@ -50,6 +54,7 @@ def assign_splits(
         hashes: perceptual hashes of the sources, 64 bits.
         shares: share of each split, by name; together 1.
         near_bits: most bits in which near-duplicates differ.
+        links: pairs of sources, 2n, that share a split whatever they look like.
 
     Returns:
         The number of each source's split in the order of `shares`, and the number of groups.
@@ -57,12 +62,32 @@ def assign_splits(
     if not len(pixels):
         return np.zeros(0, np.int64), 0
     groups = near_duplicates(hashes, near_bits)
+    if links is not None and links.size:
+        groups = np.unique(joined(groups, links), return_inverse=True)[1]
     order = np.lexsort((pixels, groups))
     first = np.r_[True, groups[order][1:] != groups[order][:-1]]
     least = pixels[order][first]
     ends = np.cumsum(list(shares.values()))[:-1]
     positions = np.array([_position(digest) for digest in least])
     return np.searchsorted(ends, positions, side="right")[groups], len(least)
+
+
+def linked(rows: np.ndarray[Any, np.dtype[np.void]], sources: Numbers) -> Numbers:
+    """Returns pairs of sources, 2n, that belong together though their pixels differ.
+
+    Those that a model has drawn for one row of a table, and those of one chain of turns.
+
+    Args:
+        rows: candidates, with digests of `name` and `chain`, and the number of their `run`.
+        sources: number of each candidate's source; negative where it cannot be read.
+    """
+    known = sources >= 0
+    pairs = [np.zeros((2, 0), np.int64)]
+    for labels in (rows[["run", "name"]][known], rows["chain"][known]):
+        _, first, of_label = np.unique(labels, return_index=True, return_inverse=True)
+        pairs.append(np.stack([sources[known][first][of_label.reshape(-1)], sources[known]]))
+    edges = np.concatenate(pairs, axis=1)
+    return np.unique(edges[:, edges[0] != edges[1]], axis=1)
 
 
 def _position(digest: bytes) -> float:

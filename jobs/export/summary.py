@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from overpaint.jobs.export.example import Example
 from overpaint.jobs.export.index import Index
+from overpaint.jobs.export.rank import Rank
 from overpaint.jobs.export.request import ExportRequest
 from overpaint.jobs.export.runs import FinishedRun
 
@@ -76,7 +77,7 @@ def facts_of(
     tally: Tally,
     *,
     kind: str,
-    rank: str | None,
+    rank: Rank | None,
     num_sources: int,
     num_groups: int,
 ) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def facts_of(
         index: their candidates.
         tally: what was written.
         kind: what the export is made of.
-        rank: column that ranks candidates; None for none.
+        rank: what ranks candidates; None for nothing.
         num_sources: distinct sources of all candidates.
         num_groups: groups of near-duplicates among them.
     """
@@ -104,7 +105,8 @@ def facts_of(
         "reverse": request.reverse,
         "policy": {
             "choice": request.choice,
-            "rank_by": rank,
+            "rank_by": rank.column if rank else None,
+            **({"order": rank.order} if rank and rank.order == "lowest" else {}),
             "min_margin": request.min_margin,
             "fit": request.fit,
             "caption": request.caption,
@@ -183,7 +185,7 @@ def _edit_types(index: Index, tally: Tally) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _survival(index: Index, rank: str | None) -> dict[str, Any] | None:
+def _survival(index: Index, rank: Rank | None) -> dict[str, Any] | None:
     """Returns the share of each edit type's ranked rows that thresholds of the rank would keep."""
     ranks = index.rows["rank"]
     known = ranks[~np.isnan(ranks)]
@@ -198,7 +200,7 @@ def _survival(index: Index, rank: str | None) -> dict[str, Any] | None:
             shares = [round(float((own >= least).mean()), 4) for least in thresholds]
             types[name or "other"] = shares
     return {
-        "column": rank,
-        "thresholds": thresholds.tolist(),
+        "column": rank.column,
+        "thresholds": (rank.sign * thresholds).tolist(),
         "kept": dict(sorted(types.items())),
     }

@@ -13,9 +13,10 @@ import pyarrow as pa
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.image_formats import IMAGE_SUFFIXES
 from overpaint.pipeline.runs.bases import find_base
-from overpaint.pipeline.runs.folder import RECIPE, RunFolder
+from overpaint.pipeline.runs.folder import RECIPE
 from overpaint.pipeline.runs.listings import Listing, list_files
 from overpaint.pipeline.runs.picture_columns import PictureColumns, is_text
+from overpaint.pipeline.runs.run_input import run_part
 from overpaint.pipeline.runs.survey import Survey, survey_sources
 from overpaint.pipeline.runs.table_files import (
     ROWS_FILE,
@@ -246,7 +247,7 @@ def _rows(uri: str, request: InputRequest, with_bytes: Collection[str]) -> _Rows
     if storage.exists(ROWS_FILE):
         return _read_tables(one_file(uri, ROWS_FILE), request, with_bytes)
     if storage.exists(RECIPE):
-        return _Rows((_run_part(storage),), uri)
+        return _Rows((run_part(storage, request.mapping),), uri)
     files = saved_dataset(uri)
     listing = Listing() if files else list_files(uri)
     if files := files or listed_parts(uri, listing):
@@ -277,22 +278,6 @@ def _tar_notes(opened: OpenedTable) -> Iterator[str]:
         yield f"members of tars that are left out: {counts}"
     if opened.without_picture:
         yield f"samples of tars without a picture, which are left out: {opened.without_picture}"
-
-
-def _run_part(storage: Storage) -> TablePart:
-    """Returns the accepted rows of a finished run: its edited images are the new sources."""
-    folder = RunFolder(storage)
-    if not folder.is_finished():
-        raise UsageError(f"{storage.uri}: that run is not finished; run its command again first")
-    names = {"parent_key": "key", SOURCE: "edited_uri"}
-
-    def read(wanted: Sequence[str]) -> Iterator[pa.Table]:
-        columns = [names[name] for name in wanted]
-        for _, table in folder.tables(columns, {"status": "accepted"}):
-            yield table.rename_columns(list(wanted))
-
-    schema = pa.schema([(name, pa.string()) for name in names])
-    return TablePart(storage.uri, schema, read)
 
 
 def _image_table(listing: Listing, uri: str) -> pa.Table:

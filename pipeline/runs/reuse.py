@@ -163,7 +163,7 @@ class PreviousRun:
         else:
             ended = self._folder.read_results(part)
         plan_part = self._folder.read_part("plan", part)
-        if (versions := read_versions(self._folder, part)) is not None:
+        if (versions := read_versions(self._folder, part, plan_part.num_rows)) is not None:
             plan_part = plan_part.append_column(_SOURCE_VERSION, pa.array(versions, pa.string()))
         planned = {row["key"]: row for row in _among(plan_part, keys)}
         rows = [row for table in ended for row in _among(table, keys)]

@@ -80,16 +80,43 @@ class SourceVersions:
 
 def write_versions(folder: RunFolder, part: int, versions: Sequence[Version | None]) -> None:
     """Writes the versions of the sources of a plan part's rows, in the order of the rows."""
-    words = [version.word if version else None for version in versions]
+    _write(folder, part, [version.word if version else None for version in versions])
+
+
+def repeat_versions(
+    folder: RunFolder, part: int, sources: Sequence[str], more: Sequence[str]
+) -> None:
+    """Writes the versions of a plan part again that is to have more rows of its sources.
+
+    Args:
+        folder: run folder.
+        part: number of the part.
+        sources: sources of its rows.
+        more: sources of the rows that it is to have, none of them new.
+    """
+    words = read_versions(folder, part, len(sources))
+    if words is not None:
+        known = dict(zip(sources, words, strict=True))
+        _write(folder, part, [known[source] for source in more])
+
+
+def _write(folder: RunFolder, part: int, words: Sequence[str | None]) -> None:
     folder.write_part(SOURCES, part, pa.table({_COLUMN: pa.array(words, pa.string())}))
 
 
-def read_versions(folder: RunFolder, part: int) -> list[str | None] | None:
-    """Returns the versions that a plan part's sources had; None where they were not written."""
+def read_versions(folder: RunFolder, part: int, num_rows: int) -> list[str | None] | None:
+    """Returns the versions that a plan part's sources had; None where they were not written.
+
+    Args:
+        folder: run folder.
+        part: number of the part.
+        num_rows: rows of the part; versions of more or fewer rows are of another plan.
+    """
     try:
-        return folder.read_part(SOURCES, part)[_COLUMN].to_pylist()
+        versions = folder.read_part(SOURCES, part)[_COLUMN].to_pylist()
     except FileNotFoundError:
         return None
+    return versions if len(versions) == num_rows else None
 
 
 def _file(source: str) -> str:

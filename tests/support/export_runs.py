@@ -147,3 +147,12 @@ def files(folder: Path) -> dict[str, bytes]:
 def lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a file of JSON lines."""
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def ranked_run(folder: Path, order: str) -> str:
+    """Writes a run whose policy chooses by `lmm_score` in an order."""
+    run = write_finished(folder, [row(0, n) for n in range(2)])
+    record = json.loads((Path(run) / RECIPE).read_text())
+    record["recipe"]["policy"] = {"best": {"by": "lmm_score", "order": order}}
+    (Path(run) / RECIPE).write_text(json.dumps(record))
+    return run
