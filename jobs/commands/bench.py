@@ -117,8 +117,9 @@ def speed(
 
     Args:
         checkpoint: Folder or hub id; random weights of Stable Diffusion 1.5's shape where none is
-            given.
+            given, and of FLUX.2 klein 4B's for `transformer`.
         methods: Methods to time, such as sdedit,dds; five of unlike kinds where none is given.
+            `transformer` alone is timed from JPEG to PNG, exact and fast.
         batch_size: Rows in one call; 1, 4 and 16 where none is given.
         side_px: Side of the pictures.
         steps: Sampling steps.
@@ -131,13 +132,18 @@ def speed(
     from overpaint.operators.models.pretrained import quietly
 
     with quietly():  # diffusers has advice to give when it is imported
+        from overpaint.jobs.bench import editor_speed
         from overpaint.jobs.bench import speed as measuring
         from overpaint.jobs.bench.random_checkpoint import save_random_checkpoint
+        from overpaint.jobs.bench.random_klein import save_random_klein
 
-    console.print(measuring.HOW)
+    is_editor = methods == "transformer"
+    save = save_random_klein if is_editor else save_random_checkpoint
+    measure = editor_speed.measure_editor if is_editor else measuring.measure_speed
+    console.print(editor_speed.HOW_EDITORS if is_editor else measuring.HOW)
     with tempfile.TemporaryDirectory() as folder:
         request = measuring.SpeedRequest(
-            checkpoint=checkpoint or save_random_checkpoint(Path(folder)),
+            checkpoint=checkpoint or save(Path(folder)),
             methods=[m for m in methods.split(",") if m] or measuring.DEFAULT_METHODS,
             batch_sizes=batch_size or (1, 4, 16),
             side_px=side_px,
@@ -145,7 +151,7 @@ def speed(
             dtype=dtype,
             repeats=repeats,
         )
-        print_figures(list(measuring.measure_speed(request)), json_file)
+        print_figures(list(measure(request)), json_file)
     return 0
 
 
