@@ -195,7 +195,7 @@ class Edit(
     @property
     def _inputs(self) -> tuple[Column, ...]:
         method = self.own
-        needs = [read_column(need) for need in method.needed]
+        needs = map(read_column, (*method.needed, *self.weights.conditions))
         mask = (c.MASK_IMAGE,) if method.framed.fit == "crop" else ()
         seed = (c.SEED,) if method.reads_seed or self.vary else ()
         prompt = () if method.prompt is None else (method.prompt,)
@@ -295,7 +295,7 @@ class Edit(
         steps = getattr(settings, "num_inference_steps", None)
         if steps is None:
             steps = inverted_steps(settings, sources)
-        return settings.row_cost(row, steps)
+        return edit.with_controls(settings.row_cost(row, steps))
 
     def bucket(self, row: Row) -> Hashable:
         """Returns the choice, the settings and the shape of the picture that the model sees."""
@@ -354,7 +354,7 @@ class Edit(
             mask=None if region is None else view_mask(frame, region.editable),
             prompt=prompt,
             seed=row.get("seed", 0),
-            values=row_values(settings, row, frame, editor),
+            values=row_values(settings, row, frame, editor, edit.weights.conditions),
         )
         return EditInput(
             choice=choice, settings=settings, request=request, region=region, tokens_cut=tokens_cut

@@ -30,7 +30,7 @@ class Cost:
         clip: images and texts embedded by CLIP.
         clip_backward: backward passes through CLIP.
         requests: edits asked of a server.
-        vision: pictures that a text encoder sees beside its prompt.
+        vision: pictures that a text encoder sees beside its prompt, or an IP-Adapter.
     """
 
     forward: int = 0

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from overpaint.operators.diffusion.batch import Batch
 from overpaint.operators.diffusion.schedule import Step
-from overpaint.operators.diffusion.state import StepState
+from overpaint.operators.diffusion.state import Hook, StepState
+from overpaint.pipeline.conditions import STRENGTH_MAP
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,3 +52,19 @@ def keep_outside_on_trajectory(batch: Batch) -> KeepOutside:
     """Returns the hook that holds a batch to its inverted trajectories outside the masks."""
     trajectory = batch.trajectory_sbchw
     return KeepOutside(mask_b1hw=batch.mask_b1hw, source=lambda step: trajectory[step.index + 1])
+
+
+def free_by_strength(batch: Batch) -> Hook:
+    """Returns the hook that holds each place to the source until its strength comes up."""
+    from overpaint.operators.diffusion.latents import latent_masks
+
+    maps = [request.values[STRENGTH_MAP.name] for request in batch.requests]
+    strength_b1hw = latent_masks(maps, batch.source_latents)
+
+    def hold(latents_bchw: "Tensor", state: StepState) -> "Tensor":
+        walked_share = (state.step.index + 1) / len(batch.steps)
+        is_free = strength_b1hw > 1.0 - walked_share
+        source = batch.source.at(state.step.alpha_bar_next)
+        return source.lerp(latents_bchw, is_free * batch.mask_b1hw)
+
+    return hold

@@ -144,7 +144,7 @@ class _Processor:
         self,
         attn: Any,
         hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
+        encoder_hidden_states: Any = None,
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
@@ -152,8 +152,13 @@ class _Processor:
         if site is None or not (edits.qkv or edits.maps or edits.contexts or edits.outputs):
             return self._original(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
         # The transformer blocks of these UNets have neither a mask nor a norm of their own here.
-        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        context, images = encoder_hidden_states, ()
+        if isinstance(context, tuple):  # of a UNet with an IP-Adapter: words, and pictures
+            context, images = encoder_hidden_states
+        context = hidden_states if context is None else context
         attended = _attend(attn, hidden_states, context, site, edits)
+        for image, scale, *layers in self._added(images):
+            attended = attended + scale * _attend_image(attn, hidden_states, image, *layers)
         attended = attn.to_out[1](attn.to_out[0](attended))
         for edit in edits.outputs:
             output = attended.unflatten(0, (len(site.branches), -1))
@@ -161,6 +166,21 @@ class _Processor:
         if attn.residual_connection:
             attended = attended + hidden_states
         return attended / attn.rescale_output_factor
+
+    def _added(self, images: Sequence[Tensor]) -> Iterable[tuple[Any, ...]]:
+        """Returns what an IP-Adapter attends to, its scale, and its layers of keys and values."""
+        own = self._original
+        return zip(images, own.scale, own.to_k_ip, own.to_v_ip, strict=True) if images else ()
+
+
+def _attend_image(attn: Any, hidden: Tensor, image: Tensor, to_key: Any, to_value: Any) -> Tensor:
+    """Returns what an IP-Adapter attends to in pictures, as diffusers' processor does."""
+
+    def split(tensor: Tensor) -> Tensor:
+        return tensor.flatten(1, -2).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+
+    query, key, value = split(attn.to_q(hidden)), split(to_key(image)), split(to_value(image))
+    return functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
 
 
 def _attend(

@@ -19,11 +19,12 @@ from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.diffusion.schedule import (
     Step,
     Window,
-    make_schedule,
     steps_in,
 )
 from overpaint.operators.diffusion.state import Guidance, Hook, StepState
 from overpaint.operators.diffusion.step_noise import NONE, StepNoise
+from overpaint.pipeline.conditions import REFERENCES
+from overpaint.pipeline.cost import Cost
 
 if TYPE_CHECKING:
     from overpaint.operators.diffusion.latent_model import LatentModel
@@ -99,7 +100,7 @@ class Batch:
         self.model = model
         if num_inference_steps is None:
             num_inference_steps = len(self.trajectory_sbchw) - 1
-        self.schedule = make_schedule(model.scheduler_config, num_inference_steps)
+        self.schedule = model.schedule(num_inference_steps, requests[0].picture.shape[:2])
         self.walked = walked(num_inference_steps)
 
     @property
@@ -173,6 +174,28 @@ class Batch:
         """The sources' latents at the level before the first walked step."""
         return self.source.at(self.steps[0].alpha_bar)
 
+    @cached_property
+    def controls(self) -> "tuple[Tensor, ...]":
+        """The rows' pictures b3HW for each ControlNet, 0 to 1; none where the rows have none."""
+        from overpaint.operators.diffusion.latents import to_tensor
+
+        names = [control.condition for control in self.model.controls]
+        if not all(name in request.values for name in names for request in self.requests):
+            return ()
+        pictures = ([request.values[name] for request in self.requests] for name in names)
+        device = self.model.device
+        return tuple(to_tensor(own, device).add(1.0).div(2.0) for own in pictures)
+
+    @cached_property
+    def image_embeds(self) -> "Tensor | None":
+        """Embeddings of the rows' first references for an IP-Adapter; None where they have none."""
+        adapter = self.model.image_prompt
+        references = [request.values.get(REFERENCES.name) for request in self.requests]
+        if adapter is None or not all(references):
+            return None
+        self.model.spend(Cost(vision=len(references)))
+        return adapter.embed([pictures[0] for pictures in references if pictures])
+
     def window(self, window: Window) -> range:
         """Returns the indices of the walked steps in a window."""
         return steps_in(window, self.walked)
@@ -181,13 +204,17 @@ class Batch:
         """Embeds one prompt for each row."""
         from overpaint.operators.diffusion.prompts import embed
 
-        return embed(self.model, prompts)
+        return embed(self.model, prompts)._replace(
+            controls_b3HW=self.controls, image_embeds=self.image_embeds
+        )
 
     def negative_prompts(self, prompt: str) -> "PromptEmbeds":
         """Embeds a negative prompt for every row."""
         from overpaint.operators.diffusion.prompts import embed_negative
 
-        return embed_negative(self.model, prompt, len(self.requests))
+        # An IP-Adapter sees nothing here.
+        negative = embed_negative(self.model, prompt, len(self.requests))
+        return negative._replace(controls_b3HW=self.controls)
 
     def source_prompts(self) -> list[str]:
         """Returns the prompt under which each source was inverted."""

@@ -91,7 +91,9 @@ def _parsed(text: str | None) -> dict[str, Any]:
     return values
 
 
-def row_values(method: Method, row: Row, frame: Frame, editor: Editor) -> Mapping[str, Any]:
+def row_values(
+    method: Method, row: Row, frame: Frame, editor: Editor, added: Sequence[Condition] = ()
+) -> Mapping[str, Any]:
     """Returns what a method needs of a row beside its source, prompt, seed and mask.
 
     Args:
@@ -99,19 +101,20 @@ def row_values(method: Method, row: Row, frame: Frame, editor: Editor) -> Mappin
         row: columns of the row.
         frame: frame of its source, through which conditions go.
         editor: model that will read inverted sources.
+        added: conditions that adapters read.
 
     Raises:
         RowError: a needed value is missing, cannot be decoded, or was made with other weights.
     """
     values: dict[str, Any] = {}
-    for need in (*method.needed, *method.used):
+    for need in (*method.needed, *added, *method.used):
         if need is MASK:
             continue
         if isinstance(need, Condition):
             value = condition_view(frame, need, row)
         else:
             value = _checked(need, row.get(need.name), editor)
-        if value is None and need in method.needed:
+        if value is None and need in (*method.needed, *added):
             if isinstance(need, Condition):
                 raise RowError(f"{need.name}_missing", f"the method needs {need.name}")
             raise RowError("value_missing", f"the method needs {need.name}")

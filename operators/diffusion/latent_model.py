@@ -1,20 +1,25 @@
 """Loads a checkpoint of the Stable Diffusion shape once for all operators of an actor."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import torch
-from overpaint.operators.diffusion.attention import AttentionControl
+from overpaint.operators.diffusion.attention import AttentionControl, AttentionEdits
 from overpaint.operators.diffusion.attention_processor import install_attention_control
-from overpaint.operators.diffusion.task_labels import load_task_labels
+from overpaint.operators.diffusion.control_nets import Control, load_controls, residuals
+from overpaint.operators.diffusion.image_prompts import ImagePrompt, load_image_prompt
+from overpaint.operators.diffusion.prompt_embeds import PromptEmbeds
+from overpaint.operators.diffusion.schedule import Schedule, Step, make_schedule
+from overpaint.operators.diffusion.task_labels import class_labels, load_task_labels
 from overpaint.operators.models.additions import add_to_pipeline
 from overpaint.operators.models.pretrained import device, quietly, torch_dtype
 from overpaint.operators.models.tokenizing import TextLength, one_call_at_a_time, text_length
 from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline.cost import Cost
+from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +42,8 @@ class LatentModel:
         oom_fallbacks: ways in which memory was freed that can change the last digit.
         prompts: embeddings of the latest prompts.
         is_offloaded: whether parts take turns on the device.
+        controls: ControlNets beside the UNet.
+        image_prompt: IP-Adapter of the UNet.
         unet_hook: accelerate's hook of the UNet, where parts take turns on the device.
     """
 
@@ -53,6 +60,8 @@ class LatentModel:
     oom_fallbacks: tuple[str, ...] = ()
     prompts: dict[str, Any] = field(default_factory=dict[str, Any])
     is_offloaded: bool = False
+    controls: tuple[Control, ...] = ()
+    image_prompt: ImagePrompt | None = None
     unet_hook: Any = None
 
     def spend(self, cost: Cost) -> None:
@@ -89,6 +98,72 @@ class LatentModel:
         """Side of the square pictures that it was trained on."""
         return int(self.unet.config.sample_size) * self.factor_px
 
+    def schedule(self, num_inference_steps: int, size_px: tuple[int, ...]) -> Schedule:
+        """Returns the steps of a run; the size of the pictures has no part in them."""
+        del size_px
+        return make_schedule(self.scheduler_config, num_inference_steps)
+
+    def evaluate(
+        self,
+        inputs_bchw: Tensor,
+        step: Step,
+        branches: tuple[str, ...],
+        prompts: Sequence[PromptEmbeds],
+        labels: Sequence[int | Sequence[int]],
+        attention: AttentionEdits,
+    ) -> Tensor:
+        """Runs the UNet once for all branches; returns the predictions of one after the other.
+
+        Args:
+            inputs_bchw: inputs of all rows of the first branch, then of the next.
+            step: noise level.
+            branches: names of the branches.
+            prompts: embedded prompts of each branch.
+            labels: task label of each branch, or of each of its rows.
+            attention: edits of attention.
+        """
+        dtype, num_rows = self.unet.dtype, len(inputs_bchw) // len(branches)
+        tokens = torch.cat([embeds.tokens_bsd for embeds in prompts])
+        height, width = inputs_bchw.shape[2:]
+        inputs = inputs_bchw.to(dtype)
+        given: dict[str, Any] = {
+            "timestep": step.timestep,
+            "encoder_hidden_states": tokens.to(dtype),
+            "added_cond_kwargs": self._added_conditions(prompts, inputs_bchw),
+        }
+        pictures = next((p.controls_b3HW for p in prompts if p.controls_b3HW), ())
+        added = residuals(self.controls, pictures, inputs, given) if pictures else {}
+        self.spend(Cost(control=len(pictures) * len(inputs)))
+        labels_b = class_labels(self.unet, labels, num_rows)
+        with self.attention.on(attention, branches, step, (height, width)):
+            prediction: Tensor = self.unet(
+                inputs, class_labels=labels_b, return_dict=False, **given, **added
+            )[0]
+        self.spend(Cost(forward=len(inputs_bchw)))
+        return prediction
+
+    def _added_conditions(
+        self, prompts: Sequence[PromptEmbeds], inputs_bchw: Tensor
+    ) -> dict[str, Any] | None:
+        """Returns what an IP-Adapter sees, and SDXL's pooled prompts and sizes, as they are."""
+        num_rows = len(inputs_bchw) // len(prompts)
+        images: dict[str, Any] = {}
+        if self.image_prompt is not None:
+            nothing = self.image_prompt.nothing
+            nothing = nothing.expand(num_rows, *nothing.shape[1:])
+            seen = [nothing if p.image_embeds is None else p.image_embeds for p in prompts]
+            images = {"image_embeds": [torch.cat(seen)[:, None]]}
+        pooled = [embeds.pooled_bp for embeds in prompts]
+        if any(part is None for part in pooled):
+            return images or None
+        height, width = (side * self.factor_px for side in inputs_bchw.shape[2:])
+        times = torch.tensor([height, width, 0, 0, height, width], device=inputs_bchw.device)
+        return {
+            "text_embeds": torch.cat([part for part in pooled if part is not None]),
+            "time_ids": times.to(self.unet.dtype).expand(len(inputs_bchw), -1),
+            **images,
+        }
+
 
 @lru_cache(maxsize=4)
 def load_latent_model(checkpoint: Checkpoint) -> LatentModel:
@@ -109,6 +184,7 @@ def load_latent_model(checkpoint: Checkpoint) -> LatentModel:
     if parts.get("text_encoder_2") is not None and parts["vae"].config.get("force_upcast"):
         parts["vae"].to(torch.float32)  # SDXL's own VAE overflows in half precision
     load_task_labels(checkpoint, parts["unet"])
+    image_prompt = load_image_prompt(checkpoint, parts["unet"])
     model = LatentModel(
         checkpoint=checkpoint,
         identity=checkpoint.identity(),
@@ -121,6 +197,8 @@ def load_latent_model(checkpoint: Checkpoint) -> LatentModel:
         ),
         attention=install_attention_control(parts["unet"]),
         device=device(),
+        controls=load_controls(checkpoint),
+        image_prompt=image_prompt,
     )
     log.info("loaded %s on %s", checkpoint.name, model.device)
     return model

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.diffusion.schedule import ALL_STEPS, Window, steps_in, walked_steps
 from overpaint.operators.framing.frame import UNET_SHAPES, FitMode, Shapes
+from overpaint.operators.models.adapters import check_kinds
 from overpaint.operators.models.tokenizing import TextLength
 from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline import columns as c
@@ -86,6 +87,8 @@ class Method(Variant, ABC):
     """Whether it draws noise from the row's seed."""
     is_hosted: ClassVar[bool] = False
     """Whether a server edits: each row by a request of its own, beside the actor's models."""
+    takes_adapters: ClassVar[tuple[str, ...]] = ("lora",)
+    """Kinds of adapters that are added to its checkpoint."""
     shapes: ClassVar[Shapes] = UNET_SHAPES
     """Shapes of the picture that its model sees."""
 
@@ -138,6 +141,7 @@ class Method(Variant, ABC):
         Raises:
             ValueError: they are not, or are of a kind that the method does not take.
         """
+        check_kinds(checkpoint.adapters, self.takes_adapters, f"a {type(self).__name__}")
         checkpoint.check(self.checkpoints)
 
     def weights_identity(self, checkpoint: Checkpoint) -> str:
@@ -223,6 +227,8 @@ class Framed(Variant):
 
 class LatentMethod(Method):
     """A method on latent diffusion models with a UNet: Stable Diffusion, SDXL and their kin."""
+
+    takes_adapters = ("lora", "textual_inversion", "controlnet", "ip_adapter")
 
     def branches(self) -> Mapping[str, Window]:
         """Returns the UNet's branches, and the part of the walked steps in which each runs.

@@ -6,26 +6,16 @@ Shapes: b rows, s tokens, d channels, p channels of the pooled embedding.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from overpaint.operators.diffusion.latent_model import LatentModel
+from overpaint.operators.diffusion.prompt_embeds import PromptEmbeds
+from overpaint.operators.models.tokenizing import with_vectors
 from overpaint.pipeline.cost import Cost
 from torch import Tensor
 
 _MAX_CACHED_PROMPTS = 256
-
-
-class PromptEmbeds(NamedTuple):
-    """Embedded prompts, one for each row.
-
-    Attributes:
-        tokens_bsd: token embeddings.
-        pooled_bp: pooled embeddings that an SDXL takes beside them; None for other models.
-    """
-
-    tokens_bsd: Tensor
-    pooled_bp: Tensor | None = None
 
 
 def embed(model: LatentModel, prompts: Sequence[str]) -> PromptEmbeds:
@@ -133,8 +123,9 @@ def _encode(
 
 
 def _tokenize(tokenizer: Any, prompt: str | list[str]) -> Any:
+    texts = [prompt] if isinstance(prompt, str) else prompt
     return tokenizer(
-        prompt,
+        [with_vectors(tokenizer, text) for text in texts],
         padding="max_length",
         max_length=tokenizer.model_max_length,
         truncation=True,

@@ -10,7 +10,6 @@ Shapes: b rows, c channels (4 of a latent), h and w latent pixels.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from overpaint.operators.diffusion.attention import NO_EDITS, AttentionEdits
@@ -20,7 +19,6 @@ from overpaint.operators.diffusion.prompts import PromptEmbeds
 from overpaint.operators.diffusion.schedule import Schedule, Step
 from overpaint.operators.diffusion.state import Guidance, Hook, StepState
 from overpaint.operators.diffusion.step_noise import NONE, StepNoise
-from overpaint.operators.diffusion.task_labels import class_labels
 from overpaint.pipeline.cost import Cost
 from torch import Tensor
 
@@ -91,7 +89,7 @@ def denoise(
     """Denoises latents along the given steps of a schedule; returns them as float32.
 
     Args:
-        model: UNet and its attention control.
+        model: network and its attention control.
         latents_bchw: at the level before the first step.
         schedule: schedule that the steps belong to.
         steps: in order, from noisy to clean.
@@ -133,20 +131,8 @@ def predict(
     running = {name: branch for name, branch in branches.items() if branch.runs_in(step)}
     inputs = torch.cat([_inputs(branch, latents_bchw, step) for branch in running.values()])
     prompts = [branch.prompts_at(step) for branch in running.values()]
-    tokens = torch.cat([embeds.tokens_bsd for embeds in prompts])
     labels = [branch.task_label for branch in running.values()]
-    dtype = model.unet.dtype
-    height, width = inputs.shape[2:]
-    with model.attention.on(attention, tuple(running), step, (height, width)):
-        prediction: Tensor = model.unet(
-            inputs.to(dtype),
-            step.timestep,
-            encoder_hidden_states=tokens.to(dtype),
-            class_labels=class_labels(model.unet, labels, len(latents_bchw)),
-            added_cond_kwargs=_added_conditions(model, prompts, inputs),
-            return_dict=False,
-        )[0]
-    model.spend(Cost(forward=len(inputs)))
+    prediction = model.evaluate(inputs, step, tuple(running), prompts, labels, attention)
     return dict(zip(running, prediction.float().chunk(len(running)), strict=True))
 
 
@@ -194,6 +180,12 @@ def to_x0_and_eps(
             return signal * latents - spread * prediction, spread * latents + signal * prediction
         case "sample":
             return prediction, (latents - signal * prediction) / max(spread, 1e-8)
+        case "flow_prediction":
+            # The latents of a flow are a mean of source and noise: these, less spread out.
+            shrink = 1.0 / (signal + spread)
+            flow = shrink * latents
+            velocity = shrink * prediction
+            return flow - spread * velocity, flow + signal * velocity
         case _:
             raise ValueError(f"prediction_type = {prediction_type!r} of the checkpoint's scheduler")
 
@@ -212,6 +204,11 @@ def to_prediction(eps: Tensor, latents: Tensor, alpha_bar: float, prediction_typ
             return (eps - spread * latents) / signal
         case "sample":
             return (latents - spread * eps) / signal
+        case "flow_prediction":
+            # The latents of a flow are a mean of source and noise: these, less spread out.
+            shrink = 1.0 / (signal + spread)
+            flow = shrink * latents
+            return (eps - flow) / max(signal * shrink, 1e-8)
         case _:
             raise ValueError(f"prediction_type = {prediction_type!r} of the checkpoint's scheduler")
 
@@ -263,18 +260,3 @@ def ddim_step(x0: Tensor, eps: Tensor, step: Step, sigma: float = 0.0) -> Tensor
 def _inputs(branch: Branch, latents_bchw: Tensor, step: Step) -> Tensor:
     own = latents_bchw if branch.latents is None else branch.latents(step)
     return own if branch.channels_bchw is None else torch.cat([own, branch.channels_bchw], dim=1)
-
-
-def _added_conditions(
-    model: LatentModel, prompts: Sequence[PromptEmbeds], inputs_bchw: Tensor
-) -> dict[str, Any] | None:
-    """Returns SDXL's further inputs: pooled prompts and sizes, neither scaled nor cropped."""
-    pooled = [embeds.pooled_bp for embeds in prompts]
-    if any(part is None for part in pooled):
-        return None
-    height, width = (side * model.factor_px for side in inputs_bchw.shape[2:])
-    times = torch.tensor([height, width, 0, 0, height, width], device=inputs_bchw.device)
-    return {
-        "text_embeds": torch.cat([part for part in pooled if part is not None]),
-        "time_ids": times.to(model.unet.dtype).expand(len(inputs_bchw), -1),
-    }

@@ -3,6 +3,10 @@
 Levels are DDIM's: a latent at the level `alpha_bar` is sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps
 ("Denoising Diffusion Implicit Models", arXiv 2010.02502, equation 12). `alpha_bar` is called
 `alphas_cumprod` in diffusers.
+
+A flow (arXiv 2209.03003, 2210.02747) has latents (1 - sigma) x0 + sigma eps. Divided by the
+length of (1 - sigma, sigma) they are DDIM's of one level, and a DDIM step is then Euler's step of
+the flow: so one loop, and what steers it, serves both.
 """
 
 from collections.abc import Mapping
@@ -44,8 +48,8 @@ class Schedule(NamedTuple):
 
     Attributes:
         steps: from noise to clean.
-        prediction_type: `epsilon`, `v_prediction` or `sample`.
-        alphas_cumprod: level of each timestep of the training, from clean to noise.
+        prediction_type: `epsilon`, `v_prediction`, `sample` or `flow_prediction`.
+        alphas_cumprod: level of each timestep of the training, from clean to noise; none of a flow.
     """
 
     steps: tuple[Step, ...]
@@ -78,6 +82,41 @@ def make_schedule(config: Mapping[str, Any], num_inference_steps: int) -> Schedu
     next_levels = [*levels[1:], float(scheduler.final_alpha_cumprod)]
     steps = map(Step, range(len(timesteps)), timesteps, levels, next_levels)
     return Schedule(tuple(steps), scheduler.config.prediction_type, every_level)
+
+
+def flow_schedule(config: Mapping[str, Any], num_inference_steps: int, mu: float) -> Schedule:
+    """Returns the schedule of a flow-matching checkpoint, that of Euler's method.
+
+    Args:
+        config: the checkpoint's scheduler configuration.
+        num_inference_steps: at least 1.
+        mu: shift of the levels where the scheduler shifts by the size of the pictures.
+    """
+    import numpy as np
+    from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
+        FlowMatchEulerDiscreteScheduler,
+    )
+
+    scheduler: Any = FlowMatchEulerDiscreteScheduler.from_config(dict(config))
+    even = np.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps)
+    own = scheduler.config.get("use_flow_sigmas", False)
+    scheduler.set_timesteps(num_inference_steps, sigmas=None if own else even, mu=mu)
+    sigmas: list[float] = scheduler.sigmas.tolist()
+    levels = [alpha_bar_of(sigma) for sigma in sigmas]
+    timesteps = [round(1000 * sigma) for sigma in sigmas[:-1]]
+    steps = map(Step, range(num_inference_steps), timesteps, levels[:-1], levels[1:])
+    return Schedule(tuple(steps), "flow_prediction", ())
+
+
+def alpha_bar_of(sigma: float) -> float:
+    """Returns DDIM's level of a flow's level, the share of noise from 0 (clean) to 1."""
+    return (1.0 - sigma) ** 2 / ((1.0 - sigma) ** 2 + sigma**2)
+
+
+def sigma_of(alpha_bar: float) -> float:
+    """Returns the share of noise that a flow has at DDIM's level."""
+    signal, spread = alpha_bar**0.5, (1.0 - alpha_bar) ** 0.5
+    return spread / (signal + spread)
 
 
 def walked_steps(strength: float, num_inference_steps: int) -> range:

@@ -5,17 +5,12 @@ yet are set to the source at the same noise level (algorithm 1 of the paper): a 
 the step on at which SDEdit of its strength would start.
 """
 
-from typing import TYPE_CHECKING
-
 from overpaint.operators.controls.guidance import TextGuided
+from overpaint.operators.controls.masking import free_by_strength
 from overpaint.operators.diffusion.batch import Batch, Sampling
 from overpaint.operators.diffusion.method import Framed
-from overpaint.operators.diffusion.state import Hook, StepState
 from overpaint.pipeline.conditions import STRENGTH_MAP
 from pydantic import Field
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class DifferentialDiffusion(TextGuided, Framed):
@@ -39,20 +34,4 @@ class DifferentialDiffusion(TextGuided, Framed):
 
     def sampling(self, batch: Batch) -> Sampling:
         """Starts from the fully noised sources; frees places as their strength comes up."""
-        return Sampling(start_bchw=batch.noised_source, hooks=[_free_by_strength(batch)])
-
-
-def _free_by_strength(batch: Batch) -> Hook:
-    """Returns the hook that holds each place to the source until its strength comes up."""
-    from overpaint.operators.diffusion.latents import latent_masks
-
-    maps = [request.values[STRENGTH_MAP.name] for request in batch.requests]
-    strength_b1hw = latent_masks(maps, batch.source_latents)
-
-    def hold(latents_bchw: "Tensor", state: StepState) -> "Tensor":
-        walked_share = (state.step.index + 1) / len(batch.steps)
-        is_free = strength_b1hw > 1.0 - walked_share
-        source = batch.source.at(state.step.alpha_bar_next)
-        return source.lerp(latents_bchw, is_free * batch.mask_b1hw)
-
-    return hold
+        return Sampling(start_bchw=batch.noised_source, hooks=[free_by_strength(batch)])

@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 from overpaint.operators.diffusion.pipeline_call import CallSettings, PipelineCall
 from overpaint.operators.diffusion.pipeline_method import PipelineMethod
 from overpaint.operators.diffusion.speed import Cache, Speed, Storage, check_cache
+from overpaint.operators.models.adapters import check_kinds
 from overpaint.operators.models.weights import Checkpoint, read_index
 from overpaint.operators.pipelines import GENERIC, PIPELINES, editor_of, known_classes
 from overpaint.pipeline import columns as c
@@ -123,6 +124,7 @@ class Transformer(PipelineMethod):
         Raises:
             ValueError: there is none, or it does not.
         """
+        check_kinds(checkpoint.adapters, self.takes_adapters, "a transformer editor")
         checkpoint.check()
         if not self.editor:
             names = ", ".join(PIPELINES.names())

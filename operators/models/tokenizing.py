@@ -4,6 +4,7 @@ Padding and truncation are settings of the one object that all threads of an act
 that changes them while another thread encodes fails, or changes what that thread gets.
 """
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from threading import RLock
@@ -40,9 +41,26 @@ def text_length(tokenizer: Any, text: str, max_tokens: int | None = None) -> Tex
         text: text, of any length.
         max_tokens: the most tokens that the text encoder sees; None for the tokenizer's own.
     """
-    tokens = tokenizer(text, padding=False, truncation=False, verbose=False)
+    tokens = tokenizer(
+        with_vectors(tokenizer, text), padding=False, truncation=False, verbose=False
+    )
     limit = tokenizer.model_max_length if max_tokens is None else max_tokens
     return TextLength(len(tokens["input_ids"]), int(limit))
+
+
+def with_vectors(tokenizer: Any, text: str) -> str:
+    """Returns a text in which words of textual inversions stand for all of their vectors.
+
+    A word of several vectors is several tokens: `word`, `word_1`, `word_2`, as diffusers adds them.
+    """
+    added: dict[str, int] = tokenizer.get_added_vocab()
+    for word in [name for name in added if f"{name}_1" in added]:
+        number = 1
+        while f"{word}_{number}" in added:
+            number += 1
+        whole = " ".join([word, *(f"{word}_{place}" for place in range(1, number))])
+        text = re.sub(rf"{re.escape(word)}(?!_\d)", whole, text)
+    return text
 
 
 def one_call_at_a_time(tokenizer: T) -> T:

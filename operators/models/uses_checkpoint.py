@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Generic
 
 from overpaint.operators.models.adapters import Adapter
 from overpaint.operators.models.weights import PAPERCUT, Checkpoint, DtypeName
+from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.operator import IN_FINGERPRINT_UNLESS_DEFAULT, ModelT, Operator
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
@@ -71,8 +72,8 @@ class UsesPipeline(UsesCheckpoint[ModelT], Generic[ModelT]):
     adapters: Annotated[tuple[Adapter, ...], WithJsonSchema(_ADAPTERS)] = Field(
         default=(), json_schema_extra=IN_FINGERPRINT_UNLESS_DEFAULT
     )
-    """LoRAs that are fused into the weights, in order, before the first row: `checkpoint`,
-    `revision`, `file`, `scale`."""
+    """LoRAs that are fused into the weights, in order, before the first row, textual inversions,
+    ControlNets and IP-Adapters: `checkpoint`, `revision`, `file`, `scale`, `kind` and more."""
     scheduler: dict[str, bool | int | float | str] = Field(
         default={}, json_schema_extra=IN_FINGERPRINT_UNLESS_DEFAULT
     )
@@ -88,6 +89,12 @@ class UsesPipeline(UsesCheckpoint[ModelT], Generic[ModelT]):
             adapters=self.adapters,
             scheduler=tuple(sorted(self.scheduler.items())),
         )
+
+    def with_controls(self, cost: Cost) -> Cost:
+        """Returns the evaluations of a row with those of ControlNets and IP-Adapters."""
+        kinds = [adapter.kind for adapter in self.adapters if adapter.reads is not None]
+        controls, seen = kinds.count("controlnet"), kinds.count("ip_adapter")
+        return cost + Cost(control=controls * cost.forward, vision=seen)
 
     def check(self) -> None:
         """Checks that the checkpoint is there and is of a kind that the operator takes.

@@ -21,6 +21,7 @@ from overpaint.operators.models.fetching import (
     fetch_from_store,
     mirror_of,
 )
+from overpaint.pipeline.conditions import Condition
 from overpaint.pipeline.errors import UsageError, near_miss
 from overpaint.pipeline.storage.filesystems import check_known
 from overpaint.pipeline.storage.store import Storage
@@ -40,6 +41,36 @@ _log = logging.getLogger(__name__)
 
 class Addition(Protocol):
     """Weights that are added to those of a checkpoint, such as a LoRA."""
+
+    @property
+    def kind(self) -> str:
+        """The kind, such as `lora`."""
+        ...
+
+    @property
+    def file(self) -> str:
+        """The name of the file of weights."""
+        ...
+
+    @property
+    def image_encoder(self) -> str:
+        """The folder of the encoder of pictures, where it has one."""
+        ...
+
+    @property
+    def scale(self) -> float:
+        """The factor of what is added."""
+        ...
+
+    @property
+    def reads(self) -> Condition | None:
+        """The condition of a row that is read; None where none is."""
+        ...
+
+    @property
+    def fetched(self) -> Path:
+        """The folder of the weights on this machine."""
+        ...
 
     def check(self) -> None:
         """Checks, before anything is started, that the weights can be there."""
@@ -98,6 +129,12 @@ class Checkpoint:
     def is_on_store(self) -> bool:
         """True for a folder on a store, such as `s3://bucket/model`."""
         return "://" in self.name
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The conditions of a row that adapters read, each once."""
+        read = (adapter.reads for adapter in self.adapters)
+        return tuple(dict.fromkeys(condition for condition in read if condition is not None))
 
     def fetched(self) -> "Checkpoint":
         """Returns the same weights as a folder of this machine, fetched where they are not here.

@@ -177,6 +177,7 @@ def save_qwen(folder, kind="QwenImageEditPlusPipeline"):
 
     torch.manual_seed(0)
     tokens, processor, encoder = _seeing_parts()
+    is_editor = kind.startswith("QwenImageEdit")
     getattr(diffusers, kind)(
         scheduler=flow_scheduler(shift_terminal=0.02),
         vae=diffusers.AutoencoderKLQwenImage(
@@ -190,7 +191,7 @@ def save_qwen(folder, kind="QwenImageEditPlusPipeline"):
         ),
         text_encoder=encoder,
         tokenizer=tokens,
-        processor=processor,
+        **({"processor": processor} if is_editor else {}),
         transformer=diffusers.QwenImageTransformer2DModel(
             patch_size=2,
             in_channels=16,
@@ -202,7 +203,7 @@ def save_qwen(folder, kind="QwenImageEditPlusPipeline"):
             axes_dims_rope=(8, 4, 4),
         ),
     ).save_pretrained(folder)
-    return _as_published(folder, "processor")
+    return _as_published(folder, "processor") if is_editor else str(folder)
 
 
 def _as_published(folder, name, kind="Qwen2VLProcessor"):
@@ -440,7 +441,7 @@ def shrink_pictures(patch, kind):
 
         patch.setattr(several, "VAE_IMAGE_SIZE", area)
         patch.setattr(several, "CONDITION_IMAGE_SIZE", area)
-    elif kind.startswith("QwenImage"):
+    elif kind.startswith("QwenImage") and kind != "QwenImagePipeline":
         import sys
 
         import diffusers
@@ -465,6 +466,8 @@ SAVERS = {
         folder, "QwenImageEditInpaintPipeline"
     ),
     "FluxFillPipeline": save_flux,
+    "FluxPipeline": lambda folder: save_flux(folder, "FluxPipeline"),
+    "QwenImagePipeline": lambda folder: save_qwen(folder, "QwenImagePipeline"),
     "FluxKontextInpaintPipeline": lambda folder: save_flux(folder, "FluxKontextInpaintPipeline"),
 }
 """Makers of checkpoints by the class of the pipeline; each takes a folder and returns its path."""

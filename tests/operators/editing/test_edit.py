@@ -236,7 +236,7 @@ def test_edit_import_does_not_import_torch():
 def test_edit_that_freed_memory_inexactly_says_so(case, checkpoint_of, row):
     operator = make(case, checkpoint_of)
     model = operator.load()
-    editor = model[""]
+    editor = getattr(model[""], "loaded", model[""])
     rows = ready(operator, [row(number) for number in range(BATCH)])
     before = operator.run(rows, model)
     assert "oom_fallbacks" not in json.loads(before[0]["params_json"])
