@@ -6,48 +6,23 @@ from typing import Any, ClassVar
 
 from overpaint.operators.measures.readings import Reading, read_reply, refused_or_unread
 from overpaint.operators.models import chat_endpoint
-from overpaint.operators.models.chat_endpoint import Endpoint, ForbiddenError, ReplyStatus
-from overpaint.operators.models.endpoint_fields import EndpointFields, check_url
+from overpaint.operators.models.chat_endpoint import Endpoint, ForbiddenError
+from overpaint.operators.models.endpoint_fields import HostedChat
 from overpaint.operators.models.instruction_questions import AsksModel
 from overpaint.operators.models.instructor import Instruction, Instructor
 from overpaint.operators.models.weights import DtypeName
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.operator import Calls, row_error_as_answer
-from pydantic import Field, model_validator
-
-_NOTES: dict[ReplyStatus, str] = {
-    "timeout": "the endpoint did not answer in time",
-    "unreachable": "the endpoint cannot be reached, or answers with errors",
-    "bad_request": "the endpoint does not take the question",
-    "refused": "the model declined to answer",
-    "over_budget": "the budget of requests or tokens is spent",
-}
+from pydantic import Field
 
 
-class HostedModel(AsksModel, EndpointFields, Instructor):
+class HostedModel(AsksModel, HostedChat, Instructor):
     """Asks a hosted model, whose JSON is read strictly: a bad answer is asked for again."""
 
     reproducible: ClassVar[bool] = False
 
-    endpoint: str = "http://localhost:8000/v1"
-    """URL of the interface, up to `/v1`."""
     num_answers: int = Field(default=2, ge=1, le=10)
     """Answers that are asked for until one is JSON of the schema."""
-
-    @model_validator(mode="after")
-    def _is_url(self) -> "HostedModel":
-        check_url(self.endpoint)
-        return self
-
-    def check(self) -> None:
-        """Checks that the request names a model, and that the key is there.
-
-        Raises:
-            ValueError: one of them is missing.
-        """
-        if "model" not in self.request:
-            raise ValueError('request names no model: give request = { model = "..." }')
-        self.check_endpoint()
 
     def load(self, dtype: DtypeName) -> Endpoint:
         """Reads the endpoint's key."""
@@ -71,7 +46,7 @@ class HostedModel(AsksModel, EndpointFields, Instructor):
             except ForbiddenError as error:
                 raise RowError("instruction_forbidden", f"the {error}") from error
             if reply.status != "ok":
-                return Reading(status=reply.status, note=_NOTES[reply.status])
+                return Reading(status=reply.status, note=self.notes[reply.status])
             said = reply.text or ""
             if reading := read_reply(said):
                 return reading

@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from overpaint.operators.models import chat_endpoint
-from overpaint.operators.models.chat_endpoint import Endpoint
+from overpaint.operators.models.chat_endpoint import Endpoint, ReplyStatus
 from overpaint.operators.models.endpoint_limits import Limits
 from overpaint.operators.models.reply_cache import ReplyCache
 from overpaint.pipeline.operator import NOT_IN_FINGERPRINT
 from overpaint.pipeline.storage.store import Storage
 from overpaint.pipeline.storage.uris import normalise
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class EndpointFields(BaseModel):
@@ -68,6 +68,37 @@ class EndpointFields(BaseModel):
             Limits(self.max_requests, self.max_total_tokens),
             None if self.reply_cache is None else ReplyCache(Storage(normalise(self.reply_cache))),
         )
+
+
+class HostedChat(EndpointFields):
+    """Fields of a hosted model that is always asked, and what is said where it does not answer."""
+
+    notes: ClassVar[Mapping[ReplyStatus, str]] = {
+        "timeout": "the endpoint did not answer in time",
+        "unreachable": "the endpoint cannot be reached, or answers with errors",
+        "bad_request": "the endpoint does not take the question",
+        "refused": "the model declined to answer",
+        "over_budget": "the budget of requests or tokens is spent",
+    }
+
+    endpoint: str = "http://localhost:8000/v1"
+    """URL of the interface, up to `/v1`."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        check_url(value)
+        return value
+
+    def check(self) -> None:
+        """Checks that the request names a model, and that the key is there.
+
+        Raises:
+            ValueError: one of them is missing.
+        """
+        if "model" not in self.request:
+            raise ValueError('request names no model: give request = { model = "..." }')
+        self.check_endpoint()
 
 
 def check_url(url: str) -> None:

@@ -7,48 +7,23 @@ from typing import Any
 
 from overpaint.operators.measures.proposals import Proposal, read_proposal, unread
 from overpaint.operators.models import chat_endpoint
-from overpaint.operators.models.chat_endpoint import Endpoint, ForbiddenError, ReplyStatus
-from overpaint.operators.models.endpoint_fields import EndpointFields, check_url
+from overpaint.operators.models.chat_endpoint import Endpoint, ForbiddenError
+from overpaint.operators.models.endpoint_fields import HostedChat
 from overpaint.operators.models.proposal_questions import AsksForProposals
 from overpaint.operators.models.proposer import Proposer, Wish
 from overpaint.operators.models.weights import DtypeName
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.operator import Calls, row_error_as_answer
-from pydantic import Field, field_validator
+from pydantic import Field
 
-_NOTES: dict[ReplyStatus, str] = {
-    "timeout": "the endpoint did not answer in time",
-    "unreachable": "the endpoint cannot be reached, or answers with errors",
-    "bad_request": "the endpoint does not take the question",
-    "refused": "the model declined to answer",
-    "over_budget": "the budget of requests or tokens is spent",
-}
 _AGAIN = "That is not the JSON object that was asked for. Answer with the object alone."
 
 
-class HostedProposer(AsksForProposals, EndpointFields, Proposer):
+class HostedProposer(AsksForProposals, HostedChat, Proposer):
     """Asks a hosted model, whose JSON is read strictly; it gets the row's seed with the request."""
 
-    endpoint: str = "http://localhost:8000/v1"
-    """URL of the interface, up to `/v1`."""
     repairs: int = Field(default=1, ge=0, le=3)
     """Times that the model is asked again, in the same chat, for JSON of the schema."""
-
-    @field_validator("endpoint")
-    @classmethod
-    def _is_url(cls, value: str) -> str:
-        check_url(value)
-        return value
-
-    def check(self) -> None:
-        """Checks that the request names a model, and that the key is there.
-
-        Raises:
-            ValueError: one of them is missing.
-        """
-        if "model" not in self.request:
-            raise ValueError('request names no model: give request = { model = "..." }')
-        self.check_endpoint()
 
     def load(self, dtype: DtypeName) -> Endpoint:
         """Reads the endpoint's key."""
@@ -73,7 +48,7 @@ class HostedProposer(AsksForProposals, EndpointFields, Proposer):
             except ForbiddenError as error:
                 raise RowError("proposal_forbidden", f"the {error}") from error
             if reply.status != "ok":
-                return Proposal(status=reply.status, note=_NOTES[reply.status])
+                return Proposal(status=reply.status, note=self.notes[reply.status])
             said = reply.text or ""
             if found := read_proposal(said, self.num_variants):
                 return found
