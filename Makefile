@@ -68,7 +68,8 @@ $(VISION)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 slow: setup
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow --numprocesses auto tests/operators
+	$(BIN)/pytest -m slow --ignore tests/operators
 
 check: setup links
 	$(BIN)/ruff format --check

@@ -23,7 +23,7 @@ class Sample:
         num_rows: number of rows.
         ledger: how they ended.
         start_s: seconds until the first task could begin: models were loaded.
-        row_s: seconds for a row, from the end of the first task to the end of the last.
+        row_s: seconds for a row, between the ends of two tasks.
         written_bytes: size of the images and masks of all rows.
         gpu: name of this machine's GPU; None where it has none.
     """
@@ -76,21 +76,31 @@ def measure_sample(prepared: PreparedRun, num_rows: int) -> Sample:
             display=clock,
         )
         sizes = [result.folder.storage.sizes(name) for name in OBJECT_FOLDERS]
-    (first_s, first_rows), (last_s, rows) = clock.ends[0], clock.ends[-1]
-    if rows == first_rows:
+    if len(clock.ends) == 1:
         raise UsageError(
-            f"--sample {num_rows}: one task has all {rows} rows: take more than "
+            f"--sample {num_rows}: one task has all {result.ledger.ended} rows: take more than "
             f"{_in_small_tasks(prepared.plan).task_rows}, so that a start is told from a row"
         )
-    row_s = (last_s - first_s) / (rows - first_rows)
+    start_s, row_s = _start_and_row(clock.ends)
     return Sample(
-        num_rows=rows,
+        num_rows=result.ledger.ended,
         ledger=result.ledger,
-        start_s=max(0.0, first_s - first_rows * row_s),
+        start_s=start_s,
         row_s=row_s,
         written_bytes=sum(sum(one.values()) for one in sizes),
         gpu=_gpu(),
     )
+
+
+def _start_and_row(ends: list[tuple[float, int]]) -> tuple[float, float]:
+    """Returns the seconds to start and those of a row, from the ends of tasks.
+
+    The first end of several is left out: what a process does once makes it late, while the model
+    goes on with the next task.
+    """
+    (first_s, first_rows), (last_s, rows) = ends[1 if len(ends) > 2 else 0], ends[-1]
+    row_s = (last_s - first_s) / (rows - first_rows)
+    return max(0.0, first_s - first_rows * row_s), row_s
 
 
 def _in_small_tasks(plan: Plan) -> Plan:
