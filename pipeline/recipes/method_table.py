@@ -59,7 +59,7 @@ class Cell(BaseModel):
     evaluations: Mapping[str, float]
     """Mean network evaluations of a row, by kind, those of all stages before the truth."""
     seconds: float
-    """Mean seconds of a row in the same stages, in batches of the recipe's size."""
+    """Mean CPU seconds of a row in the same stages, in batches of the recipe's size."""
     failed: int
     """Number of rows with an error or a rejection; they count as no success."""
     machine: str

@@ -28,8 +28,8 @@ Drawn edits whose true results are known go through each recipe of jobs/recipes/
 process without Ray; a recipe without a mask of its own is also run with the true one. Success: the
 edit removes half of the squared error to the truth, and keeps 25 dB outside the true mask; oracle:
 the same of the truth's round trip through the VAE. Attributes right: the captioner reads all of the
-target's caption. Evaluations are counted, of all stages before the truth; seconds are their work,
-stages that several recipes share included in each."""
+target's caption. Evaluations are counted, of all stages before the truth; seconds are their time on
+the CPU, stages that several recipes share included in each."""
 
 _POLL_S = 1.0
 Report = Callable[[Cell], object]

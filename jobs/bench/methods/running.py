@@ -1,5 +1,6 @@
 """Runs of cases in this process, in which stages that several cases begin with run once."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,7 +36,7 @@ class CaseRun:
     Attributes:
         rows: rows with all columns.
         cost: network evaluations of all rows, before the truth.
-        seconds: seconds of all stages before the truth, shared ones included.
+        seconds: CPU seconds of all stages before the truth, shared ones included.
     """
 
     rows: Sequence[Row]
@@ -49,7 +50,7 @@ class _Shared:
 
     Attributes:
         values: outputs of each row by the source's URI; None for a row that has ended.
-        seconds: seconds that it took.
+        seconds: CPU seconds that it took.
     """
 
     values: Mapping[str, Mapping[str, Any] | None]
@@ -88,11 +89,13 @@ class Runner:
         loaded = {stage.name: self._load(stage.operator) for stage in stages}
         known = {stage.name: self._shared.get(chains[stage.name]) for stage in stages}
         cached: Any = {row["key"]: _known_outputs(known, row) for row in rows}
+        started_s = time.process_time()
         done = run_stages(stages, loaded, rows, cached)
+        at_work = (time.process_time() - started_s) / sum(done.seconds.values())
         seconds = 0.0
         for stage in stages:
             was = known[stage.name]
-            took = done.seconds[stage.name] + (0.0 if was is None else was.seconds)
+            took = done.seconds[stage.name] * at_work + (0.0 if was is None else was.seconds)
             self._shared[chains[stage.name]] = _Shared(_answers(stage, done.rows), took)
             seconds += took if _counts(stage) else 0.0
         return CaseRun(rows=done.rows, cost=cost_of(case.plan, rows, _counts), seconds=seconds)
