@@ -34,7 +34,7 @@ INSTRUCT_STATUS = Column(
     "instruct_status",
     pa.string(),
     "ok, or why something is null: partial, unknown, missing (no instruction), parse_error, "
-    "refused, timeout, unreachable, bad_request or over_budget",
+    "refused, timeout, unreachable, busy, bad_request or over_budget",
 )
 INSTRUCT_NOTE = Column("instruct_note", pa.string(), "what the reading does not tell, and why")
 

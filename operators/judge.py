@@ -43,8 +43,8 @@ from pydantic import Field, field_validator, model_validator
 LMM_STATUS = Column(
     "lmm_status",
     pa.string(),
-    "ok, or why there are no scores: parse_error, refused, timeout, unreachable, bad_request or "
-    "over_budget",
+    "ok, or why there are no scores: parse_error, refused, timeout, unreachable, busy, "
+    "bad_request or over_budget",
 )
 LMM_REPLY = Column("lmm_reply", pa.string(), "what the judge said")
 JUDGE_PROMPT_SHA256 = Column(

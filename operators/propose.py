@@ -42,7 +42,7 @@ PROPOSE_STATUS = Column(
     "propose_status",
     pa.string(),
     "ok, or why nothing is proposed: nothing, parse_error, refused, timeout, unreachable, "
-    "bad_request or over_budget",
+    "busy, bad_request or over_budget",
 )
 PROPOSE_NOTE = Column("propose_note", pa.string(), "why nothing is proposed")
 

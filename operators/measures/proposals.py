@@ -17,6 +17,7 @@ Status = Literal[
     "refused",
     "timeout",
     "unreachable",
+    "busy",
     "bad_request",
     "over_budget",
 ]

@@ -20,26 +20,25 @@ from email.message import Message
 from typing import Any, Literal
 
 from overpaint.operators.measures.told import TokenChoice
+from overpaint.operators.models.chat_budget import ChatBudget
 from overpaint.operators.models.chat_model import Question
-from overpaint.operators.models.endpoint_limits import Limits
 from overpaint.operators.models.reply_cache import ReplyCache
-from overpaint.operators.models.request_limits import retry_after_s
-from PIL import Image
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_random_exponential,
+from overpaint.operators.models.request_limits import (
+    BusyError,
+    RequestLimits,
+    TransientError,
+    retry_after_s,
 )
+from PIL import Image
 
-ReplyStatus = Literal["ok", "refused", "timeout", "unreachable", "bad_request", "over_budget"]
+ReplyStatus = Literal[
+    "ok", "refused", "timeout", "unreachable", "busy", "bad_request", "over_budget"
+]
 
 _MAX_REPLY_BYTES = 4 * 2**20
 _CHUNK_BYTES = 2**16
 _NEVER = (401, 403, 404)
-_TRANSIENT = (408, 409, 425, 429)
-_backoff = wait_random_exponential(multiplier=0.3, max=20)
+_TRANSIENT = (408, 409, 425)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +65,9 @@ class Endpoint:
         api_key: key sent as a bearer token; None sends none.
         request: further members of the request, such as `model` and `temperature`.
         timeout_s: longest wait for an answer to begin, and for it to end, in seconds.
-        attempts: number of attempts while a failure may be transient.
         threads: threads that ask, as many as questions may be on their way at once.
-        limits: budget and pauses of all questions.
+        limits: attempts at one question, and waits of all questions for a busy endpoint.
+        budget: requests and tokens of all questions.
         cache: replies that are kept; None keeps none.
     """
 
@@ -76,9 +75,9 @@ class Endpoint:
     api_key: str | None
     request: dict[str, Any]
     timeout_s: float
-    attempts: int
     threads: Executor
-    limits: Limits = field(default_factory=Limits)
+    limits: RequestLimits
+    budget: ChatBudget = field(default_factory=ChatBudget)
     cache: ReplyCache | None = None
 
     @property
@@ -94,11 +93,10 @@ class ForbiddenError(Exception):
         super().__init__(f"endpoint answers {code}: look at its URL, model and key")
 
 
-class _TransientError(Exception):
-    def __init__(self, status: ReplyStatus, pause_s: float | None = None) -> None:
+class _TransientError(TransientError):
+    def __init__(self, status: ReplyStatus) -> None:
         super().__init__(status)
         self.status: ReplyStatus = status
-        self.pause_s = pause_s
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -137,14 +135,11 @@ def ask(endpoint: Endpoint, question: Question, turns: Sequence[str] = ()) -> Re
     body = {**endpoint.request, "messages": [_message(question), *_turns(turns)]}
     if kept := _kept(endpoint, body):
         return kept
-    retrying = Retrying(
-        retry=retry_if_exception_type(_TransientError),
-        wait=_wait_s,
-        stop=stop_after_attempt(endpoint.attempts),
-        reraise=True,
-    )
+    data = json.dumps(body).encode()
     try:
-        reply = retrying(_post, endpoint, json.dumps(body).encode())
+        reply = endpoint.limits.ask(lambda: _post(endpoint, data))
+    except BusyError:
+        return Reply("busy")
     except _TransientError as error:
         return Reply(error.status)
     if endpoint.cache is not None and reply.status in ("ok", "refused"):
@@ -164,17 +159,8 @@ def _kept(endpoint: Endpoint, body: dict[str, Any]) -> Reply | None:
     return Reply(found["status"], found["text"], tokens)
 
 
-def _wait_s(state: RetryCallState) -> float:
-    """Returns the seconds before the next attempt; a pause of all is waited for in `_post`."""
-    error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, _TransientError) and error.pause_s is not None:
-        return 0.0
-    return _backoff(state)
-
-
 def _post(endpoint: Endpoint, body: bytes) -> Reply:
-    endpoint.limits.wait()
-    if not endpoint.limits.take_request():
+    if not endpoint.budget.take_request():
         return Reply("over_budget")
     headers = {"Content-Type": "application/json"}
     if endpoint.api_key is not None:
@@ -193,10 +179,10 @@ def _answered(endpoint: Endpoint, request: urllib.request.Request) -> Reply:
     opener = urllib.request.build_opener(_NoRedirects)
     try:
         with opener.open(request, timeout=endpoint.timeout_s) as response:
-            return _read(_body(response, endpoint.timeout_s), endpoint.limits)
+            return _read(_body(response, endpoint.timeout_s), endpoint.budget)
     except urllib.error.HTTPError as error:
         with error:
-            return _failed(error.code, error.headers, _body(error, endpoint.timeout_s), endpoint)
+            return _failed(error.code, error.headers, _body(error, endpoint.timeout_s))
 
 
 def _body(response: Any, timeout_s: float) -> bytes:
@@ -214,12 +200,11 @@ def _body(response: Any, timeout_s: float) -> bytes:
     return b"".join(chunks)
 
 
-def _failed(code: int, headers: Message, body: bytes, endpoint: Endpoint) -> Reply:
+def _failed(code: int, headers: Message, body: bytes) -> Reply:
+    if code == 429 or (code == 503 and "Retry-After" in headers):
+        raise BusyError(retry_after_s(headers.get("Retry-After")))
     if code in _TRANSIENT or code >= 500:
-        pause_s = retry_after_s(headers.get("Retry-After"))
-        if pause_s is not None:
-            endpoint.limits.pause(pause_s)
-        raise _TransientError("unreachable", pause_s)
+        raise _TransientError("unreachable")
     if code in _NEVER:
         raise ForbiddenError(code)
     if b"content_filter" in body or b"content_policy" in body:
@@ -227,7 +212,7 @@ def _failed(code: int, headers: Message, body: bytes, endpoint: Endpoint) -> Rep
     return Reply("bad_request")
 
 
-def _read(body: bytes, limits: Limits) -> Reply:
+def _read(body: bytes, budget: ChatBudget) -> Reply:
     try:
         answer = json.loads(body)
         choice = answer["choices"][0]
@@ -236,7 +221,7 @@ def _read(body: bytes, limits: Limits) -> Reply:
         reason, logprobs = choice.get("finish_reason"), choice.get("logprobs")
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise _TransientError("unreachable") from error
-    limits.spend_tokens(_num_tokens(answer))
+    budget.spend_tokens(_num_tokens(answer))
     if refusal:
         return Reply("refused", _sound(str(refusal)))
     if reason == "content_filter":

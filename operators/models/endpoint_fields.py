@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from overpaint.operators.models import chat_endpoint
+from overpaint.operators.models.chat_budget import ChatBudget
 from overpaint.operators.models.chat_endpoint import Endpoint, ReplyStatus
-from overpaint.operators.models.endpoint_limits import Limits
 from overpaint.operators.models.reply_cache import ReplyCache
+from overpaint.operators.models.request_limits import RequestLimits
 from overpaint.pipeline.operator import NOT_IN_FINGERPRINT
 from overpaint.pipeline.storage.store import Storage
 from overpaint.pipeline.storage.uris import normalise
@@ -27,9 +28,16 @@ class EndpointFields(BaseModel):
     timeout_s: float = Field(default=120.0, gt=0, json_schema_extra=NOT_IN_FINGERPRINT)
     """How long the endpoint may be silent, in seconds."""
     attempts: int = Field(default=4, ge=1, le=20, json_schema_extra=NOT_IN_FINGERPRINT)
-    """Attempts at one answer while the endpoint is late, busy or broken."""
+    """Attempts at one answer while the endpoint is late or broken."""
+    patience_s: float = Field(default=300.0, ge=0, json_schema_extra=NOT_IN_FINGERPRINT)
+    """Time that a question waits in all for an endpoint that says that it is busy (429), in
+    seconds; a wait is no attempt."""
     max_concurrency: int = Field(default=8, ge=1, le=256, json_schema_extra=NOT_IN_FINGERPRINT)
     """Questions on their way to the endpoint at once, from one actor."""
+    max_requests_per_minute: float | None = Field(
+        default=None, gt=0, json_schema_extra=NOT_IN_FINGERPRINT
+    )
+    """Requests that one actor begins in a minute; null sets no limit."""
     max_requests: int | None = Field(default=None, ge=1, json_schema_extra=NOT_IN_FINGERPRINT)
     """Requests that one actor may send, repeated ones included; the rows after them have the status
     over_budget. Null for any number."""
@@ -58,15 +66,21 @@ class EndpointFields(BaseModel):
             more: members of the request, which those of the recipe can replace.
         """
         key = None if self.api_key_env is None else chat_endpoint.read_api_key(self.api_key_env)
+        cache = self.reply_cache
         return Endpoint(
-            url,
-            key,
-            {**(more or {}), **self.request},
-            self.timeout_s,
-            self.attempts,
-            ThreadPoolExecutor(self.max_concurrency, thread_name_prefix=name),
-            Limits(self.max_requests, self.max_total_tokens),
-            None if self.reply_cache is None else ReplyCache(Storage(normalise(self.reply_cache))),
+            url=url,
+            api_key=key,
+            request={**(more or {}), **self.request},
+            timeout_s=self.timeout_s,
+            threads=ThreadPoolExecutor(self.max_concurrency, thread_name_prefix=name),
+            limits=RequestLimits(
+                max_concurrency=self.max_concurrency,
+                max_per_minute=self.max_requests_per_minute,
+                attempts=self.attempts,
+                patience_s=self.patience_s,
+            ),
+            budget=ChatBudget(self.max_requests, self.max_total_tokens),
+            cache=None if cache is None else ReplyCache(Storage(normalise(cache))),
         )
 
 
@@ -76,6 +90,7 @@ class HostedChat(EndpointFields):
     notes: ClassVar[Mapping[ReplyStatus, str]] = {
         "timeout": "the endpoint did not answer in time",
         "unreachable": "the endpoint cannot be reached, or answers with errors",
+        "busy": "the endpoint is busy for longer than patience_s",
         "bad_request": "the endpoint does not take the question",
         "refused": "the model declined to answer",
         "over_budget": "the budget of requests or tokens is spent",

@@ -13,7 +13,8 @@ from running import outcomes, rows_in_actor
 GOOD = '{"accuracy": 9, "preservation": 8, "quality": 7, "realism": 6}'
 SCORE = 8.0
 STATUSES = {
-    *("ok", "parse_error", "refused", "timeout", "unreachable", "bad_request", "over_budget")
+    *("ok", "parse_error", "refused", "timeout", "unreachable", "busy", "bad_request"),
+    "over_budget",
 }
 
 
@@ -86,7 +87,7 @@ def test_every_row_ends_with_a_score_or_a_status_in_any_weather(serve, noise):
         return moods[row][min(seen[row], 2) - 1]
 
     server = serve(act)
-    operator = judge(server, attempts=2, max_concurrency=5, timeout_s=0.8)
+    operator = judge(server, attempts=2, patience_s=0, max_concurrency=5, timeout_s=0.8)
     found = outcomes(operator, asks(noise, len(moods)))
     assert 1 < server.most_at_once <= 5
     assert max(seen.values()) <= 2
@@ -102,7 +103,7 @@ def test_every_row_ends_with_a_score_or_a_status_in_any_weather(serve, noise):
         *("ok", "ok", "parse_error", "refused", "refused", "refused", "parse_error"),
         *("parse_error", "parse_error", "unreachable", "refused", "bad_request"),
         *("unreachable", "unreachable", "unreachable", "unreachable", "parse_error"),
-        *("unreachable", "unreachable", "unreachable", "timeout", "unreachable"),
+        *("unreachable", "unreachable", "unreachable", "timeout", "busy"),
     ]
     pa.array([answer["lmm_reply"] for answer in found], pa.string())
 
@@ -114,6 +115,19 @@ def test_endpoint_that_says_when_to_come_back_is_left_alone_until_then(serve, no
     later = [time for time in server.times_s if time > server.times_s[0] + 0.5]
     assert len(later) >= 9
     assert min(later) >= server.times_s[0] + 1.0
+
+
+def test_endpoint_that_is_busy_costs_no_attempt(serve, noise):
+    server = serve(lambda number, _: busy(0) if number <= 5 else says(GOOD))
+    (answer,) = outcomes(judge(server, attempts=1), asks(noise, 1))
+    assert (answer["lmm_status"], len(server.asked)) == ("ok", 6)
+
+
+def test_endpoint_that_stays_busy_is_given_up_after_the_patience(serve, noise):
+    server = serve(lambda *_: busy(1))
+    (answer,) = outcomes(judge(server, attempts=1, patience_s=1), asks(noise, 1))
+    assert (answer["lmm_status"], answer["lmm_score"]) == ("busy", None)
+    assert len(server.asked) == 2
 
 
 def test_budget_of_requests_holds_and_counts_repeated_ones(serve, noise):

@@ -1,14 +1,10 @@
-"""Limits of an endpoint that many threads ask: a budget, and pauses that the endpoint asks for."""
+"""Budget of the questions that many threads of an actor put to a hosted model."""
 
 import threading
-import time
-
-MAX_PAUSE_S = 60.0
-"""Longest pause that an endpoint is granted, in seconds."""
 
 
-class Limits:
-    """Budget and pauses that all questions to an endpoint share.
+class ChatBudget:
+    """Requests and tokens that all questions to an endpoint share.
 
     Args:
         max_requests: requests that may be sent, repeated ones included; None for any number.
@@ -27,7 +23,6 @@ class Limits:
         self.num_tokens = 0
         self._max_requests = max_requests
         self._max_total_tokens = max_total_tokens
-        self._resume_at_s = 0.0
         self._lock = threading.Lock()
 
     def take_request(self) -> bool:
@@ -44,14 +39,3 @@ class Limits:
         """Counts the tokens of an answer."""
         with self._lock:
             self.num_tokens += max(0, num_tokens)
-
-    def pause(self, seconds: float) -> None:
-        """Lets nobody ask for some seconds from now."""
-        until_s = time.monotonic() + min(max(0.0, seconds), MAX_PAUSE_S)
-        with self._lock:
-            self._resume_at_s = max(self._resume_at_s, until_s)
-
-    def wait(self) -> None:
-        """Waits until the pause is over; one that grows meanwhile is waited for too."""
-        while (left_s := self._resume_at_s - time.monotonic()) > 0:
-            time.sleep(left_s)
