@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from overpaint.operators.diffusion.speed import Cache, Speed, Storage, speed_up
 from overpaint.operators.models.additions import add_to_pipeline
+from overpaint.operators.models.content import content_key, num_bytes
 from overpaint.operators.models.picture_processors import picture_processors
 from overpaint.operators.models.pretrained import device, quietly, torch_dtype
-from overpaint.operators.models.recent import Recent, content_key
 from overpaint.operators.models.tokenizing import TextLength, one_call_at_a_time, text_length
 from overpaint.operators.models.weights import Checkpoint
+from overpaint.operators.recent import Recent
 from overpaint.pipeline.cost import Cost
 
 _EMBEDDING = ("encode_prompt", "encode_prompt_multiple_images")
@@ -50,8 +51,8 @@ class PipelineModel:
     multiple_px: int
     spent: Cost = field(default_factory=Cost)
     oom_fallbacks: tuple[str, ...] = ()
-    prompts: Recent = field(default_factory=lambda: Recent(_MAX_PROMPT_BYTES))
-    sources: Recent = field(default_factory=lambda: Recent(_MAX_SOURCE_BYTES))
+    prompts: Recent[Any] = field(default_factory=lambda: Recent(_MAX_PROMPT_BYTES))
+    sources: Recent[Any] = field(default_factory=lambda: Recent(_MAX_SOURCE_BYTES))
     is_offloaded: bool = False
 
     def spend(self, cost: Cost) -> None:
@@ -211,7 +212,7 @@ def _remember_calls(model: PipelineModel) -> None:
     @wraps(encode)
     def encode_once(pictures: Any, *args: Any, **options: Any) -> Any:
         key = content_key([pictures, args, options])
-        return model.sources.once(key, lambda: encode(pictures, *args, **options))
+        return model.sources.get(key, lambda: encode(pictures, *args, **options), num_bytes)
 
     pipeline.vae.encode = encode_once
 
@@ -232,6 +233,6 @@ def _remembered_prompts(model: PipelineModel, embed: Callable[..., Any]) -> Call
 
         rest = {name: value for name, value in given.items() if name != "prompt"}
         text = prompt if isinstance(prompt, str) else "\n".join(prompt)
-        return model.prompts.once((text, content_key(rest)), counted)
+        return model.prompts.get((text, content_key(rest)), counted, num_bytes)
 
     return embed_once

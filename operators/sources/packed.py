@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from overpaint.operators.recent import Recent
 from overpaint.operators.sources.cells import CellTable, open_cells, values_of
-from overpaint.operators.sources.recent import Recent
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.storage.packed import CellAddress, MemberAddress
 from overpaint.pipeline.storage.store import read_range

@@ -5,7 +5,8 @@ import pytest
 import torch
 from overpaint.operators.edit import Edit
 from overpaint.operators.invert import Invert
-from overpaint.operators.models.recent import Recent, content_key
+from overpaint.operators.models.content import content_key, num_bytes
+from overpaint.operators.recent import Recent
 from overpaint.pipeline.identity import identity_fields, operator_fingerprint
 from PIL import Image
 from pydantic import ValidationError
@@ -168,13 +169,13 @@ def test_unknown_value_of_the_scheduler_is_refused(checkpoint_of):
 
 
 def test_results_are_remembered_up_to_a_size():
-    recent, calls = Recent(max_bytes=3 * 4 * 10), []
+    recent, calls = Recent(max_size=3 * 4 * 10), []
 
     def make_for(number):
         return lambda: calls.append(number) or torch.zeros(10)
 
     for number in (1, 2, 3, 1, 4, 1, 2):
-        recent.once(number, make_for(number))
+        recent.get(number, make_for(number), num_bytes)
     assert calls == [1, 2, 3, 4, 2]
 
 

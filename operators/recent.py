@@ -1,4 +1,4 @@
-"""Values that were used last, such as the index of a tar."""
+"""Values that were used last, such as the index of a tar, or a prompt's embedding."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -12,7 +12,7 @@ class Recent(Generic[T]):
     """Values that were asked for last, up to a total size; each is made once at a time.
 
     Args:
-        max_size: largest total size.
+        max_size: largest total size; the latest value is kept in any case.
     """
 
     def __init__(self, max_size: int) -> None:
@@ -24,7 +24,13 @@ class Recent(Generic[T]):
     def get(
         self, key: Hashable, make: Callable[[], T], size: Callable[[T], int] = lambda _: 1
     ) -> T:
-        """Returns the value of a key, which is made where it is not there."""
+        """Returns the value of a key, which is made where it is not there.
+
+        Args:
+            key: what equal values have in common.
+            make: makes the value.
+            size: tells a value's size, in the unit of `max_size`.
+        """
         with self._lock:
             making = self._making.setdefault(key, Lock())
         with making:

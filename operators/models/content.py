@@ -1,8 +1,7 @@
-"""Results of calls that are kept, so that an equal call is not made again."""
+"""Contents of values: what is equal for equal ones, and how much memory they take."""
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,28 +10,6 @@ from PIL import Image
 
 _PLAIN = (str, int, float, bool, type(None))
 _NAMED = (torch.dtype, torch.device)
-
-
-class Recent(OrderedDict[Hashable, Any]):
-    """Results of the latest calls by what was given, up to a size.
-
-    Args:
-        max_bytes: bytes of the tensors that are kept; the latest result is kept in any case.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        super().__init__()
-        self.max_bytes = max_bytes
-
-    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """Returns the result of that key, made where there is none."""
-        if key in self:
-            self.move_to_end(key)
-            return self[key]
-        self[key] = made = make()
-        while len(self) > 1 and num_bytes(self) > self.max_bytes:
-            self.popitem(last=False)
-        return made
 
 
 def content_key(value: Any) -> Hashable:
