@@ -46,5 +46,13 @@ class Recent(Generic[T]):
                     self._values.popitem(last=False)
             return value
 
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def clear(self) -> None:
+        """Forgets all values."""
+        with self._lock:
+            self._values.clear()
+
     def _size(self) -> int:
         return sum(size for _, size in self._values.values())
