@@ -1,7 +1,7 @@
 """Values that were used last, such as the index of a tar, or a prompt's embedding."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -45,6 +45,9 @@ class Recent(Generic[T]):
                 while len(self._values) > 1 and self._size() > self._max_size:
                     self._values.popitem(last=False)
             return value
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return iter(list(self._values))
 
     def __len__(self) -> int:
         return len(self._values)
