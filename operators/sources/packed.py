@@ -4,7 +4,7 @@ A member is read by its place, which planning has found, or by an index of its t
 once; a cell with the others of its row group or batch, of which the last few are kept.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,7 @@ from overpaint.operators.recent import Recent
 from overpaint.operators.sources.cells import CellTable, open_cells, values_of
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.storage.packed import CellAddress, MemberAddress
-from overpaint.pipeline.storage.store import read_range
-from overpaint.pipeline.storage.tars import BLOCK_BYTES, TarError, TarMember, is_head, tar_members
+from overpaint.pipeline.storage.tars import TarError, TarMember, read_member, tar_index
 
 _NUM_INDEXES = 64
 _HELD_BYTES = 256 * 2**20
@@ -75,13 +74,8 @@ class PackedReader:
         return data
 
     def _read(self, uri: str, member: TarMember) -> bytes | None:
-        """Reads a member with its head; returns None where that is not its head."""
         self._check_size(member.size)
-        start = member.offset - BLOCK_BYTES
-        data = read_range(uri, start, member.offset + member.size)
-        if len(data) < BLOCK_BYTES + member.size or not is_head(data[:BLOCK_BYTES], member):
-            return None
-        return data[BLOCK_BYTES:]
+        return read_member(uri, member)
 
     def _check_size(self, size: int) -> None:
         if size > self._max_bytes:
@@ -172,11 +166,8 @@ class PackedReader:
         return value
 
 
-def _tar_index(uri: str) -> Mapping[str, tuple[TarMember, ...]]:
-    members: dict[str, tuple[TarMember, ...]] = {}
+def _tar_index(uri: str) -> dict[str, tuple[TarMember, ...]]:
     try:
-        for member, _ in tar_members(uri):
-            members[member.name] = (*members.get(member.name, ()), member)
+        return tar_index(uri)
     except TarError as error:
         raise RowError("source_unreadable", f"the tar cannot be read: {error}") from error
-    return members

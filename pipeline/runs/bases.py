@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from overpaint.pipeline.storage.packed import packed_address
+from overpaint.pipeline.storage.packed import file_of
 from overpaint.pipeline.storage.store import is_file
 from overpaint.pipeline.storage.uris import is_absolute, join
 
@@ -71,9 +71,8 @@ def _counted(uri: str, relative: Sequence[str]) -> Base:
 
 
 def _is_there(uri: str) -> bool:
-    packed = packed_address(uri)
     try:
-        return is_file(packed.container if packed else uri)
+        return is_file(file_of(uri))
     except PermissionError:
         raise
     except (OSError, ValueError):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 from overpaint.pipeline.runs.folder import RunFolder
-from overpaint.pipeline.storage.packed import packed_address
+from overpaint.pipeline.storage.packed import file_of
 from overpaint.pipeline.storage.retries import retry_transient
 from overpaint.pipeline.storage.store import bare_path, filesystem
 from overpaint.pipeline.storage.uris import is_local, join, local_path
@@ -53,7 +53,7 @@ class SourceVersions:
 
         A source that is packed into a file with others has the version of that file.
         """
-        files = {source: _file(source) for source in dict.fromkeys(sources)}
+        files = {source: file_of(source) for source in dict.fromkeys(sources)}
         found = self._of_files(list(dict.fromkeys(files.values())))
         return [found.get(files[source]) for source in sources]
 
@@ -117,12 +117,6 @@ def read_versions(folder: RunFolder, part: int, num_rows: int) -> list[str | Non
     except FileNotFoundError:
         return None
     return versions if len(versions) == num_rows else None
-
-
-def _file(source: str) -> str:
-    """Returns the URI of the file that a source is, or is in."""
-    packed = packed_address(source)
-    return packed.container if packed else source
 
 
 def _local_version(uri: str) -> Version | None:

@@ -68,3 +68,9 @@ def packed_address(uri: str) -> MemberAddress | CellAddress | None:
         item = int(match[4]) if match[4] is not None else None
         return CellAddress(match[1], match[2], int(match[3]), item)
     return None
+
+
+def file_of(uri: str) -> str:
+    """Returns the URI of the file that a source is, or is in."""
+    packed = packed_address(uri)
+    return packed.container if packed else uri

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
-from overpaint.pipeline.storage.store import open_uri
+from overpaint.pipeline.storage.store import open_uri, read_range
 
 BLOCK_BYTES = tarfile.BLOCKSIZE
 _READ_AHEAD_BYTES = 2**18
@@ -69,6 +69,33 @@ def _check_end(file: IO[bytes], place: int) -> None:
         raise TarError(f"it is damaged at byte {place}")
     if tail.strip(b"\0"):
         raise TarError("it goes on after its end: several tars have been joined")
+
+
+def tar_index(uri: str) -> dict[str, tuple[TarMember, ...]]:
+    """Returns the files in a tar by their names, of which a tar may have several.
+
+    Raises:
+        TarError: the tar is cut off, or not one at all.
+        FileNotFoundError: there is no such file.
+        PermissionError: it may not be read.
+    """
+    members: dict[str, tuple[TarMember, ...]] = {}
+    for member, _ in tar_members(uri):
+        members[member.name] = (*members.get(member.name, ()), member)
+    return members
+
+
+def read_member(uri: str, member: TarMember) -> bytes | None:
+    """Reads a member by its place; returns None where its head is not before it, or it breaks off.
+
+    Raises:
+        FileNotFoundError: there is no such tar.
+        PermissionError: it may not be read.
+    """
+    data = read_range(uri, member.offset - BLOCK_BYTES, member.offset + member.size)
+    if len(data) < BLOCK_BYTES + member.size or not is_head(data[:BLOCK_BYTES], member):
+        return None
+    return data[BLOCK_BYTES:]
 
 
 def is_head(head: bytes, member: TarMember) -> bool:

@@ -129,18 +129,18 @@ def test_tars_are_addressed_and_their_texts_are_columns(storage):
 
 
 def test_tar_members_are_read_by_ranges_alone(tmp_path, monkeypatch):
-    from overpaint.operators.sources import packed
+    from overpaint.pipeline.storage import tars
 
     (tmp_path / "a.tar").write_bytes(tar_bytes(FILES.items()))
     given = read_input(str(tmp_path / "a.tar"))
     read = []
 
-    def spied(uri, start, stop, real=packed.read_range):
+    def spied(uri, start, stop, real=tars.read_range):
         read.append(stop - start)
         return real(uri, start, stop)
 
-    monkeypatch.setattr(packed, "read_range", spied)
-    monkeypatch.setattr(packed, "tar_members", None)
+    monkeypatch.setattr(tars, "read_range", spied)
+    monkeypatch.setattr(tars, "tar_members", None)
     assert fetched(given) == list(FILES.values())
     assert sum(read) == sum(512 + len(data) for data in FILES.values())
 
