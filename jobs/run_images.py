@@ -1,17 +1,19 @@
 """Images of a run's rows: those that the run stored, and the sources that it read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from overpaint.operators.fetch import Fetch
 from overpaint.operators.sources.access import Access, Reader, Span
-from overpaint.pipeline.columns import DRAWN_URI, STORED_IMAGES, TAR_SPANS
+from overpaint.pipeline.columns import DRAWN_URI, STORED_IMAGES, STORED_SPANS, TAR_SPANS
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.images import Picture, decode
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.runs.record import RunRecord
-from overpaint.pipeline.storage.store import read_uri
+from overpaint.pipeline.runs.shards import read_picture, spans_by_address
 from overpaint.pipeline.storage.uris import is_absolute, join
+
+_MAX_SPANS = 2**16
 
 ImageName = Literal["source_image", "edited_image", "mask_image", "editable_mask_image"]
 
@@ -46,14 +48,24 @@ class RunImages:
             image: which of the row's images.
         """
         if image != "source_image":
-            path = row[STORED_IMAGES[image]]
-            return self._folder.storage.at(path) if path else None
+            return self._stored(row, row[STORED_IMAGES[image]])
         if drawn := row.get(DRAWN_URI.name):
-            return self._folder.storage.at(drawn)
+            return self._stored(row, drawn)
         uri = join(self._base_uri, row["source_uri"]) if row["source_sha256"] else ""
-        for span in row.get(TAR_SPANS.name) or ():
-            self._spans[join(self._base_uri, span["uri"])] = (span["offset"], span["size"])
+        self._note(self._base_uri, row.get(TAR_SPANS.name))
         return uri if is_absolute(uri) else None
+
+    def _stored(self, row: Mapping[str, Any], path: str | None) -> str | None:
+        spans = row.get(STORED_SPANS.name) or ()
+        self._note(self._folder.storage.uri, [span for span in spans if span["uri"] == path])
+        return self._folder.storage.at(path) if path else None
+
+    def _note(self, base_uri: str, spans: Sequence[Mapping[str, Any]] | None) -> None:
+        """Notes the places of members of tars; the oldest go, since they are read soon."""
+        for address, span in spans_by_address(spans).items():
+            self._spans[join(base_uri, address)] = span
+        while len(self._spans) > _MAX_SPANS:
+            self._spans.pop(next(iter(self._spans)), None)
 
     def read(self, uri: str) -> bytes:
         """Reads an image that `uri` names: a source within the limits that the run kept to.
@@ -62,9 +74,10 @@ class RunImages:
             FileNotFoundError: the run folder does not have the image.
             RowError: the source is missing, forbidden or too large.
         """
-        if uri.startswith(self._folder.storage.at("")):
-            return read_uri(uri)
-        return self._reader.one(self._base_uri, uri, self._spans.get(uri))
+        root, span = f"{self._folder.storage.uri}/", self._spans.get(uri)
+        if uri.startswith(root):
+            return read_picture(self._folder.storage, uri.removeprefix(root), span)
+        return self._reader.one(self._base_uri, uri, span)
 
     def open(self, row: Mapping[str, Any], image: ImageName = "edited_image") -> Picture | None:
         """Decodes an image of a row; returns None where the row has none.

@@ -27,7 +27,8 @@ from overpaint.pipeline.errors import RowError, near_miss
 from overpaint.pipeline.identity import sha256
 from overpaint.pipeline.images import Picture, encode
 from overpaint.pipeline.operator import Kind, ModelOperator, NewColumns, Operator
-from overpaint.pipeline.runs.folder import drawn_path
+from overpaint.pipeline.runs.folder import object_paths
+from overpaint.pipeline.runs.shards import member_names
 from overpaint.pipeline.storage.store import Storage
 from pydantic import Field, field_validator
 
@@ -85,8 +86,8 @@ class Draw(LimitsPrompts, Drawing, UsesPipeline[Any], ModelOperator[Any, EditReq
 
     @property
     def optional(self) -> tuple[Column, ...]:
-        """The row's own scale."""
-        return (c.GUIDANCE_SCALE,)
+        """The row's own scale, and whether the runner packs the picture."""
+        return (c.GUIDANCE_SCALE, c.IS_PACKED)
 
     @property
     def outputs(self) -> tuple[Column, ...]:
@@ -172,8 +173,10 @@ class Draw(LimitsPrompts, Drawing, UsesPipeline[Any], ModelOperator[Any, EditReq
             raise RowError("nan_in_result", "the drawn picture holds values that are not finite")
         pixels = np.clip(np.rint(output.pixels), 0, 255).astype(np.uint8)
         data = encode(Picture(pixels), row["image_format"])
-        path = drawn_path(row["key"], row["image_format"])
-        if row["run_uri"]:  # a row that is replayed stores nothing
+        is_packed = row.get(c.IS_PACKED.name)
+        paths = (member_names if is_packed else object_paths)(row["key"], row["image_format"])
+        path = paths[c.DRAWN_URI.name]
+        if row["run_uri"] and not is_packed:  # a row that is replayed stores nothing
             Storage(row["run_uri"]).write(path, data)
         return {
             "source_image": data,

@@ -1,4 +1,7 @@
-"""`store`: writes each edited image and its masks into the run folder, under the row's key."""
+"""`store`: writes each edited image and its masks into the run folder, under the row's key.
+
+Where a plan packs pictures it names them alone, and the runner writes those of a task together.
+"""
 
 import re
 from collections.abc import Sequence
@@ -20,7 +23,8 @@ from overpaint.pipeline.operator import (
     Operator,
     row_error_as_answer,
 )
-from overpaint.pipeline.runs.folder import editable_mask_path, image_path, mask_path
+from overpaint.pipeline.runs.folder import object_paths
+from overpaint.pipeline.runs.shards import member_names
 from overpaint.pipeline.storage.store import Storage
 from pydantic import Field
 
@@ -53,12 +57,12 @@ class Store(Operator[ThreadPoolExecutor]):
 
     @property
     def optional(self) -> tuple[Column, ...]:
-        """The mask, and the mask that was really editable."""
-        return (c.MASK_IMAGE, c.EDITABLE_MASK_IMAGE)
+        """The mask, the mask that was really editable, and whether the runner packs them."""
+        return (c.MASK_IMAGE, c.EDITABLE_MASK_IMAGE, c.IS_PACKED)
 
     @property
     def outputs(self) -> tuple[Column, ...]:
-        """The paths of the objects, relative to the run folder, and their hashes."""
+        """The paths of the objects, relative to the run folder, or the members' names; hashes."""
         return _OUTPUTS
 
     def load(self) -> ThreadPoolExecutor:
@@ -79,18 +83,24 @@ def _store(row: Row) -> NewColumns:
     key: str = row["key"]
     if not _KEY.fullmatch(key):
         raise RowError("bad_key", "a key is 32 hex digits: it names files")
-    storage = Storage(row["run_uri"])
     # The image last: where it is, its masks are too.
-    mask = _write(storage, mask_path(key), row.get("mask_image"))
-    editable = _write(storage, editable_mask_path(key), row.get("editable_mask_image"))
-    edited = _write(storage, image_path(key, row["image_format"]), row["edited_image"])
+    mask = _write(row, c.MASK_URI, row.get("mask_image"))
+    editable = _write(row, c.EDITABLE_MASK_URI, row.get("editable_mask_image"))
+    edited = _write(row, c.EDITED_URI, row["edited_image"])
     values = (*edited, *mask, *editable)
     return {column.name: value for column, value in zip(_OUTPUTS, values, strict=True)}
 
 
-def _write(storage: Storage, path: str, data: bytes | None) -> tuple[str | None, str | None]:
-    """Writes an object; returns its path and hash, or nothing where there is no object."""
+def _write(row: Row, uri: Column, data: bytes | None) -> tuple[str | None, str | None]:
+    """Writes an object, or leaves it to the runner, which packs it.
+
+    Returns:
+        Its path, or the name of its member, and its hash; nothing where there is no object.
+    """
     if data is None:
         return None, None
-    storage.write(path, data)
+    if row.get(c.IS_PACKED.name):
+        return member_names(row["key"], row["image_format"])[uri.name], sha256(data)
+    path = object_paths(row["key"], row["image_format"])[uri.name]
+    Storage(row["run_uri"]).write(path, data)
     return path, sha256(data)

@@ -98,6 +98,12 @@ def first_text(row: Row, *columns: Column) -> str | None:
 BASE_URI = Column("base_uri", pa.string(), "folder or prefix of the input's relative URIs", "run")
 RUN_URI = Column("run_uri", pa.string(), "the run folder", "run")
 IMAGE_FORMAT = Column("image_format", pa.string(), "png, jpg or webp: how images are stored", "run")
+IS_PACKED = Column(
+    "is_packed",
+    pa.bool_(),
+    "whether the runner packs the pictures that a row stores: a stage names their members alone",
+    "run",
+)
 
 # Set by planning.
 KEY = _text("key", "the identity of this edit: 32 hex digits")
@@ -200,6 +206,12 @@ EDITABLE_MASK_URI = _text(
     "editable_mask_uri", "the stored mask that was really editable, relative to the run folder"
 )
 
+STORED_SPANS = Column(
+    "stored_spans",
+    TAR_SPANS.type,
+    "first byte and size of each picture that the row has stored in a shard, by its address",
+)
+
 # How the row ended.
 STATUS = _text("status", "accepted, rejected or failed")
 STAGE = _text("stage", "the stage that rejected or failed it")
@@ -212,9 +224,12 @@ FINGERPRINT = _text("fingerprint", "identity of the stages that made the pixels:
 
 RUNNER_COLUMNS = frozenset(
     column.name
-    for column in (BASE_URI, RUN_URI, IMAGE_FORMAT, KEY, SOURCE_URI, GROUP_ID, CANDIDATE, SEED)
+    for column in (
+        *(BASE_URI, RUN_URI, IMAGE_FORMAT, IS_PACKED),
+        *(KEY, SOURCE_URI, GROUP_ID, CANDIDATE, SEED, STORED_SPANS),
+    )
 )
-"""Names of the columns that planning and the runner set in every row."""
+"""Names of the columns that planning and the runner set."""
 
 STORED_IMAGES = {
     EDITED_IMAGE.name: EDITED_URI.name,

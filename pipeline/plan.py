@@ -83,6 +83,9 @@ class Plan(BaseModel):
     """What a row may cost."""
     image_format: Literal["png", "jpg", "webp"] = "png"
     """How edited images are stored."""
+    images: Literal["objects", "shards"] = "objects"
+    """How a run keeps pictures: each as an object of its own, or those of a task in one WebDataset
+    tar, which takes a store far fewer requests."""
     task_rows: int = Field(default=32, ge=1, le=4096)
     """Rows in one task: what a killed actor may have to do again."""
 
@@ -112,6 +115,16 @@ class Plan(BaseModel):
         plan_checks.check_candidates(self.row, self.stages)
         plan_checks.check_policy(self.policy, self.stages)
         return self
+
+    @property
+    def is_packed(self) -> bool:
+        """True where the pictures of a task are packed into shards."""
+        return self.images == "shards"
+
+    @property
+    def runner_outputs(self) -> tuple[c.Column, ...]:
+        """The columns of the manifest that the runner writes at the end of a task."""
+        return (c.STORED_SPANS,) if self.is_packed else ()
 
     @property
     def group_names(self) -> tuple[str, ...]:
@@ -183,7 +196,8 @@ class Plan(BaseModel):
         """Returns the stages' own columns that the manifest keeps, after the fixed ones."""
         fixed = {column.name for column in c.MANIFEST}
         written = (column for stage in self.stages for column in stage.outputs)
-        return tuple(o for o in written if o.scope == "manifest" and o.name not in fixed)
+        own = (o for o in written if o.scope == "manifest" and o.name not in fixed)
+        return (*own, *self.runner_outputs)
 
     def planned_column_names(self, names: Sequence[str]) -> dict[str, str]:
         """Returns the plan's name of each column of the input beside `source_uri` and `seed`.

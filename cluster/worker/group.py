@@ -39,6 +39,7 @@ from overpaint.pipeline.runs.manifest import (
 )
 from overpaint.pipeline.runs.reuse import CachedOutputs, cached_outputs_by_key
 from overpaint.pipeline.runs.run import Run
+from overpaint.pipeline.runs.shards import pack
 from overpaint.pipeline.runs.tasks import Task
 
 SUMMARY = pa.schema(
@@ -211,8 +212,10 @@ class GroupWorker:
         run = self._run_together if num_crashes < 2 else self._run_one_by_one
         with self._seat(keys, is_alone=num_crashes > 0) as lane:
             done, seconds = run(full_rows, cached, lane)
+            kept = [_with_stored(row, cached.get(row["key"])) for row in done]
+            if self._run.plan.is_packed:
+                kept = self._packed(kept, cached)
         release(value for row in done for value in row.values() if isinstance(value, bytes))
-        kept = [_with_stored(row, cached.get(row["key"])) for row in done]
         elapsed_s, busy_s = self._accounted()
         gpu_seconds = elapsed_s * self._run.plan.placement(self._group).num_gpus
         stats = StageStats(seconds, self._oom_fallbacks(), self._notes(), gpu_seconds)
@@ -243,6 +246,13 @@ class GroupWorker:
         if self._observer is not None:
             self._observer(report)
         return table
+
+    def _packed(
+        self, rows: Sequence[Row], cached: Mapping[str, CachedOutputs]
+    ) -> list[dict[str, Any]]:
+        """Writes the pictures of a task into its shard; those of before stay where they are."""
+        before = {key: outputs.spans for key, outputs in cached.items()}
+        return pack(rows, self._run.plan.stored_images(), self._run.folder.storage, before)
 
     def _ended(self, row: dict[str, Any]) -> dict[str, Any]:
         """Returns a row as it ends with the last group."""
@@ -312,7 +322,8 @@ class GroupWorker:
         if num_crashes < self._run.plan.limits.max_attempts:
             with self._attempts.of_row(row["key"]):
                 return self._run_together([row], cached, lane)
-        if row.get("edited_uri") is None:  # or an earlier group has stored the image, and named it
+        is_stored = row.get("edited_uri") is not None or self._run.plan.is_packed
+        if not is_stored:  # or an earlier group has stored the image, and named it
             self._run.folder.remove_objects(row["key"], self._run.plan.image_format)
         message = f"its worker died {num_crashes} times while the row was alone in it"
         ending = {"status": FAILED, "stage": self._group, "error_code": "worker_died"}
@@ -350,7 +361,7 @@ class GroupWorker:
         read = [o for stage in later for o in (*stage.inputs, *stage.optional)]
         written_later = {name for stage in later for name in stage.output_names}
         sent = [o for o in read if o.scope != "run" and o.name not in written_later]
-        columns = {o.name: o.type for o in (c.KEY, *kept, *sent, *_ENDING)}
+        columns = {o.name: o.type for o in (c.KEY, *kept, *plan.runner_outputs, *sent, *_ENDING)}
         fields = [pa.field(name, kind) for name, kind in columns.items()]
         return pa.schema([*fields, _PART, _STATS])
 

@@ -199,7 +199,7 @@ def _finish(run: Run, planned: int, ledger: Ledger) -> None:
             f"the ledger does not add up: {planned} planned, {ledger.as_json()}: the run folder is "
             "kept as it is"
         )
-    remove_unreferenced(folder)
+    remove_unreferenced(folder, is_packed=run.plan.is_packed)
     end_tick(folder, ledger)
     folder.storage.remove([REPORT])
     folder.write_json(SUCCESS, {**ledger.as_json(), **counts})

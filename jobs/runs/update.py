@@ -26,6 +26,7 @@ from overpaint.pipeline.runs.planning import plan_parts
 from overpaint.pipeline.runs.record import RunRecord
 from overpaint.pipeline.runs.reuse import PreviousRun, plan_reuse
 from overpaint.pipeline.runs.source_versions import SOURCES, SourceVersions, write_versions
+from overpaint.pipeline.storage.packed import file_of
 from overpaint.pipeline.storage.store import Storage
 
 _NEW = f"{WORK}/update"
@@ -134,13 +135,21 @@ def _draws(folder: RunFolder) -> bool:
     return c.DRAWN_URI in RunRecord.read(folder).plan(folder).stored_columns()
 
 
-def remove_unreferenced(folder: RunFolder) -> int:
-    """Removes the objects that no row of an updated run's manifest names; returns their number."""
-    if folder.read_json(_UPDATED) is None:
+def remove_unreferenced(folder: RunFolder, *, is_packed: bool) -> int:
+    """Removes the files of pictures that no row of a run's manifest names; returns their number.
+
+    Rows of a run that keeps objects and was not updated name all of them. A shard may be left by a
+    task that was cut otherwise the next time, or whose rows have all been made again.
+
+    Args:
+        folder: run folder, whose manifest is complete.
+        is_packed: whether the run packs pictures into shards.
+    """
+    if folder.read_json(_UPDATED) is None and not is_packed:
         return 0
     names = [*c.STORED_IMAGES.values(), *([c.DRAWN_URI.name] if _draws(folder) else [])]
     rows = folder.rows(names)
-    referenced = {path for row in rows for path in row.values()}
+    referenced = {file_of(path) for row in rows for path in row.values() if path is not None}
     objects = [path for name in OBJECT_FOLDERS for path in folder.storage.list(name)]
     unreferenced = [path for path in objects if path not in referenced]
     folder.storage.remove(unreferenced)

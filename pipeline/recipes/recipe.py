@@ -22,6 +22,7 @@ background_psnr_db = { min = 25 }
 max_failed_share = 0.1
 [output]
 format = "png"
+images = "shards"           # the pictures of a task in one tar; else each is an object
 """
 
 import re
@@ -50,6 +51,10 @@ _ADDED = {"fetch", "store"}
 _POLICY_FIELDS = {*Bounds.model_fields, *Best.model_fields}
 _PLAN_LIMITS = ("task_rows",)
 """Keys of `[limits]` that are fields of the plan."""
+_OUTPUT = {"format": "image_format", "images": "images"}
+"""Keys of `[output]`, and the fields of the plan that they are."""
+_SET = ("row", "output")
+"""Tables of which a setting can give a key."""
 
 
 def read_toml(text: str, file: str) -> dict[str, Any]:
@@ -69,6 +74,8 @@ def read_toml(text: str, file: str) -> dict[str, Any]:
 def apply_settings(tables: dict[str, Any], settings: Sequence[str], file: str) -> dict[str, Any]:
     """Returns the tables with `stage.field=value` settings applied; values are TOML, else text.
 
+    `row` and `output` stand for those tables of the recipe.
+
     Raises:
         UsageError: a setting is not of that form, or names no stage.
     """
@@ -86,12 +93,12 @@ def _applied(tables: dict[str, Any], settings: Sequence[str], file: str) -> dict
         if not match:
             raise UsageError(f"--set {setting!r}: write stage.field=value")
         name, field, value = match.groups()
-        if name == "row":
-            tables = {**tables, "row": {**_table(tables, "row", file), field: _value(value)}}
+        if name in _SET:
+            tables = {**tables, name: {**_table(tables, name, file), field: _value(value)}}
         elif name in by_name:
             by_name[name][field] = _value(value)
         else:
-            hint = near_miss(name, {*by_name, *_ADDED})
+            hint = near_miss(name, {*by_name, *_ADDED, *_SET})
             raise UsageError(f"{file}: --set {setting!r}: no stage {name!r}: {hint}")
     return {**tables, "stage": stages}
 
@@ -145,7 +152,7 @@ def _plan(
     output, limits = _table(tables, "output", file), _table(tables, "limits", file)
     if "task_rows" in output:
         raise UsageError(f"{file}: [output] task_rows is in [limits] now")
-    _known(output, ("format",), f"{file}: [output]")
+    _known(output, _OUTPUT, f"{file}: [output]")
     own = {name: limits[name] for name in _PLAN_LIMITS if name in limits}
     others = {name: value for name, value in limits.items() if name not in own}
     try:
@@ -158,7 +165,7 @@ def _plan(
             policy=_policy(_table(tables, "policy", file), f"{file}: [policy]"),
             budget=_model(Budget, _table(tables, "budget", file), f"{file}: [budget]"),
             limits=_model(Limits, others, f"{file}: [limits]"),
-            **{"image_format": output["format"]} if output else {},
+            **{_OUTPUT[key]: value for key, value in output.items()},
             **own,
         )
     except ValidationError as error:
@@ -261,5 +268,8 @@ def recipe_of(plan: Plan) -> dict[str, Any]:
         "policy": plan.policy.model_dump(mode="json", exclude_none=True),
         "budget": plan.budget.model_dump(mode="json"),
         "limits": {**plan.limits.model_dump(mode="json"), "task_rows": plan.task_rows},
-        "output": {"format": plan.image_format},
+        "output": {
+            "format": plan.image_format,
+            **({"images": plan.images} if plan.is_packed else {}),
+        },
     }

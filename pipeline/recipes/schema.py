@@ -37,7 +37,7 @@ def recipe_schema() -> dict[str, Any]:
             "output": {
                 "type": "object",
                 "additionalProperties": False,
-                "properties": {"format": plan["image_format"]},
+                "properties": {"format": plan["image_format"], "images": plan["images"]},
             },
         },
     }

@@ -77,7 +77,8 @@ def result_schema(plan: Plan) -> pa.Schema:
     """Returns the columns of a result file."""
     written = (column for stage in plan.stages for column in stage.outputs)
     stored = [column for column in written if column.scope == "manifest"]
-    return pa.schema([pa.field(column.name, column.type) for column in (c.KEY, *stored, *_ENDING)])
+    columns = (c.KEY, *stored, *plan.runner_outputs, *_ENDING)
+    return pa.schema([pa.field(column.name, column.type) for column in columns])
 
 
 def result_name(keys: Sequence[str]) -> str:

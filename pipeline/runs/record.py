@@ -240,6 +240,7 @@ def _identity(plan: Plan, request: InputRequest) -> str:
             "row": plan.row,
             "policy": plan.policy.model_dump(mode="json"),
             "image_format": plan.image_format,
+            **({"images": plan.images} if plan.is_packed else {}),
             **request.as_json(),
         }
     )

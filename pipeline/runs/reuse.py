@@ -8,7 +8,7 @@ stages that changed run again.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from overpaint.pipeline.columns import Row
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.runs.manifest import FAILED, apply_policy, result_schema
+from overpaint.pipeline.runs.shards import read_picture, spans_by_address
 from overpaint.pipeline.runs.source_versions import Version, read_versions
 from overpaint.pipeline.stage import Stage
 from overpaint.pipeline.storage.store import Storage
@@ -38,10 +39,12 @@ class CachedOutputs:
         stages: names of the stages that need not run.
         values: outputs of those stages, and of others that run again only to pass on what is not
             stored, by column.
+        spans: places of the row's pictures in shards, as `STORED_SPANS` has them.
     """
 
     stages: frozenset[str]
     values: Mapping[str, Any]
+    spans: Sequence[Mapping[str, Any]] = ()
 
     def of(self, stage: Stage, row: Row) -> Mapping[str, Any] | None:
         """Returns the cached outputs of a stage; None where the stage has to run.
@@ -61,15 +64,17 @@ class CachedOutputs:
             storage: storage of the run folder.
             stored: column of each image to read, with the column of its path.
         """
+        spans = spans_by_address(self.spans)
+        paths = {name: self.values.get(uri) for name, uri in stored.items()}
         try:
             images = {
-                name: storage.read(self.values[uri])
-                for name, uri in stored.items()
-                if self.values.get(uri) is not None
+                name: read_picture(storage, path, spans.get(path))
+                for name, path in paths.items()
+                if path is not None
             }
         except FileNotFoundError:
             return None
-        return CachedOutputs(self.stages, {**self.values, **images})
+        return replace(self, values={**self.values, **images})
 
 
 class PreviousRun:
@@ -320,7 +325,8 @@ class ReuseAnalysis:
         """Returns the key of a row, and what its valid stages have stored."""
         outputs = [o for s in self._plan.stages if s.name in valid for o in s.outputs]
         stored = [column.name for column in outputs if column.scope == "manifest"]
-        return {name: old.get(name) for name in ("key", *stored)}
+        added = [column.name for column in self._plan.runner_outputs]
+        return {name: old.get(name) for name in ("key", *stored, *added)}
 
 
 def cached_outputs_by_key(plan: Plan, table: pa.Table) -> dict[str, CachedOutputs]:
@@ -330,7 +336,8 @@ def cached_outputs_by_key(plan: Plan, table: pa.Table) -> dict[str, CachedOutput
     for row in table.to_pylist():
         names = {name for stage in row[_VALID.name] for name in written[stage]}
         values = {name: row[name] for name in names if name in row}
-        outputs[row["key"]] = CachedOutputs(frozenset(row[_SKIPPED.name]), values)
+        spans = row.get(c.STORED_SPANS.name) or ()
+        outputs[row["key"]] = CachedOutputs(frozenset(row[_SKIPPED.name]), values, spans)
     return outputs
 
 

@@ -38,4 +38,5 @@ class Run:
             "base_uri": self.base_uri,
             "run_uri": self.run_uri,
             "image_format": self.plan.image_format,
+            "is_packed": self.plan.is_packed,
         }

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from overpaint.pipeline import columns as c
 from overpaint.pipeline.errors import UsageError, near_miss
 from overpaint.pipeline.rights import tells_rights
 from overpaint.pipeline.runs.folder import RunFolder, part_path
@@ -18,6 +19,7 @@ from overpaint.pipeline.storage.store import Storage, open_uri
 from overpaint.pipeline.tables.parts import TablePart
 
 _SOURCE, _PARENT, _TURN, _CHAIN = "source_uri", "parent_key", "turn", "chain_key"
+_SPANS = c.TAR_SPANS.name.removeprefix("in_")
 _OWN = {_SOURCE: pa.string(), _PARENT: pa.string(), _TURN: pa.int64(), _CHAIN: pa.string()}
 
 
@@ -35,16 +37,24 @@ def run_part(storage: Storage, mapping: Mapping[str, str]) -> TablePart:
     if not folder.is_finished():
         raise UsageError(f"{storage.uri}: that run is not finished; run its command again first")
     schema = _manifest_schema(folder)
+    packed = {_SPANS: c.TAR_SPANS.type} if c.STORED_SPANS.name in schema.names else {}
     taken = _taken(schema, mapping, storage.uri)
 
     def read(wanted: Sequence[str]) -> Iterator[pa.Table]:
         known = set(schema.names)
-        needed = {"key", "edited_uri", *taken.values(), f"in_{_TURN}", f"in_{_CHAIN}"}
+        needed = {
+            "key",
+            "edited_uri",
+            c.STORED_SPANS.name,
+            *taken.values(),
+            f"in_{_TURN}",
+            f"in_{_CHAIN}",
+        }
         for _, table in folder.tables(sorted(needed & known), {"status": "accepted"}):
             columns: Any = {name: _column(table, name, taken) for name in wanted}
             yield pa.table(columns)
 
-    fields = {**_OWN, **{new: schema.field(name).type for new, name in taken.items()}}
+    fields = {**_OWN, **packed, **{new: schema.field(name).type for new, name in taken.items()}}
     return TablePart(storage.uri, pa.schema(list(fields.items())), read)
 
 
@@ -63,7 +73,7 @@ def _taken(schema: pa.Schema, mapping: Mapping[str, str], uri: str) -> dict[str,
         if name not in schema.names:
             hint = near_miss(name, schema.names)
             raise UsageError(f"--map {name}={new}: {uri} has no such column: {hint}")
-        if new in _OWN:
+        if new in (*_OWN, _SPANS):
             raise UsageError(f"--map {name}={new}: {new!r} is that of the edited image of a run")
         taken[new] = name
     return {new: name for new, name in taken.items() if new not in _OWN}
@@ -74,6 +84,8 @@ def _column(table: pa.Table, name: str, taken: Mapping[str, str]) -> Any:
         return table[taken[name]]
     if name == _SOURCE:
         return table["edited_uri"]
+    if name == _SPANS:
+        return table[c.STORED_SPANS.name]
     if name == _TURN:
         before = _given(table, f"in_{_TURN}", pa.scalar(1, pa.int64()))
         return pc.add(before, 1)

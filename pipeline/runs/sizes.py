@@ -27,6 +27,7 @@ class SizeCounter:
         self._plan = plan
         self._num_conditions = num_conditions
         self._num_images = len(plan.stored_images())
+        self._num_shards = _num_shards(plan) if plan.is_packed else 0
         self.num_rows = self.num_tasks = self.num_parts = 0
 
     def add_part(self, table: pa.Table) -> None:
@@ -38,8 +39,9 @@ class SizeCounter:
 
     @property
     def num_objects(self) -> int:
-        """The most objects that stay: images and masks, and two tables a part."""
-        return self.num_rows * self._num_images + 2 * self.num_parts
+        """The most objects that stay: images and masks, or their shards; two tables a part."""
+        of_rows = 0 if self._num_shards else self.num_rows * self._num_images
+        return of_rows + self.num_tasks * self._num_shards + 2 * self.num_parts
 
     @property
     def num_writes(self) -> int:
@@ -52,3 +54,9 @@ class SizeCounter:
         """The requests that read: for each file its size and its bytes, results, and parts."""
         files = self.num_rows * (1 + self._num_conditions)
         return 2 * files + 2 * self.num_tasks + 6 * self.num_parts + _A_RUN
+
+
+def _num_shards(plan: Plan) -> int:
+    """Returns how many shards a task writes: one in each group that stores pictures."""
+    stored = set(plan.stored_images().values())
+    return len({stage.group for stage in plan.stages if stored & set(stage.output_names)})

@@ -1,7 +1,7 @@
 """Tars: the heads of their members are read once, and each member by its place."""
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -10,6 +10,7 @@ from overpaint.pipeline.storage.store import open_uri, read_range
 BLOCK_BYTES = tarfile.BLOCKSIZE
 _READ_AHEAD_BYTES = 2**18
 _TAIL_BYTES = 2**16
+_END_BYTES = 2 * BLOCK_BYTES
 
 
 class TarError(Exception):
@@ -31,15 +32,21 @@ class TarMember:
     size: int
 
 
-def tar_members(uri: str) -> Iterator[tuple[TarMember, IO[bytes]]]:
+def tar_members(
+    uri: str, ahead_bytes: int = _READ_AHEAD_BYTES
+) -> Iterator[tuple[TarMember, IO[bytes]]]:
     """Yields the files in a tar, each with the tar, open.
+
+    Args:
+        uri: URI of the tar.
+        ahead_bytes: bytes that are read ahead on a store: few for heads alone, many for content.
 
     Raises:
         TarError: the tar is cut off, or not one at all; members before may have been yielded.
         FileNotFoundError: there is no such file.
         PermissionError: it may not be read.
     """
-    with open_uri(uri, _READ_AHEAD_BYTES) as file:
+    with open_uri(uri, ahead_bytes) as file:
         try:
             with tarfile.open(fileobj=file, mode="r:") as tar:
                 while (entry := tar.next()) is not None:
@@ -96,6 +103,27 @@ def read_member(uri: str, member: TarMember) -> bytes | None:
     if len(data) < BLOCK_BYTES + member.size or not is_head(data[:BLOCK_BYTES], member):
         return None
     return data[BLOCK_BYTES:]
+
+
+def make_tar(files: Sequence[tuple[str, bytes]]) -> tuple[bytes, list[TarMember]]:
+    """Makes a tar whose bytes depend on its files alone: owners and times are nobody's and never.
+
+    Args:
+        files: name of at most 100 bytes, and content, of each member.
+
+    Returns:
+        The tar, and the places of its members.
+    """
+    parts, members, place = list[bytes](), list[TarMember](), 0
+    for name, data in files:
+        entry = tarfile.TarInfo(name)
+        entry.size = len(data)
+        head = entry.tobuf(tarfile.USTAR_FORMAT)
+        members.append(TarMember(name, place + len(head), len(data)))
+        parts += [head, data, bytes(-len(data) % BLOCK_BYTES)]
+        place += sum(map(len, parts[-3:]))
+    parts.append(bytes(_END_BYTES + -(place + _END_BYTES) % tarfile.RECORDSIZE))
+    return b"".join(parts), members
 
 
 def is_head(head: bytes, member: TarMember) -> bool:
