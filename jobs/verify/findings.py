@@ -18,6 +18,7 @@ KINDS = {
     "bad_uri": "a row names an object that is not its own",
     "missing_object": "a row's image or mask is gone",
     "wrong_hash": "an image or a mask has other bytes than were recorded",
+    "broken_shard": "a shard of rows' images is cut off or damaged, or has a member twice",
     "orphan": "an image or a mask that belongs to no row",
     "leftover": "a file that a killed process left",
     "wrong_success": "_SUCCESS.json and the manifest count differently",

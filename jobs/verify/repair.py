@@ -16,9 +16,11 @@ from overpaint.pipeline.runs.folder import PLANNED, SUCCESS, WORK, RunFolder
 from overpaint.pipeline.runs.lease import LEASE, LeaseTimings, acquire_lease
 from overpaint.pipeline.runs.record import existing_run
 from overpaint.pipeline.runs.run import Run
+from overpaint.pipeline.storage.packed import packed_address
 
 _WHOLE_PART = {"missing_part", "unreadable_part", "wrong_schema"}
 _OBJECT = {"missing_object", "wrong_hash"}
+"""Kinds whose file is removed, unless it is a shard, which may have pictures of other rows."""
 _REMOVED = {"orphan", "unplanned_part"}
 
 
@@ -104,7 +106,8 @@ def _reopen(run: Run, part: PartCheck) -> int:
 
 
 def _wrong_objects(part: PartCheck) -> list[str]:
-    return [problem.path for problem in part.problems if problem.kind in _OBJECT]
+    wrong = [problem.path for problem in part.problems if problem.kind in _OBJECT]
+    return [path for path in wrong if packed_address(path) is None]
 
 
 def _remove(folder: RunFolder, paths: Iterable[str]) -> int:

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 from overpaint.jobs.verify.digest_set import DigestSet
 from overpaint.jobs.verify.findings import Findings, Problem
+from overpaint.jobs.verify.pictures import Named, picture_problems
 from overpaint.pipeline import columns as c
-from overpaint.pipeline.identity import sha256
 from overpaint.pipeline.runs.folder import (
     OBJECT_FOLDERS,
     SUCCESS,
@@ -24,7 +24,9 @@ from overpaint.pipeline.runs.folder import (
 from overpaint.pipeline.runs.lease import LEASE
 from overpaint.pipeline.runs.manifest import Ledger, count
 from overpaint.pipeline.runs.record import RunRecord
+from overpaint.pipeline.runs.shards import is_own, is_shard
 from overpaint.pipeline.storage.clutter import is_clutter
+from overpaint.pipeline.storage.packed import file_of
 
 _HASHES = {
     **{uri: uri.replace("_uri", "_sha256") for uri in c.STORED_IMAGES.values()},
@@ -74,6 +76,7 @@ class Scan:
         self._planned = self.folder.parts("plan")
         self._manifest = self.folder.parts("manifest")
         self._paths, self._schema = DigestSet(), None
+        self._are_shards_known = self._success is not None
 
     def plan(self) -> Iterator[Problem]:
         """Yields the problems of the plan: missing parts, missing rows, rows planned twice."""
@@ -139,6 +142,7 @@ class Scan:
 
     def _without_rows(self, number: int, keys: list[str], problems: list[Problem]) -> PartCheck:
         """Returns a part whose rows have not ended: what they have stored is not an orphan."""
+        self._are_shards_known = False
         stored = (object_paths(key, self._format).values() for key in keys)
         self._paths.add(path for paths in stored for path in paths)
         return PartCheck(number, problems, Ledger(len(keys)))
@@ -152,37 +156,29 @@ class Scan:
 
     def _object_problems(self, rows: list[dict[str, Any]]) -> Iterator[Problem]:
         """Reads the objects that rows name, several at a time, and yields what is wrong."""
-        objects: dict[str, tuple[str, str | None]] = {}
+        pictures: dict[str, Named] = {}
         for row in rows:
-            own = object_paths(row["key"], self._format)
             for uri, digest in _HASHES.items():
                 if (path := row.get(uri)) is None:
                     continue
-                if path != own[uri]:
-                    yield Problem("bad_uri", row["key"], path)
+                if is_own(path, uri, row["key"], self._format):
+                    pictures[path] = Named(row["key"], row.get(digest))
                 else:
-                    objects[path] = (row["key"], row.get(digest))
-        self._paths.add(objects)
-        digests = self.folder.storage.map(self._digest, objects)
-        for (path, (key, recorded)), digest in zip(objects.items(), digests, strict=True):
-            if digest is None:
-                yield Problem("missing_object", key, path)
-            elif recorded is not None and digest != recorded:
-                yield Problem("wrong_hash", key, path)
-
-    def _digest(self, path: str) -> str | None:
-        try:
-            return sha256(self.folder.storage.read(path))
-        except FileNotFoundError:
-            return None
+                    yield Problem("bad_uri", row["key"], path)
+        self._paths.add({file_of(path) for path in pictures})
+        yield from picture_problems(self.folder, pictures)
 
     def _orphans(self) -> Iterator[Problem]:
         for folder in OBJECT_FOLDERS:
             for paths in self.folder.storage.walk(folder):
                 belong = self._paths.contains(paths)
                 for path, belongs_to_row in zip(paths, belong, strict=True):
-                    if not (belongs_to_row or is_clutter(path)):
+                    if not (belongs_to_row or is_clutter(path) or self._may_be_named(path)):
                         yield Problem("orphan", "", path)
+
+    def _may_be_named(self, path: str) -> bool:
+        """Tells whether a file may be a shard of rows whose part of the manifest was not read."""
+        return is_shard(path) and not self._are_shards_known
 
 
 def _fixed_columns(keys_version: int) -> pa.Schema:
