@@ -176,6 +176,7 @@ def faults(
     ] = None,
     at: Annotated[list[float] | None, Parameter(negative="")] = None,
     seconds: float | None = None,
+    images: Literal["objects", "shards"] = "objects",
     json_file: Json = None,
 ) -> int:
     """Disturbs real runs and counts what was lost, doubled and done again; 1 where a promise broke.
@@ -185,6 +186,7 @@ def faults(
         store: A store for the runs; all three where none is given.
         at: Percentage of the rows at which it strikes; 10, 50 and 90 where none is given.
         seconds: Length of a fault that passes; each fault's own where none is given.
+        images: How the runs keep pictures: as objects, or those of a task in a shard.
         json_file: A file for the figures.
     """
     from overpaint.jobs.faults.matrix import HOW, measure_all
@@ -192,7 +194,8 @@ def faults(
     console.print(HOW)
     shares = [percent / 100 for percent in at or (10.0, 50.0, 90.0)]
     outcomes: list[dict[str, Any]] = []
-    for row in measure_all(fault or (), store or ("local", "juicefs", "moto"), shares, seconds):
+    stores = store or ("local", "juicefs", "moto")
+    for row in measure_all(fault or (), stores, shares, seconds, images):
         console.print(" ".join(f"{name}={value}" for name, value in row.items()))
         outcomes.append(row)
     print_figures([{name: row.get(name) for name in _FAULT_COLUMNS} for row in outcomes])

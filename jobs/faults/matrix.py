@@ -21,6 +21,7 @@ from overpaint.jobs.faults.trial import (
     TASK_ROWS,
     TASKS_IN_FLIGHT,
     FaultError,
+    Images,
     Trial,
     draw_input,
 )
@@ -35,7 +36,8 @@ exits with 0, and compares the store with a run that nothing disturbed. Its oper
 row that it is called with into a file of its own: `redone` are the calls beyond a row's first, and
 `bound` is the number of rows in actors x {TASKS_IN_FLIGHT} tasks. Rows that fail by the nature of
 the fault (a row that kills its worker, a source that became garbage) are `failed`, and not
-compared."""
+compared. Of runs that pack pictures into shards, the pictures of each row are compared with the
+objects of a run that does not, and no file may be left that no row names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +61,27 @@ class Baseline(NamedTuple):
     Attributes:
         input_folder: local folder with the drawn input.
         contents: contents of the undisturbed run.
+        images: how all runs keep pictures: objects or shards.
     """
 
     input_folder: Path
     contents: RunContents
+    images: Images = "objects"
 
 
-def run_baseline(folder: Path, rows: int = ROWS) -> Baseline:
-    """Draws the input and runs it in one process, on a local disk, undisturbed."""
+def run_baseline(folder: Path, rows: int = ROWS, images: Images = "objects") -> Baseline:
+    """Draws the input and runs it in one process, on a local disk, undisturbed.
+
+    Args:
+        folder: local folder for the input and the run.
+        rows: rows of the input.
+        images: how all runs keep pictures; this one keeps objects, to which shards are compared.
+    """
     draw_input(folder / "input", rows)
     home = folder / "baseline"
     trial = Trial(home, folder / "input", str(home / "store"), at=1.0)
     trial.run_undisturbed()
-    return Baseline(trial.input_folder, read_contents(trial.output))
+    return Baseline(trial.input_folder, read_contents(trial.output), images)
 
 
 @contextmanager
@@ -119,6 +129,7 @@ def measure_all(
     stores: Sequence[StoreName],
     shares: Sequence[float],
     fault_s: float | None = None,
+    images: Images = "objects",
 ) -> Iterator[dict[str, Any]]:
     """Yields a row for each fault at each share on each store that it means something on.
 
@@ -129,6 +140,7 @@ def measure_all(
         stores: names of the stores that runs write to.
         shares: shares of the rows at which a fault strikes, 0 to 1.
         fault_s: duration of a fault that passes, in seconds; None for each fault's own.
+        images: how runs keep pictures: objects or shards.
 
     Raises:
         UsageError: no fault has one of the names, or a store's server is not installed.
@@ -138,7 +150,7 @@ def measure_all(
             raise UsageError(f"--fault {name}: no such fault: {near_miss(name, FAULTS)}")
     with tempfile.TemporaryDirectory(prefix="overpaint-faults-") as temporary:
         folder = Path(temporary)
-        baseline = run_baseline(folder)
+        baseline = run_baseline(folder, images=images)
         for store in stores:
             with open_store(store, folder) as trial_store:
                 for fault in (FAULTS[name] for name in names or FAULTS):
@@ -193,7 +205,11 @@ def measure(
     name = f"{fault.name}-{at * 100:.0f}-{uuid.uuid4().hex[:6]}"
     duration_s = fault.fault_s if fault_s is None else fault_s
     uri = f"{store.uri}/{name}"
-    trial = Trial(folder / name, baseline.input_folder, uri, at, duration_s, store.proxy)
+    trial = Trial(
+        *(folder / name, baseline.input_folder, uri, at, duration_s),
+        images=baseline.images,
+        proxy=store.proxy,
+    )
     start = time.monotonic()
     with trial.cleanup:
         fault.disturb(trial)

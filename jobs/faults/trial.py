@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from overpaint.jobs.faults.operator import Call, Trouble, calls
 from overpaint.jobs.faults.proxy import Proxy
@@ -19,6 +20,7 @@ from overpaint.pipeline.runs.inputs import read_input
 from overpaint.pipeline.storage.store import Storage
 from overpaint.pipeline.storage.uris import join
 
+Images = Literal["objects", "shards"]
 ACTORS, TASK_ROWS, TASKS_IN_FLIGHT = 2, 4, 2
 BOUND = ACTORS * TASKS_IN_FLIGHT * TASK_ROWS
 """Number of rows that may be done again after a fault."""
@@ -40,6 +42,8 @@ actors = [{actors}, {actors}]
 max_attempts = 2
 row_timeout_s = {row_timeout_s}
 task_rows = {task_rows}
+[output]
+images = "{images}"
 """
 
 
@@ -57,6 +61,7 @@ class Trial:
         store_uri: empty folder or prefix of the store.
         at: share of the rows at which the fault strikes, 0 to 1.
         fault_s: duration of a fault that passes, in seconds.
+        images: how the run keeps pictures: objects or shards.
         proxy: proxy in front of the store; None for a local disk.
         input_uri: input of the run.
         output: run folder.
@@ -74,6 +79,7 @@ class Trial:
     store_uri: str
     at: float
     fault_s: float = 20.0
+    images: Images = "objects"
     proxy: Proxy | None = None
     input_uri: str = ""
     output: str = ""
@@ -137,6 +143,7 @@ class Trial:
                 actors=ACTORS,
                 task_rows=TASK_ROWS,
                 row_timeout_s=self.row_timeout_s,
+                images=self.images,
             )
         )
         return path
