@@ -48,6 +48,14 @@ def test_fault_loses_nothing_and_doubles_nothing(fault, store, baseline, tmp_pat
     assert row["kept"], row
 
 
+@pytest.mark.parametrize("fault", ["kill_driver", "kill_actor"])
+def test_fault_loses_nothing_of_shards_and_leaves_none(fault, baseline, tmp_path):
+    packed = baseline._replace(images="shards")
+    with open_store("local", tmp_path) as trial_store:
+        row = measure(FAULTS[fault], trial_store, 0.5, packed, tmp_path)
+    assert row["kept"], row
+
+
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
     folder = tmp_path_factory.mktemp("given")

@@ -9,10 +9,13 @@ from export_runs import exported
 from overpaint.jobs.cli import main
 from overpaint.jobs.papercut.dataset import write_dataset
 from overpaint.jobs.recipes import load_plan, shipped
+from overpaint.jobs.run_images import RunImages
 from overpaint.pipeline.images import decode
+from overpaint.pipeline.runs.folder import OBJECT_FOLDERS, RunFolder
 
 WORDS = ("source_prompt", "target_prompt", "instruction", "edit_type")
 FEW = {"edit.num_inference_steps": 4}
+PACKED = {"output.images": "shards"}
 
 
 def run(folder, recipe, source, output, *options, **settings):
@@ -87,6 +90,23 @@ def test_pairs_from_text_are_exported_with_the_tries_of_a_prompt_in_one_split(dr
         assert one["in_license"] == "CC0"
     assert all(len(found) == 1 for found in splits.values())
     assert main(["verify", str(drawn / "ip2p")]) == 0
+
+
+def test_drawn_sources_are_packed_with_their_edits(drawn, from_text):
+    """One shard a task, and the same bytes as objects."""
+    few, rows = from_text
+    found = run(drawn, "pairs-from-text", "texts.jsonl", "packed", **few, **PACKED)
+    images = [RunImages(RunFolder.at(str(drawn / name))) for name in ("from_text", "packed")]
+    names = ("source_image", "edited_image", "mask_image")
+    for row, packed in zip(rows, found, strict=True):
+        for name in names:
+            plain, member = (one.uri(r, name) for one, r in zip(images, (row, packed), strict=True))
+            assert (plain is None) == (member is None)
+            assert plain is None or images[0].read(plain) == images[1].read(member)
+    stored = [p for name in OBJECT_FOLDERS for p in (drawn / "packed" / name).rglob("*.*")]
+    assert len(stored) == 1
+    assert stored[0].suffix == ".tar"
+    assert main(["replay", str(drawn / "packed"), found[-1]["key"]]) == 0
 
 
 def test_a_drawn_row_is_replayed_to_the_byte(drawn, from_text):

@@ -52,6 +52,15 @@ def test_store_image_and_masks_are_under_the_key(tmp_path, noise):
     }
 
 
+def test_store_of_a_run_that_packs_names_members_and_writes_nothing(tmp_path, noise):
+    given = row(tmp_path, 0xAB, noise(1), mask_image=noise(2), is_packed=True)
+    (answer,) = stored([given])
+    assert answer["edited_uri"] == f"{given['key']}.edited.png"
+    assert answer["mask_uri"] == f"{given['key']}.mask.png"
+    assert answer["edited_sha256"] == hashlib.sha256(noise(1)).hexdigest()
+    assert files(tmp_path) == {}
+
+
 def test_store_without_a_mask_writes_none(tmp_path, noise):
     answers = stored([row(tmp_path, 1, noise(1)), row(tmp_path, 2, noise(2), mask_image=None)])
     assert [answer["mask_uri"] for answer in answers] == [None, None]

@@ -191,6 +191,10 @@ WRONG = {
         ["[budget]", "max_failed_share = 10"],
     ),
     "unknown output format": (('format = "webp"', 'format = "tiff"'), ["'tiff'", "'png'"]),
+    "unknown way of keeping pictures": (
+        ('format = "webp"', 'images = "shard"'),
+        ["images = 'shard'", "'objects' or 'shards'"],
+    ),
     "unknown output key": (
         ('format = "webp"', 'formt = "webp"'),
         ["[output]", "'formt'", "did you mean 'format'?"],
