@@ -68,7 +68,7 @@ class InputOptions:
             with pictures, tars of pictures, a saved dataset, or another run's folder.
         limit: Take only that many rows from the front of the input.
         settings: stage.field=value changes a field of a stage, row.column=value gives every row a
-            column; may be given several times.
+            column, output.images=shards packs pictures; may be given several times.
         mapping: NAME=NEW renames a column of the input table; may be given several times.
         base: Folder or prefix that relative sources are relative to; where none is given, the
             table's folder, or images in it where more of them lie.

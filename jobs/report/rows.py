@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 from overpaint.jobs.report.scores import score_names
+from overpaint.pipeline.columns import STORED_SPANS
 from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.runs.manifest import ACCEPTED, FAILED, REJECTED
 
@@ -170,7 +171,7 @@ def shown_columns(row: Mapping[str, Any], shared: Iterable[str]) -> dict[str, An
         row: row of the manifest.
         shared: columns that are shown once for all rows, and left out here.
     """
-    skipped = set(shared)
+    skipped = {*shared, STORED_SPANS.name}  # which is for machines alone
     present = {k: v for k, v in row.items() if v is not None and k not in skipped}
     values: dict[str, Any] = {}
     for limit in _TEXT_LIMITS:
