@@ -93,10 +93,10 @@ def _applied(tables: dict[str, Any], settings: Sequence[str], file: str) -> dict
         if not match:
             raise UsageError(f"--set {setting!r}: write stage.field=value")
         name, field, value = match.groups()
-        if name in _SET:
-            tables = {**tables, name: {**_table(tables, name, file), field: _value(value)}}
-        elif name in by_name:
+        if name in by_name:
             by_name[name][field] = _value(value)
+        elif name in _SET:
+            tables = {**tables, name: {**_table(tables, name, file), field: _value(value)}}
         else:
             hint = near_miss(name, {*by_name, *_ADDED, *_SET})
             raise UsageError(f"{file}: --set {setting!r}: no stage {name!r}: {hint}")
