@@ -22,9 +22,9 @@ from overpaint.pipeline.operator import (
     ModelOperator,
     NewColumns,
     Operator,
-    Placement,
     Rejected,
 )
+from overpaint.pipeline.placement import Placement
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.policy import Bounds, Policy
 from overpaint.pipeline.stage import Stage

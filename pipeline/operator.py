@@ -12,12 +12,12 @@ each row anew reads `seed`.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, final
+from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, final
 
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.errors import RowError
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 Kind = Literal["fetch", "caption", "mask", "invert", "edit", "store", "score", "judge"]
 """Purpose of an operator: a plan fetches first, and stores after its last edit."""
@@ -73,27 +73,6 @@ class Calls:
     def beside(self, step: Callable[[InputT], OutputT], items: Iterable[InputT]) -> list[OutputT]:
         """Calls a step that uses no model for each item, and returns the results in order."""
         return [step(item) for item in items]
-
-
-class Placement(BaseModel):
-    """Resources that one actor needs, and how many actors there may be; never changes bytes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    num_cpus: float = Field(default=1.0, gt=0)
-    """Logical CPUs that one actor reserves."""
-    num_gpus: float = Field(default=0.0, ge=0)
-    """GPUs that one actor reserves; a share is bookkeeping, not a memory limit."""
-    memory_gib: float | None = Field(default=None, gt=0)
-    """Memory that one actor reserves, in GiB; null reserves none."""
-    actors: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 1)
-    """The fewest and the most actors of the pool."""
-
-    @model_validator(mode="after")
-    def _bounds_are_ordered(self) -> "Placement":
-        if self.actors[0] > self.actors[1]:
-            raise ValueError(f"actors = {list(self.actors)}: the fewest come first")
-        return self
 
 
 class Operator(BaseModel, ABC, Generic[ModelT]):

@@ -14,7 +14,7 @@ from overpaint.pipeline.catalogue import OPERATORS
 from overpaint.pipeline.conditions import MASK, PICTURES
 from overpaint.pipeline.errors import UsageError, near_miss
 from overpaint.pipeline.identity import digest, operator_fingerprint, plan_fingerprint
-from overpaint.pipeline.operator import Placement
+from overpaint.pipeline.placement import Placement
 from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.stage import Stage
 from overpaint.pipeline.terms import TERMS

@@ -12,7 +12,7 @@ from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column
 from overpaint.pipeline.conditions import PICTURES
 from overpaint.pipeline.errors import UsageError, near_miss
-from overpaint.pipeline.operator import Placement
+from overpaint.pipeline.placement import Placement
 from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.stage import Stage
 

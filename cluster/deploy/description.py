@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from overpaint.cluster.deploy.platforms import PLATFORMS
+from overpaint.cluster.ray.scheduling import ACCELERATOR_LABEL, MARKET_LABEL
+from overpaint.pipeline.accelerators import accelerator_of, known_accelerator
 from overpaint.pipeline.errors import UsageError, first_error, near_miss
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -53,6 +55,9 @@ class NodeGroup(_Table):
     """GPUs of a node."""
     accelerator: str | None = None
     """Kind of GPU, as the platform's label has it, such as `nvidia-l4`."""
+    accelerator_type: str | None = None
+    """Kind of GPU by Ray's name, such as `L4`, for groups of a plan that ask for it; null for the
+    one that `accelerator` tells."""
     cpus: int | None = Field(default=None, ge=1)
     """CPUs of a node; null for those that the plan's actors reserve."""
     memory_gib: float | None = Field(default=None, gt=0)
@@ -74,14 +79,28 @@ class NodeGroup(_Table):
     node_config: dict[str, Any] = {}
     """The provider's own words for the machine, for the launcher, such as `InstanceType`."""
 
+    @field_validator("accelerator_type")
+    @classmethod
+    def _accelerator_is_known(cls, name: str | None) -> str | None:
+        return known_accelerator(name)
+
     @model_validator(mode="after")
     def _hangs_together(self) -> "NodeGroup":
         if self.accelerator and not self.gpus:
             raise ValueError(f"accelerator = {self.accelerator!r} and gpus = 0: give gpus")
+        if self.accelerator_type and not self.gpus:
+            raise ValueError(f"accelerator_type = {self.accelerator_type!r}: give gpus")
         bounds = (self.min_nodes or 0, self.max_nodes)
         if bounds[1] is not None and bounds[0] > bounds[1]:
             raise ValueError(f"min_nodes = {bounds[0]} is above max_nodes = {bounds[1]}")
         return self
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels of its nodes, by which Ray finds a place for the groups of a plan."""
+        kind = self.accelerator_type or (self.accelerator and accelerator_of(self.accelerator))
+        market = {MARKET_LABEL: "spot" if self.spot else "on-demand"}
+        return market | ({ACCELERATOR_LABEL: kind} if kind else {})
 
 
 class Models(_Table):

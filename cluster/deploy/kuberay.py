@@ -135,7 +135,7 @@ def _worker_group(cluster: ClusterDescription, sized: SizedNodes) -> dict[str, A
         "minReplicas": sized.min_nodes,
         "maxReplicas": sized.max_nodes,
         "idleTimeoutSeconds": nodes.idle_timeout_s,
-        "labels": {"ray.io/market-type": "spot" if nodes.spot else "on-demand"},
+        "labels": nodes.labels,
         "rayStartParams": {},
         "template": worker_pod(cluster, sized),
     }

@@ -81,7 +81,7 @@ def _node_type(one: SizedNodes) -> dict[str, Any]:
         "min_workers": one.min_nodes,
         "max_workers": one.max_nodes,
         "idle_timeout_s": nodes.idle_timeout_s,
-        "labels": {"ray.io/market-type": "spot" if nodes.spot else "on-demand"},
+        "labels": nodes.labels,
         "node_config": nodes.node_config,
     }
     if nodes.priority is not None:

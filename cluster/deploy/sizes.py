@@ -1,8 +1,9 @@
 """Sizes of node groups, from what the actors of a plan reserve.
 
-GPU groups of the plan go to nodes with GPUs, the others to nodes without, and to nodes with GPUs
-only where there are no others. What a description leaves open is filled in; what cannot fit is said
-before anything is started.
+GPU groups of the plan go to nodes with GPUs of their kind, the others to nodes without, and to
+nodes with GPUs only where there are no others; a group that prefers spot machines, or the others,
+goes to these where there are some. What a description leaves open is filled in; what cannot fit is
+said before anything is started.
 """
 
 import math
@@ -10,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from overpaint.cluster.deploy.description import NodeGroup
+from overpaint.cluster.ray.scheduling import ACCELERATOR_LABEL, MARKET_LABEL, has_accelerator
 from overpaint.pipeline.errors import UsageError
-from overpaint.pipeline.operator import Placement
+from overpaint.pipeline.placement import Placement
 from overpaint.pipeline.plan import Plan
 
 _STREAM_CPUS = 1
@@ -47,12 +49,8 @@ def sized(plan: Plan, groups: Sequence[NodeGroup]) -> list[SizedNodes]:
     Raises:
         UsageError: an actor fits no node, or all nodes together are too few for the fewest actors.
     """
-    # Spot nodes beside others of their kind come and go: the others hold the fewest actors.
-    steady = {nodes.gpus > 0 for nodes in groups if not nodes.spot}
     groups = [
-        nodes.model_copy(update={"min_nodes": 0})
-        if nodes.spot and nodes.min_nodes is None and (nodes.gpus > 0) in steady
-        else nodes
+        nodes.model_copy(update={"min_nodes": 0}) if _may_be_absent(plan, nodes, groups) else nodes
         for nodes in groups
     ]
     found = [_sized(nodes, _placements(plan, nodes, groups)) for nodes in groups]
@@ -67,10 +65,26 @@ def _placements(plan: Plan, nodes: NodeGroup, groups: Sequence[NodeGroup]) -> li
     return [placement for placement in placements if _may_run(placement, nodes, groups)]
 
 
+def _may_be_absent(plan: Plan, nodes: NodeGroup, groups: Sequence[NodeGroup]) -> bool:
+    """Tells whether a run starts without spot nodes, since others of their kind are there."""
+    if not nodes.spot or nodes.min_nodes is not None:
+        return False
+    steady = [other for other in groups if not other.spot]
+    return any((other.gpus > 0) == (nodes.gpus > 0) for other in steady) and all(
+        any(_may_run(placement, other, groups) for other in steady)
+        for placement in _placements(plan, nodes, groups)
+    )
+
+
 def _may_run(placement: Placement, nodes: NodeGroup, groups: Sequence[NodeGroup]) -> bool:
-    if placement.num_gpus:
-        return nodes.gpus >= placement.num_gpus
-    return not nodes.gpus or all(other.gpus for other in groups)
+    kind, market = placement.accelerator_type, placement.market_type
+    able = [one for one in groups if one.gpus >= placement.num_gpus]
+    able = [one for one in able if has_accelerator(one.labels, kind)]
+    if not placement.num_gpus:
+        able = [one for one in able if not one.gpus] or able
+    if market:
+        able = [one for one in able if one.labels[MARKET_LABEL] == market] or able
+    return nodes in able
 
 
 def _sized(nodes: NodeGroup, placements: Sequence[Placement]) -> SizedNodes:
@@ -118,8 +132,10 @@ def _check_fits(
     if not places:
         needs = f"{placement.num_cpus:g} CPUs, {placement.num_gpus:g} GPUs"
         needs += f", {placement.memory_gib:g} GiB" if placement.memory_gib else ""
+        needs += f", {placement.accelerator_type}" if placement.accelerator_type else ""
         there = "; ".join(
             f"{one.nodes.name}: {one.cpus} CPUs, {one.nodes.gpus} GPUs, {one.memory_gib:g} GiB"
+            + (f", {kind}" if (kind := one.nodes.labels.get(ACCELERATOR_LABEL)) else "")
             for one in found
         )
         raise UsageError(f"group {name!r}: an actor needs {needs} and fits no node ({there})")

@@ -61,7 +61,7 @@ def connected(session: Session) -> Generator[None]:
 
     Example:
         >>> with connected(Session(num_cpus=4)):
-        ...     check_fits(plan, cluster_resources())
+        ...     check_fits(plan, cluster_machines())
     """
     if session.cluster_address:
         _refuse_silent(session)

@@ -12,11 +12,12 @@ from typing import Any
 import pyarrow as pa
 import ray
 from overpaint.cluster.ray.metrics import ActorMetrics, exporting_queue
+from overpaint.cluster.ray.scheduling import ray_options
 from overpaint.cluster.worker import logs
 from overpaint.cluster.worker.group import GroupWorker
 from overpaint.cluster.worker.helpers import TASKS_AT_ONCE
 from overpaint.pipeline.errors import StoppedError
-from overpaint.pipeline.operator import Placement
+from overpaint.pipeline.placement import Placement
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.run import Run
 from overpaint.pipeline.runs.tasks import Task
@@ -97,9 +98,7 @@ def _stream(run: Run, tasks: Sequence[Task]) -> Dataset:
             batch_size=1,
             batch_format="pyarrow",
             compute=_pool(placement, len(tasks)),
-            num_cpus=placement.num_cpus,
-            num_gpus=placement.num_gpus or None,
-            memory=placement.memory_gib * 2**30 if placement.memory_gib else None,
+            **ray_options(placement),
         )
     return stream
 

@@ -16,7 +16,7 @@ from overpaint.jobs.bench.busy_model import Busy, Work, take_time
 from overpaint.jobs.runs.execute import SilentDisplay, execute
 from overpaint.jobs.runs.open import open_run
 from overpaint.pipeline.images import PNG_OPTIONS
-from overpaint.pipeline.operator import Placement
+from overpaint.pipeline.placement import Placement
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.runs.inputs import InputRequest

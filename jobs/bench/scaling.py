@@ -13,7 +13,7 @@ from overpaint.jobs.bench.busy_model import Batch, Busy, batches
 from overpaint.jobs.papercut.dataset import write_dataset
 from overpaint.jobs.runs.execute import SilentDisplay, execute
 from overpaint.jobs.runs.open import open_run
-from overpaint.pipeline.operator import Placement
+from overpaint.pipeline.placement import Placement
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.folder import RunFolder
 from overpaint.pipeline.runs.inputs import InputRequest

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 import pyarrow as pa
-from overpaint.cluster.ray.placement import check_fits, cluster_resources
+from overpaint.cluster.ray.placement import check_fits, cluster_machines
 from overpaint.cluster.ray.session import Session, connected
 from overpaint.cluster.worker.in_process import run_local
 from overpaint.jobs.report.report import ManifestSummary, summarise_manifest, write_report
@@ -104,7 +104,7 @@ def connected_runner(plan: Plan, session: Session | None) -> Generator[Runner]:
     from overpaint.cluster.ray.stream import run_on_ray
 
     with connected(session):
-        check_fits(plan, cluster_resources())
+        check_fits(plan, cluster_machines())
         yield run_on_ray
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from overpaint.cluster.ray.placement import check_fits, local_resources
+from overpaint.cluster.ray.placement import check_fits, local_machine
 from overpaint.cluster.ray.session import Session
 from overpaint.jobs.report.cuts import CutPrompts
 from overpaint.jobs.report.report import ManifestSummary
@@ -137,7 +137,7 @@ def run(
     session = (session or Session()) if ray else None
     if session is not None and session.cluster_address is None:
         with named_errors(prepared.label):
-            check_fits(prepared.plan, local_resources(session))
+            check_fits(prepared.plan, [local_machine(session)])
     check_output(folder, request)
     display = display or SilentDisplay()
     _check_input(prepared, folder, display, update=update)

@@ -32,7 +32,7 @@ from typing import Any
 
 from overpaint.pipeline.catalogue import OPERATORS
 from overpaint.pipeline.errors import UsageError, first_error, near_miss
-from overpaint.pipeline.operator import Placement
+from overpaint.pipeline.placement import Placement
 from overpaint.pipeline.plan import Budget, Limits, Plan
 from overpaint.pipeline.policy import Best, Bounds, Policy
 from overpaint.pipeline.recipes.named_policies import with_named_policy

@@ -3,7 +3,7 @@
 from typing import Any
 
 from overpaint.pipeline.catalogue import OPERATORS
-from overpaint.pipeline.operator import Placement
+from overpaint.pipeline.placement import Placement
 from overpaint.pipeline.plan import Budget, Limits, Plan
 from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.recipes.named_policies import USE, named_policies

@@ -80,11 +80,22 @@ CLUSTERS = {"cpu only": (CPU_ONLY, 0), "one gpu group": (ONE_GPU, 1), "mixed": (
 
 
 @pytest.fixture
+def recipe(tmp_path):
+    """Adds fields to the placement of the recipe's GPU group."""
+    added = tmp_path / "placement.toml"
+    return lambda fields: added.write_text(f"num_cpus = 2\n{fields}\n")
+
+
+@pytest.fixture
 def rendered(tmp_path, capsys):
     """Renders to objects, with a recipe and a description of one's own."""
 
     def render(what, cluster, gpus=1, *options):
-        (tmp_path / "recipe.toml").write_text(RECIPE.format(gpus=gpus))
+        added = tmp_path / "placement.toml"
+        text = RECIPE.format(gpus=gpus)
+        if added.exists():
+            text = text.replace("num_cpus = 2\n", added.read_text())
+        (tmp_path / "recipe.toml").write_text(text)
         (tmp_path / "cluster.toml").write_text(cluster)
         command = ["render", what, str(tmp_path / "recipe.toml"), "--cluster"]
         command += [str(tmp_path / "cluster.toml"), *options]
@@ -155,7 +166,8 @@ def test_machines_are_chosen_by_the_platform_s_labels(rendered):
     tolerated = {one["key"] for one in spot["template"]["spec"]["tolerations"]}
     assert tolerated == {"nvidia.com/gpu", "cloud.google.com/gke-spot", "team"}
     assert "tolerations" not in cpu["template"]["spec"]
-    assert spot["labels"] == {"ray.io/market-type": "spot"}
+    assert spot["labels"] == {"ray.io/market-type": "spot", "ray.io/accelerator-type": "L4"}
+    assert cpu["labels"] == {"ray.io/market-type": "on-demand"}
     assert (spot["minReplicas"], spot["maxReplicas"]) == (0, 16)
     assert (steady["minReplicas"], steady["maxReplicas"]) == (2, 2)
 
@@ -183,6 +195,36 @@ def test_requests_come_from_the_actors_that_a_node_holds(rendered):
     assert limits["cpu"] == "9"
     assert limits["memory"] == f"{48 * 1024}Mi"
     assert (gpu["minReplicas"], gpu["maxReplicas"]) == (1, 2)
+
+
+def _replicas(job):
+    groups = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    return {g["groupName"]: (g["minReplicas"], g["maxReplicas"]) for g in groups}
+
+
+def test_group_lands_on_the_nodes_that_its_placement_asks_for(rendered, recipe):
+    h100 = '[[nodes]]\nname = "h100"\ngpus = 2\naccelerator = "nvidia-h100-80gb"\n[models]'
+    cluster = MIXED.replace("[models]", h100, 1)
+    recipe('accelerator_type = "H100"')
+    _, job = rendered("rayjob", cluster)
+    # Two to eight actors on the H100s, and the CPU group's four on CPU nodes; none on the L4s.
+    assert _replicas(job) == {"steady": (0, 2), "spot": (0, 16), "cpu": (1, 1), "h100": (1, 4)}
+    recipe('accelerator_type = "L4"\nmarket_type = "spot"')
+    _, job = rendered("rayjob", cluster)
+    assert _replicas(job) == {"steady": (0, 2), "spot": (2, 16), "cpu": (1, 1), "h100": (0, 0)}
+    recipe('accelerator_type = "T4"')
+    said = rendered("rayjob", cluster)
+    assert "group 'gpu': an actor needs 2 CPUs, 1 GPUs, 8 GiB, T4 and fits no node" in said
+    assert "GiB, H100" in said
+
+
+def test_labels_that_ray_needs_can_be_said_where_the_platform_s_name_does_not_tell(rendered):
+    named = ONE_GPU.replace('"nvidia-l4"', '"own-label"\naccelerator_type = "L4"')
+    (cluster,) = rendered("raycluster", named)
+    gpu = next(g for g in cluster["spec"]["workerGroupSpecs"] if g["groupName"] == "gpu")
+    assert gpu["labels"]["ray.io/accelerator-type"] == "L4"
+    wrong = named.replace('"L4"', '"L44"')
+    assert "did you mean 'L4'?" in rendered("raycluster", wrong)
 
 
 @pytest.mark.parametrize(

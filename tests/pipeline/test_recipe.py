@@ -2,7 +2,7 @@ import pytest
 from overpaint.operators.fetch import Fetch
 from overpaint.operators.store import Store
 from overpaint.pipeline.errors import UsageError
-from overpaint.pipeline.operator import Placement
+from overpaint.pipeline.placement import Placement
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.recipes.recipe import (
     apply_settings,
@@ -172,6 +172,18 @@ WRONG = {
         ["group 'gpu'", "unknown field 'num_gpu'", "did you mean 'num_gpus'?"],
     ),
     "placement out of range": (("num_gpus = 0.5", "num_gpus = -1"), ["num_gpus = -1", "'gpu'"]),
+    "unknown kind of accelerator": (
+        ("num_gpus = 0.5", 'num_gpus = 0.5\naccelerator_type = "L40"'),
+        ["group 'gpu'", "accelerator_type = 'L40'", "did you mean 'L40S'?"],
+    ),
+    "an accelerator and no GPU": (
+        ("num_gpus = 0.5", 'accelerator_type = "L4"'),
+        ["group 'gpu'", "accelerator_type = 'L4' and num_gpus = 0"],
+    ),
+    "unknown market": (
+        ("num_gpus = 0.5", 'market_type = "cheap"'),
+        ["group 'gpu'", "market_type = 'cheap'", "'spot' or 'on-demand'"],
+    ),
     "actors the wrong way round": (("[1, 8]", "[8, 1]"), ["group 'gpu'", "actors = [8, 1]"]),
     "a score that nobody writes": (
         ("brightness = {", "brightnes = {"),
