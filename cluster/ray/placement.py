@@ -99,7 +99,8 @@ def _check_sums(
         machines: machines for these groups.
         kind: the one kind of accelerator of all of these; None for any, and the stream beside.
     """
-    for resource in _FIELDS:
+    # A kind of accelerator is missed by its name first, not by the CPUs beside it.
+    for resource in sorted(_FIELDS, key=lambda name: kind is not None and name != "GPU"):
         needed = _STREAM_CPUS if resource == "CPU" and kind is None else 0.0
         needed += sum(_reserved(placement, resource) for placement in placements.values())
         available = sum(machine.resources.get(resource, 0.0) for machine in machines)
