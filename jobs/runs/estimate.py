@@ -2,9 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from overpaint.operators.diffusion.flops import flops_of
+from overpaint.operators.diffusion.meta_networks import Sight
+from overpaint.operators.diffusion.method import Method
+from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.errors import UsageError, near_miss
+from overpaint.pipeline.operator import Operator
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.sizes import SizeCounter
 
@@ -53,20 +59,25 @@ def work_of(plan: Plan, costs: Mapping[str, Cost]) -> Work:
         plan: plan of the run.
         costs: evaluations of each stage, by its name.
     """
-    # torch takes seconds to import.
-    from overpaint.operators.diffusion.flops import flops_of
-    from overpaint.operators.models.weights import Checkpoint
-
     tflop, uncounted = 0.0, dict[str, Cost]()
     for stage in plan.stages:
         counts = costs[stage.name].counts()
         weights = getattr(stage.operator, "weights", None)
-        flops = flops_of(weights) if counts and isinstance(weights, Checkpoint) else {}
+        counted = counts and isinstance(weights, Checkpoint)
+        flops = flops_of(weights, _sight(stage.operator)) if counted else {}
         tflop += sum(number * flops.get(kind, 0.0) for kind, number in counts.items()) / 1e12
         missing = {kind: number for kind, number in counts.items() if kind not in flops}
         if missing:
             uncounted[stage.name] = Cost(**missing)
     return Work(tflop, uncounted)
+
+
+def _sight(operator: Operator[Any]) -> Sight | None:
+    """Returns what the networks of an edit see of a row; None for other operators."""
+    method = getattr(operator, "own", None)
+    if not isinstance(method, Method):
+        return None
+    return Sight(method.framed.resolution, method.num_pictures)
 
 
 def parse_prices(text: str) -> dict[str, float]:

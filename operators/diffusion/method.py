@@ -117,6 +117,11 @@ class Method(Variant, ABC):
         return self.shapes
 
     @property
+    def num_pictures(self) -> int:
+        """The pictures that the sequence of a transformer holds, with its fields as they are."""
+        return 1
+
+    @property
     def needed(self) -> tuple[Column | Condition, ...]:
         """The columns and conditions that it needs with its fields as they are."""
         return self.needs

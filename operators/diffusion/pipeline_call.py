@@ -88,6 +88,9 @@ class PipelineCall(ABC):
     """Whether the pipeline itself is given the mask."""
     shares_calls: ClassVar[bool] = False
     """Whether rows of one size share a call."""
+    num_pictures: ClassVar[int] = 2
+    """Pictures in the transformer's sequence: the one that is made, and the source, or one where
+    the source is beside it in the channels."""
     takes_lora: ClassVar[bool] = True
     """Whether diffusers loads LoRAs into the classes."""
 

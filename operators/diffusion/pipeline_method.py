@@ -44,6 +44,11 @@ class PipelineMethod(Method, Framed):
         """The shapes that the editor was trained on."""
         return self.call.shapes
 
+    @property
+    def num_pictures(self) -> int:
+        """The pictures that the transformer's sequence holds without references."""
+        return self.call.num_pictures
+
     def load(self, checkpoint: Checkpoint) -> "PipelineModel":
         """Loads the pipeline on its device."""
         from overpaint.operators.diffusion.pipeline_model import PipelineUse, load_pipeline

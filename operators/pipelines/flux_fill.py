@@ -19,6 +19,7 @@ class FluxFill(PipelineCall):
     classes = ("FluxFillPipeline",)
     guidance_scale = 30.0
     uses_mask = True
+    num_pictures = 1
 
     def arguments(self, request: EditRequest, settings: CallSettings) -> Mapping[str, Any]:
         """Hands over the source and the mask."""
