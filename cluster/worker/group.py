@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 from overpaint.cluster.worker.attempts import Attempts
 from overpaint.cluster.worker.batch import StagesRun, run_stages
+from overpaint.cluster.worker.evaluations import EvaluationCounter
 from overpaint.cluster.worker.helpers import TASKS_AT_ONCE, Helpers, Share
 from overpaint.cluster.worker.lane import ActorLane, Lane
 from overpaint.cluster.worker.logs import log_task
@@ -68,12 +69,14 @@ class StageStats:
         notes: what the loaded operators have found out, see `Operator.notes`.
         gpu_seconds: seconds for which GPUs were reserved, times their number: for each actor from
             its start, or the end of its task before, to the end of the task.
+        evaluations: network evaluations that models have counted meanwhile, by kind as in `Cost`.
     """
 
     seconds: dict[str, float] = field(default_factory=dict[str, float])
     oom_fallbacks: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     notes: dict[str, Any] = field(default_factory=dict[str, Any])
     gpu_seconds: float = 0.0
+    evaluations: dict[str, int] = field(default_factory=dict[str, int])
 
     def as_json(self) -> str:
         """Returns the statistics as a JSON text, in which they go from group to group."""
@@ -91,6 +94,7 @@ class StageStats:
             {**self.oom_fallbacks, **other.oom_fallbacks},
             {**self.notes, **other.notes},
             self.gpu_seconds + other.gpu_seconds,
+            dict(Counter(self.evaluations) + Counter(other.evaluations)),
         )
 
 
@@ -118,6 +122,7 @@ class _LoadedStages(dict[str, LoadedOperator]):
                 operator,
                 allow_inexact=self._limits.allow_inexact,
                 row_timeout_s=self._limits.row_timeout_s,
+                stage=name,
             )
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".split("\n", 1)[0]
@@ -154,6 +159,7 @@ class GroupWorker:
         self._num_rows = 0
         self._lock = threading.Lock()
         self._loaded = _LoadedStages(run, group, self._models)
+        self._evaluations = EvaluationCounter(one.model for one in self._loaded.values())
         self._part: tuple[int, pa.Table] | None = None
         self._cached: tuple[int, dict[str, CachedOutputs]] | None = None
         timeout_s = run.plan.limits.row_timeout_s
@@ -218,7 +224,9 @@ class GroupWorker:
         release(value for row in done for value in row.values() if isinstance(value, bytes))
         elapsed_s, busy_s = self._accounted()
         gpu_seconds = elapsed_s * self._run.plan.placement(self._group).num_gpus
-        stats = StageStats(seconds, self._oom_fallbacks(), self._notes(), gpu_seconds)
+        stats = StageStats(
+            seconds, self._oom_fallbacks(), self._notes(), gpu_seconds, self._evaluated()
+        )
         report = TaskReport(
             run=self._run.plan.name,
             group=self._group,
@@ -272,7 +280,7 @@ class GroupWorker:
                 num_rows, number = self._num_rows, next(self._numbers)
             try:
                 with self._attempts.of_task(keys, num_rows):
-                    yield ActorLane(Turn(number), self._models, self._helpers)
+                    yield ActorLane(Turn(number), self._models, self._helpers, result_name(keys))
             finally:
                 with self._lock:
                     self._num_rows -= len(keys)
@@ -287,6 +295,10 @@ class GroupWorker:
     def _oom_fallbacks(self) -> dict[str, list[str]]:
         loaded = self._loaded.items()
         return {name: one.oom_fallbacks for name, one in loaded if one.oom_fallbacks}
+
+    def _evaluated(self) -> dict[str, int]:
+        with self._lock:
+            return self._evaluations.since([one.model for one in self._loaded.values()])
 
     def _notes(self) -> dict[str, Any]:
         found = {name: one.operator.notes(one.model) for name, one in self._loaded.items()}

@@ -25,10 +25,12 @@ class Lane(Calls):
 
     Args:
         turn: place of the task, and the stage's clock.
+        task: name of the task's result, for those who watch.
     """
 
-    def __init__(self, turn: Turn | None = None) -> None:
+    def __init__(self, turn: Turn | None = None, task: str = "") -> None:
         self.turn = turn or Turn()
+        self.task = task
 
     def for_stage(self, pixels: int) -> "Lane":
         """Returns the task's lane through a stage.
@@ -36,7 +38,7 @@ class Lane(Calls):
         Args:
             pixels: pixels of the largest picture of the task.
         """
-        return type(self)(Turn(self.turn.order, pixels))
+        return type(self)(Turn(self.turn.order, pixels), self.task)
 
     def batches(self, call: Callable[[ItemT], T], batches: Iterable[ItemT]) -> list[T]:
         """Calls a function for each batch; returns the results in order."""
@@ -50,15 +52,16 @@ class ActorLane(Lane):
         turn: place of the task, and the stage's clock.
         models: thread of the models.
         helpers: threads beside it.
+        task: name of the task's result.
     """
 
-    def __init__(self, turn: Turn, models: ModelThread, helpers: Helpers) -> None:
-        super().__init__(turn)
+    def __init__(self, turn: Turn, models: ModelThread, helpers: Helpers, task: str = "") -> None:
+        super().__init__(turn, task)
         self._models, self._helpers = models, helpers
 
     def for_stage(self, pixels: int) -> "ActorLane":
         """Returns the task's lane through a stage."""
-        return ActorLane(Turn(self.turn.order, pixels), self._models, self._helpers)
+        return ActorLane(Turn(self.turn.order, pixels), self._models, self._helpers, self.task)
 
     def batches(self, call: Callable[[ItemT], T], batches: Iterable[ItemT]) -> list[T]:
         """Calls a function for each batch, a few at a time.

@@ -17,6 +17,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, ParamSpec, TypeVar
 
 from overpaint.cluster.worker.deadline import deadline
+from overpaint.cluster.worker.spans import BatchWork, batch_span
 from overpaint.pipeline.columns import Row
 from overpaint.pipeline.operator import Answer, Calls, Operator
 
@@ -42,6 +43,7 @@ class LoadedOperator:
         allow_inexact: whether fallbacks that can change bytes may be used.
         row_timeout_s: seconds that a row may take; a call that takes as long as all rows of its
             batch may ends the process. None sets no limit.
+        stage: name of its stage, for those who watch.
 
     Example:
         >>> loaded = LoadedOperator.load(Caption(batch_size=1))
@@ -56,6 +58,7 @@ class LoadedOperator:
         *,
         allow_inexact: bool = False,
         row_timeout_s: float | None = None,
+        stage: str = "",
     ) -> None:
         self.operator = operator
         """The operator, with the batch size that is in force."""
@@ -64,6 +67,7 @@ class LoadedOperator:
         """The fallbacks in force, in order."""
         self._allow_inexact = allow_inexact
         self._row_timeout_s = row_timeout_s
+        self._stage = stage or type(operator).__name__
         self._lock = threading.Lock()
 
     @classmethod
@@ -81,7 +85,8 @@ class LoadedOperator:
         """Runs the operator on one batch of rows, its model with its number of PyTorch threads."""
         operator = self.operator
         limit_s = self._row_timeout_s and self._row_timeout_s * len(rows)
-        return operator.run_by(rows, self.model, _CallsOf(operator, calls, limit_s))
+        with batch_span(self._stage, getattr(calls, "task", ""), len(rows)) as work:
+            return operator.run_by(rows, self.model, _CallsOf(operator, calls, limit_s, work))
 
     def free_memory(self, num_before: int, calls: Calls) -> bool:
         """Puts the next fallback into force; returns False where none is left.
@@ -124,8 +129,10 @@ class LoadedOperator:
 class _CallsOf(Calls):
     """Calls of an operator's steps; those that use its model, with its number of threads."""
 
-    def __init__(self, operator: Operator[Any], calls: Calls, limit_s: float | None) -> None:
-        self._operator, self._calls = operator, calls
+    def __init__(
+        self, operator: Operator[Any], calls: Calls, limit_s: float | None, work: BatchWork
+    ) -> None:
+        self._operator, self._calls, self._work = operator, calls, work
         self._name = f"a batch of {type(operator).__name__}"
         self._limit_s = limit_s
 
@@ -134,7 +141,7 @@ class _CallsOf(Calls):
 
         def step_in_threads() -> T:
             limit = deadline(self._limit_s, self._name) if self._limit_s else nullcontext()
-            with _torch_threads(self._operator), limit:
+            with self._work.model_step(), _torch_threads(self._operator), limit:
                 return step(*args, **kwargs)
 
         return self._calls.model(step_in_threads)

@@ -108,6 +108,7 @@ def _estimates(
             f"process: {measured.row_s:.3g} s a row and {measured.start_s:.3g} s to start; all "
             f"rows: {duration(seconds)}" + (f", {gpu_hours:.3g} GPU-hours" if gpu_hours else "")
         )
+        yield f"counted on these rows: {measured.evaluations_in_words}"
     yield (
         f"store: up to {sizes.num_objects} objects, {sizes.num_writes} writes and "
         f"{sizes.num_reads} reads in {sizes.num_tasks} tasks{_bytes(prepared, sizes, written_gib)}"

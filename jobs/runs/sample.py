@@ -3,16 +3,21 @@
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from overpaint.jobs.runs.execute import SilentDisplay
 from overpaint.jobs.runs.prepare import PreparedRun
 from overpaint.jobs.runs.run import run
+from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.plan import Plan
-from overpaint.pipeline.runs.folder import OBJECT_FOLDERS
+from overpaint.pipeline.runs.costs import CostCounter
+from overpaint.pipeline.runs.folder import OBJECT_FOLDERS, STATS, RunFolder
 from overpaint.pipeline.runs.manifest import Ledger
+
+_DENOISING = ("forward", "backward", "control")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,8 @@ class Sample:
         row_s: seconds for a row, between the ends of two tasks.
         written_bytes: size of the images and masks of all rows.
         gpu: name of this machine's GPU; None where it has none.
+        planned: evaluations of denoising networks that the plan has for these rows.
+        evaluated: those that the loaded models have counted.
     """
 
     num_rows: int
@@ -34,6 +41,16 @@ class Sample:
     row_s: float
     written_bytes: int
     gpu: str | None
+    planned: Cost
+    evaluated: Cost
+
+    @property
+    def evaluations_in_words(self) -> str:
+        """The evaluations that were counted, and whether they are those of the plan."""
+        counted, planned = (str(cost) or "no network" for cost in (self.evaluated, self.planned))
+        if self.evaluated == self.planned:
+            return f"{counted} evaluations, as planned"
+        return f"{counted} evaluations, and the plan has {planned}: they differ"
 
     def seconds(self, num_rows: int) -> float:
         """Returns the time that so many rows take here, in one process."""
@@ -76,6 +93,7 @@ def measure_sample(prepared: PreparedRun, num_rows: int) -> Sample:
             display=clock,
         )
         sizes = [result.folder.storage.sizes(name) for name in OBJECT_FOLDERS]
+        planned, evaluated = _planned(prepared.plan, result.folder), _evaluated(result.folder)
     if len(clock.ends) == 1:
         raise UsageError(
             f"--sample {num_rows}: one task has all {result.ledger.ended} rows: take more than "
@@ -89,7 +107,27 @@ def measure_sample(prepared: PreparedRun, num_rows: int) -> Sample:
         row_s=row_s,
         written_bytes=sum(sum(one.values()) for one in sizes),
         gpu=_gpu(),
+        planned=_denoising(planned.counts()),
+        evaluated=_denoising(evaluated),
     )
+
+
+def _planned(plan: Plan, folder: RunFolder) -> Cost:
+    """Returns the evaluations of the rows that a folder's plan has."""
+    counter = CostCounter(_in_small_tasks(plan))
+    for part in folder.parts("plan"):
+        counter.add_part(folder.read_part("plan", part))
+    return sum(counter.by_stage().values(), Cost())
+
+
+def _evaluated(folder: RunFolder) -> dict[str, int]:
+    stats: dict[str, Any] = folder.read_json(STATS) or {}
+    return stats.get("evaluations", {})
+
+
+def _denoising(counts: Mapping[str, int]) -> Cost:
+    """Returns the evaluations that no memory of a model spares: prompts are embedded once."""
+    return Cost(**{kind: counts.get(kind, 0) for kind in _DENOISING})
 
 
 def _start_and_row(ends: list[tuple[float, int]]) -> tuple[float, float]:

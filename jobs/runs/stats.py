@@ -2,6 +2,7 @@
 
 import platform
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +26,7 @@ class Progress:
         rows: rows that ended in this session.
         num_tasks: tasks that were committed in this session.
         gpu_seconds: seconds for which actors have reserved GPUs in this session, times their share.
+        evaluations: network evaluations that models have counted in this session, by kind.
         budget_gpu_hours: hours of reserved GPUs after which the session is to end.
         started_at: time at which the session started.
     """
@@ -36,6 +38,7 @@ class Progress:
     rows: int = 0
     num_tasks: int = 0
     gpu_seconds: float = 0.0
+    evaluations: Counter[str] = field(default_factory=Counter[str])
     budget_gpu_hours: float | None = None
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _start_s: float = field(default_factory=time.monotonic)
@@ -53,6 +56,7 @@ class Progress:
         for stage, fallbacks in stats.oom_fallbacks.items():
             everywhere = [*self.oom_fallbacks.get(stage, []), *fallbacks]
             self.oom_fallbacks[stage] = list(dict.fromkeys(everywhere))
+        self.evaluations.update(stats.evaluations)
         self.notes |= stats.notes
         return counts.ended
 
@@ -75,6 +79,7 @@ class Progress:
         before: dict[str, Any] = folder.read_json(STATS) or {}
         fallbacks = {**before.get("oom_fallbacks", {}), **self.oom_fallbacks}
         notes = {**before.get("notes", {}), **self.notes}
+        evaluations = Counter(before.get("evaluations", {})) + self.evaluations
         started_at = self.started_at.isoformat(timespec="seconds")
         folder.write_json(
             STATS,
@@ -83,6 +88,7 @@ class Progress:
                 "stages": self._stages(before.get("stages", {})),
                 "oom_fallbacks": fallbacks,
                 **({"notes": notes} if notes else {}),
+                **({"evaluations": dict(evaluations)} if evaluations else {}),
                 "gpu_hours": round(before.get("gpu_hours", 0.0) + self.gpu_seconds / 3600, 6),
                 "wall_s": round(before.get("wall_s", 0.0) + wall_s, 3),
                 "rows_per_s": round(self.rows / wall_s, 3) if wall_s else None,
