@@ -12,7 +12,7 @@ each row anew reads `seed`.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, final
+from typing import Any, ClassVar, Generic, Literal, ParamSpec, Self, TypeVar, final
 
 from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.cost import Cost
@@ -131,6 +131,17 @@ class Operator(BaseModel, ABC, Generic[ModelT]):
     def optional(self) -> tuple[Column, ...]:
         """The columns that the operator uses where the plan has them; null where it does not."""
         return ()
+
+    def with_batch_size(self, batch_size: int) -> Self:
+        """Returns the operator with another batch size, checked as a recipe's is.
+
+        Raises:
+            ValueError: the operator refuses it.
+        """
+        fields = {**self.model_dump(mode="json"), "batch_size": batch_size}
+        sized = type(self).model_validate(fields)
+        sized.check()
+        return sized
 
     @property
     def choice_columns(self) -> tuple[Column, ...]:

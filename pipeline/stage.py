@@ -23,6 +23,8 @@ from overpaint.pipeline.errors import near_miss
 from overpaint.pipeline.operator import NewColumns, Operator
 from pydantic import BaseModel, ConfigDict, SkipValidation, model_validator
 
+AUTO = "auto"
+"""Word of a recipe for a batch size that a probe finds."""
 _FIXED_KINDS = ("fetch", "store")
 """Kinds of operators whose outputs keep their names: the files of a run rely on them."""
 
@@ -52,6 +54,9 @@ class Stage(BaseModel):
     """The plan's name of columns that the operator writes, by the operator's name."""
     prefix: str = ""
     """Put before the names of the columns that the operator writes and `writes` does not name."""
+    finds_batch_size: bool = False
+    """Whether a probe finds the operator's batch size before a run is planned; a recipe writes
+    `batch_size = "auto"`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -76,6 +81,8 @@ class Stage(BaseModel):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"stage {self.name!r} writes two columns as {name!r}")
+        if operator.kind in _FIXED_KINDS and self.finds_batch_size:
+            raise ValueError(f"stage {self.name!r}: {AUTO!r} is no batch size of {operator.kind}")
         if operator.kind in _FIXED_KINDS and (self.writes or self.prefix):
             raise ValueError(
                 f"stage {self.name!r}: what {operator.kind} writes keeps its name: the files of a "
@@ -127,6 +134,15 @@ class Stage(BaseModel):
     def output_names(self) -> tuple[str, ...]:
         """The names of `outputs`."""
         return tuple(column.name for column in self.outputs)
+
+    def with_batch_size(self, batch_size: int) -> "Stage":
+        """Returns the stage with a batch size that was found.
+
+        Raises:
+            ValueError: the operator refuses it.
+        """
+        operator = self.operator.with_batch_size(batch_size)
+        return self.model_copy(update={"operator": operator, "finds_batch_size": False})
 
     def for_row(self, row: Row) -> "Stage":
         """Returns the stage with the operator that a row chooses, see `Operator.for_row`.

@@ -66,6 +66,7 @@ def run_stages(
     rows: Sequence[Row],
     cached: Mapping[str, CachedOutputs] | None = None,
     lane: Lane | None = None,
+    after: Sequence[Stage] = (),
 ) -> StagesRun:
     """Runs rows through stages.
 
@@ -75,11 +76,12 @@ def run_stages(
         rows: rows with the columns that the stages read; one whose `status` is set has ended.
         cached: outputs of stages that need not run, by the key of their row.
         lane: calls the operators; None does so one after the other, in this thread.
+        after: stages that come after these, and may need what never leaves the actor.
     """
     done = [dict(row) for row in rows]
     seconds: dict[str, float] = {}
     for place, stage in enumerate(stages):
-        later = stages[place + 1 :]
+        later = (*stages[place + 1 :], *after)
         through = (lane or Lane()).for_stage(max(map(_pixels, done), default=0))
         outcomes = _outcomes_of(stage, later, loaded, done, cached or {}, through)
         for index, outcome in outcomes.items():

@@ -24,6 +24,7 @@ from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.runs.costs import CostCounter
 from overpaint.pipeline.runs.planning import plan_parts
 from overpaint.pipeline.runs.sizes import SizeCounter
+from overpaint.pipeline.stage import AUTO
 from overpaint.pipeline.terms import TERMS
 from rich.table import Table
 
@@ -137,7 +138,7 @@ def _stage_table(checked: Plan, costs: Mapping[str, Cost]) -> Table:
         table.add_row(
             stage.name,
             stage.group,
-            str(stage.operator.batch_size),
+            AUTO if stage.finds_batch_size else str(stage.operator.batch_size),
             ", ".join(stage.output_names),
             f"{placement.num_cpus:g}",
             f"{placement.num_gpus:g}",

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from overpaint.operators.diffusion.flops import flops_of
+from overpaint.operators.diffusion.flops import Flops, flops_of
 from overpaint.operators.diffusion.meta_networks import Sight
 from overpaint.operators.diffusion.method import Method
 from overpaint.operators.models.weights import Checkpoint
@@ -63,8 +63,9 @@ def work_of(plan: Plan, costs: Mapping[str, Cost]) -> Work:
     for stage in plan.stages:
         counts = costs[stage.name].counts()
         weights = getattr(stage.operator, "weights", None)
-        counted = counts and isinstance(weights, Checkpoint)
-        flops = flops_of(weights, _sight(stage.operator)) if counted else {}
+        flops: Flops = {}
+        if counts and isinstance(weights, Checkpoint):
+            flops = flops_of(weights, _sight(stage.operator))
         tflop += sum(number * flops.get(kind, 0.0) for kind, number in counts.items()) / 1e12
         missing = {kind: number for kind, number in counts.items() if kind not in flops}
         if missing:

@@ -13,8 +13,10 @@ from typing import Any, Protocol
 import pyarrow as pa
 from overpaint.cluster.ray.placement import check_fits, cluster_machines
 from overpaint.cluster.ray.session import Session, connected
+from overpaint.cluster.worker.batch_probe import find_batch_sizes
 from overpaint.cluster.worker.in_process import run_local
 from overpaint.jobs.report.report import ManifestSummary, summarise_manifest, write_report
+from overpaint.jobs.runs.batch_sizes import Probe
 from overpaint.jobs.runs.stats import Progress
 from overpaint.jobs.runs.ticks import end_tick
 from overpaint.jobs.runs.update import remove_unreferenced
@@ -106,6 +108,19 @@ def connected_runner(plan: Plan, session: Session | None) -> Generator[Runner]:
     with connected(session):
         check_fits(plan, cluster_machines())
         yield run_on_ray
+
+
+@contextmanager
+def connected_probe(plan: Plan, session: Session | None) -> Generator[Probe]:
+    """Connects to Ray and yields what finds batch sizes there; see `connected_runner`."""
+    if session is None:
+        yield find_batch_sizes
+        return
+    from overpaint.cluster.ray.batch_probe import find_batch_sizes_on_ray
+
+    with connected(session):
+        check_fits(plan, cluster_machines())
+        yield find_batch_sizes_on_ray
 
 
 def execute(

@@ -1,6 +1,7 @@
 """Running a plan over an input, from Python and from the command line."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,14 @@ from overpaint.cluster.ray.session import Session
 from overpaint.jobs.report.cuts import CutPrompts
 from overpaint.jobs.report.report import ManifestSummary
 from overpaint.jobs.report.truth import Success
-from overpaint.jobs.runs.execute import Display, SilentDisplay, connected_runner, execute
+from overpaint.jobs.runs.batch_sizes import has_open_sizes, with_found_sizes, with_recorded_sizes
+from overpaint.jobs.runs.execute import (
+    Display,
+    SilentDisplay,
+    connected_probe,
+    connected_runner,
+    execute,
+)
 from overpaint.jobs.runs.open import check_output, open_run
 from overpaint.jobs.runs.prepare import PreparedRun, named_errors, prepare
 from overpaint.jobs.runs.sources import check_sources
@@ -141,8 +149,12 @@ def run(
     check_output(folder, request)
     display = display or SilentDisplay()
     _check_input(prepared, folder, display, update=update)
-    with acquire_lease(folder, at_once=if_idle):
-        opened = open_run(prepared.plan, request, folder, lambda: prepared.input, update=update)
+    with acquire_lease(folder, at_once=if_idle), ExitStack() as ray_stack:
+        plan = with_recorded_sizes(prepared.plan, folder)
+        if has_open_sizes(plan):
+            probe = ray_stack.enter_context(connected_probe(plan, session))
+            plan = with_found_sizes(plan, prepared.input, folder, probe, display.noted)
+        opened = open_run(plan, request, folder, lambda: prepared.input, update=update)
         with display as shown, connected_runner(opened.plan, session) as runner:
             summary = execute(opened, runner, shown, budget_gpu_hours=budget_gpu_hours)
     return RunResult.of(folder, summary)

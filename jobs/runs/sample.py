@@ -144,7 +144,11 @@ def _start_and_row(ends: list[tuple[float, int]]) -> tuple[float, float]:
 def _in_small_tasks(plan: Plan) -> Plan:
     """Returns a plan with tasks of one full batch: the fewest rows that show a row's time."""
     largest = max(
-        (s.operator.batch_size for s in plan.stages if s.operator.kind not in ("fetch", "store")),
+        (
+            plan.task_rows if stage.finds_batch_size else stage.operator.batch_size
+            for stage in plan.stages
+            if stage.operator.kind not in ("fetch", "store")
+        ),
         default=1,
     )
     return plan.model_copy(update={"task_rows": min(plan.task_rows, largest)})

@@ -36,7 +36,7 @@ from overpaint.pipeline.placement import Placement
 from overpaint.pipeline.plan import Budget, Limits, Plan
 from overpaint.pipeline.policy import Best, Bounds, Policy
 from overpaint.pipeline.recipes.named_policies import with_named_policy
-from overpaint.pipeline.stage import Stage
+from overpaint.pipeline.stage import AUTO, Stage
 from pydantic import ValidationError
 
 _TABLES = (
@@ -216,12 +216,16 @@ def _stage(given: Mapping[str, Any], where: str) -> Stage:
         raise UsageError(f"{where}: {error}") from error
     label = f"{where} ({given.get('name', name)!r})"
     fields = {key: value for key, value in given.items() if key not in STAGE_KEYS}
+    is_auto = fields.get("batch_size") == AUTO
+    if is_auto:
+        del fields["batch_size"]
     operator = _model(kind, fields, label)
     for key in ("name", "group"):
         if not isinstance(given.get(key, ""), str):
             raise UsageError(f"{label}: {key} = {given[key]!r}: write a text")
     keys = {key: given[key] for key in ("name", "group", *_RENAMING) if key in given}
-    return _model(Stage, {"operator": operator, **keys}, label)
+    found = {"finds_batch_size": True} if is_auto else {}
+    return _model(Stage, {"operator": operator, **keys, **found}, label)
 
 
 def _placement(given: Any, where: str) -> Placement:
@@ -258,6 +262,7 @@ def recipe_of(plan: Plan) -> dict[str, Any]:
                 "group": stage.group,
                 **stage.model_dump(include=set(_RENAMING), exclude_defaults=True),
                 **stage.operator.model_dump(mode="json"),
+                **({"batch_size": AUTO} if stage.finds_batch_size else {}),
             }
             for stage in plan.stages
         ],

@@ -7,7 +7,7 @@ from overpaint.pipeline.placement import Placement
 from overpaint.pipeline.plan import Budget, Limits, Plan
 from overpaint.pipeline.policy import Policy
 from overpaint.pipeline.recipes.named_policies import USE, named_policies
-from overpaint.pipeline.stage import Stage
+from overpaint.pipeline.stage import AUTO, Stage
 from overpaint.pipeline.terms import TERMS
 from overpaint.pipeline.variant import VariantOperator
 from pydantic import TypeAdapter
@@ -99,5 +99,14 @@ def _stage_schema(name: str, schema: dict[str, Any]) -> dict[str, Any]:
         "placement": _schema(Placement),
         **schema.get("properties", {}),
     }
+    if OPERATORS.find(name).kind not in ("fetch", "store"):
+        properties["batch_size"] = _or_auto(properties["batch_size"])
     required = ["operator", *schema.get("required", [])]
     return {**schema, "properties": properties, "required": required}
+
+
+def _or_auto(number: dict[str, Any]) -> dict[str, Any]:
+    """Returns the schema of a number that a probe may find."""
+    described = {key: value for key, value in number.items() if key in ("description", "default")}
+    bounds = {key: value for key, value in number.items() if key not in described}
+    return {"anyOf": [bounds, {"const": AUTO}], **described}
