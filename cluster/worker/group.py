@@ -19,6 +19,7 @@ import pyarrow as pa
 from overpaint.cluster.worker.attempts import Attempts
 from overpaint.cluster.worker.batch import StagesRun, run_stages
 from overpaint.cluster.worker.evaluations import EvaluationCounter
+from overpaint.cluster.worker.gpu_memory import ShareProbe, device_memory
 from overpaint.cluster.worker.helpers import TASKS_AT_ONCE, Helpers, Share
 from overpaint.cluster.worker.lane import ActorLane, Lane
 from overpaint.cluster.worker.logs import log_task
@@ -160,6 +161,7 @@ class GroupWorker:
         self._lock = threading.Lock()
         self._loaded = _LoadedStages(run, group, self._models)
         self._evaluations = EvaluationCounter(one.model for one in self._loaded.values())
+        self._share = ShareProbe(group, run.plan.placement(group).num_gpus)
         self._part: tuple[int, pa.Table] | None = None
         self._cached: tuple[int, dict[str, CachedOutputs]] | None = None
         timeout_s = run.plan.limits.row_timeout_s
@@ -302,7 +304,8 @@ class GroupWorker:
 
     def _notes(self) -> dict[str, Any]:
         found = {name: one.operator.notes(one.model) for name, one in self._loaded.items()}
-        return {name: notes for name, notes in found.items() if notes}
+        kept = {name: notes for name, notes in found.items() if notes}
+        return kept | self._share.notes(device_memory())
 
     def _run_together(
         self, rows: Sequence[Row], cached: Mapping[str, CachedOutputs], lane: Lane

@@ -12,6 +12,7 @@ from overpaint.cluster.deploy.description import ClusterDescription, read_descri
 from overpaint.cluster.deploy.launcher import launcher_file
 from overpaint.jobs.options import RunOptions
 from overpaint.jobs.recipes import load_plan, read_recipe
+from overpaint.jobs.runs.gpu_shares import with_gpu_shares
 from overpaint.jobs.runs.prepare import named_errors
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.storage.filesystems import check_known
@@ -64,7 +65,7 @@ def raycluster(recipe: str, *, cluster: Path, set_: Settings = None) -> int:
         cluster: A TOML file that describes the cluster.
         set_: stage.field=value changes a field of a stage; may be given several times.
     """
-    described, plan = read_description(cluster), load_plan(recipe, set_ or ())
+    described, plan = read_description(cluster), _placed(recipe, set_ or ())
     with named_errors(str(cluster)):
         return _write(kuberay.ray_cluster(described, plan))
 
@@ -78,7 +79,7 @@ def launcher(recipe: str, *, cluster: Path, set_: Settings = None) -> int:
         cluster: A TOML file that describes the cluster, with a launcher.
         set_: stage.field=value changes a field of a stage; may be given several times.
     """
-    described, plan = read_description(cluster), load_plan(recipe, set_ or ())
+    described, plan = read_description(cluster), _placed(recipe, set_ or ())
     with named_errors(str(cluster)):
         return _write([launcher_file(described, plan)])
 
@@ -104,10 +105,16 @@ def grafana() -> int:
 def _read(recipe: str, cluster: Path, options: RunOptions) -> tuple[ClusterDescription, Plan, str]:
     """Reads the description and the recipe, and checks what is wrong wherever a run is."""
     described = read_description(cluster)
-    plan = load_plan(recipe, options.settings)
+    plan = _placed(recipe, options.settings)
     check_known(options.input)
     check_known(options.output)
     return described, plan, read_recipe(recipe)[0]
+
+
+def _placed(recipe: str, settings: Sequence[str]) -> Plan:
+    """Reads a recipe, with shares of GPUs by the memory of the weights that are here."""
+    plan, _ = with_gpu_shares(load_plan(recipe, settings))
+    return plan
 
 
 def _write_file(name: str) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from overpaint.jobs.recipes import load_plan, read_recipe
+from overpaint.jobs.runs.gpu_shares import with_gpu_shares
 from overpaint.pipeline.columns import INPUT
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.plan import Plan
@@ -22,11 +23,13 @@ class PreparedRun:
         label: file of the recipe, or name of the plan, as errors give it.
         plan: plan whose operators have found the weights that they will load.
         request: input as the user asks for it.
+        placed: sentences on shares of GPUs that were estimated.
     """
 
     label: str
     plan: Plan
     request: InputRequest
+    placed: tuple[str, ...] = ()
 
     @cached_property
     def input(self) -> Input:
@@ -49,8 +52,8 @@ class PreparedRun:
 
     @property
     def notes(self) -> list[str]:
-        """Sentences for the user on what is read of the input, and what is not."""
-        return [*self.input.notes, *self.columns.warnings()]
+        """Sentences for the user on shares of GPUs, and on what is read of the input or not."""
+        return [*self.placed, *self.input.notes, *self.columns.warnings()]
 
 
 def prepare(recipe: Plan | str, request: InputRequest, settings: Sequence[str] = ()) -> PreparedRun:
@@ -72,7 +75,8 @@ def prepare(recipe: Plan | str, request: InputRequest, settings: Sequence[str] =
         label, plan = read_recipe(recipe)[1], load_plan(recipe, settings)
     with named_errors(label):
         plan.check_models()
-    return PreparedRun(label, plan, request)
+    plan, notes = with_gpu_shares(plan)
+    return PreparedRun(label, plan, request, tuple(notes))
 
 
 @contextmanager

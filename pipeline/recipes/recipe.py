@@ -266,10 +266,7 @@ def recipe_of(plan: Plan) -> dict[str, Any]:
             }
             for stage in plan.stages
         ],
-        "group": {
-            name: plan.placement(name).model_dump(mode="json", exclude_none=True)
-            for name in plan.group_names
-        },
+        "group": {name: plan.placement(name).as_json() for name in plan.group_names},
         "policy": plan.policy.model_dump(mode="json", exclude_none=True),
         "budget": plan.budget.model_dump(mode="json"),
         "limits": {**plan.limits.model_dump(mode="json"), "task_rows": plan.task_rows},
