@@ -8,6 +8,7 @@ candidates = 2
 [[stage]]
 operator = "mask"           # every other key is a field of the operator
 group = "gpu"               # stages of one group share an actor
+batch_size = "auto"         # found by a probe before the run is planned, then the run's own
 [[stage]]
 operator = "edit"
 group = "gpu"
@@ -15,7 +16,9 @@ group = "gpu"
 operator = "judge"
 prefix = "judge_"           # columns under other names: see pipeline/stage.py
 [group.gpu]                 # placement; a stage alone has [stage.placement]
-num_gpus = 1
+num_gpus = 1                # or "auto": a share by the memory that the models need
+accelerator_type = "L4"     # Ray's name of a kind of GPU
+market_type = "spot"        # machines that are taken first, or "on-demand"
 [policy]
 background_psnr_db = { min = 25 }
 [budget]
