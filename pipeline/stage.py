@@ -83,6 +83,11 @@ class Stage(BaseModel):
                 raise ValueError(f"stage {self.name!r} writes two columns as {name!r}")
         if operator.kind in _FIXED_KINDS and self.finds_batch_size:
             raise ValueError(f"stage {self.name!r}: {AUTO!r} is no batch size of {operator.kind}")
+        if self.finds_batch_size and operator.choice_columns:
+            raise ValueError(
+                f"stage {self.name!r}: batch_size = {AUTO!r} is found for one operator, and rows "
+                "choose among several: give a number"
+            )
         if operator.kind in _FIXED_KINDS and (self.writes or self.prefix):
             raise ValueError(
                 f"stage {self.name!r}: what {operator.kind} writes keeps its name: the files of a "

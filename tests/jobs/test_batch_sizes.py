@@ -112,6 +112,10 @@ def test_plan_and_recipe_show_a_size_that_is_open(capsys, tmp_path, drawn):
     [
         ({"operator": "negative", "batch_size": "aut"}, "batch_size = 'aut'"),
         ({"operator": "store", "batch_size": "auto"}, "'auto' is no batch size of store"),
+        (
+            {"operator": "edit", "choices": {"a": {"method": "sdedit"}}, "batch_size": "auto"},
+            "rows choose among several: give a number",
+        ),
     ],
 )
 def test_wrong_word_for_a_size_is_refused(stage, said):
