@@ -16,6 +16,11 @@ from overpaint.pipeline.storage.store import Storage
 from overpaint.pipeline.storage.uris import normalise
 
 _PACKAGES = ("ray", "torch", "diffusers", "transformers", "pyarrow", "pillow", "s3fs")
+_OPTIONAL = {
+    "torchvision": "only some judges (Qwen-VL) need it: pip install overpaint[torchvision]",
+    "torchao": "only quantised weights need it: pip install overpaint[quantization]",
+    "bitsandbytes": "only quantised weights need it: pip install overpaint[quantization]",
+}
 _PAPERCUT = ("text_to_image", "instruction", "clip", "clipseg", "sam", "caption", "judge")
 _LEAST_FREE_GIB = 5.0
 _LEAST_MEMORY_GIB = 6.0
@@ -46,7 +51,8 @@ def examine(output: str | None = None) -> list[Check]:
     Args:
         output: folder or URL where a run would write, tried with one small object; None for none.
     """
-    checks = [_python(), *map(_package, _PACKAGES), _gpus(), _torchvision(), _memory(), _disk()]
+    checks = [_python(), *map(_package, _PACKAGES), _gpus(), *map(_optional, _OPTIONAL)]
+    checks += [_memory(), _disk()]
     checks.append(_sessions())
     checks.extend(_papercut(part) for part in _PAPERCUT)
     if output is not None:
@@ -88,10 +94,9 @@ def _gpus() -> Check:
     return Check("GPUs", names or "none", count > 0, advice if not count else "", is_optional=True)
 
 
-def _torchvision() -> Check:
-    package = _package("torchvision")
-    advice = "only some judges (Qwen-VL) need it: pip install overpaint[torchvision]"
-    return Check("torchvision", package.state, package.is_fine, advice, is_optional=True)
+def _optional(name: str) -> Check:
+    package = _package(name)
+    return Check(name, package.state, package.is_fine, _OPTIONAL[name], is_optional=True)
 
 
 def _memory() -> Check:

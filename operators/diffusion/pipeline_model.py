@@ -16,6 +16,7 @@ from overpaint.operators.models.additions import add_to_pipeline
 from overpaint.operators.models.content import content_key, num_bytes
 from overpaint.operators.models.picture_processors import picture_processors
 from overpaint.operators.models.pretrained import device, quietly, torch_dtype
+from overpaint.operators.models.quantization import Quantization, quantize
 from overpaint.operators.models.tokenizing import TextLength, one_call_at_a_time, text_length
 from overpaint.operators.models.weights import Checkpoint
 from overpaint.operators.recent import Recent
@@ -99,6 +100,8 @@ class PipelineUse:
         speed: see `Speed`.
         cache: cache of steps; empty for that of the speed.
         storage: number type of the weights between calls; empty for that of the checkpoint.
+        quantization: quantised weights; empty for those of the checkpoint.
+        components_to_quantize: parts of the pipeline that are quantised.
     """
 
     kinds: tuple[str, ...]
@@ -108,6 +111,8 @@ class PipelineUse:
     speed: Speed = "exact"
     cache: Cache = ""
     storage: Storage = ""
+    quantization: Quantization = ""
+    components_to_quantize: tuple[str, ...] = ()
 
 
 @lru_cache(maxsize=2)
@@ -126,8 +131,12 @@ def load_pipeline(checkpoint: Checkpoint, use: PipelineUse) -> PipelineModel:
             variant=files.weights_variant(),
             **picture_processors(files, index),
             **files.weight_options(),
-        ).to(device())
+        )
+        if not use.quantization:
+            pipeline.to(device())
         add_to_pipeline(pipeline, files)
+        quantize(pipeline, use.quantization, use.components_to_quantize, device())
+        pipeline.to(device())
     speed_up(pipeline, use.speed, use.cache, use.storage)
     pipeline.set_progress_bar_config(disable=True)
     for tokenizer in _tokenizers(pipeline):

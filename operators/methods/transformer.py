@@ -12,12 +12,18 @@ from overpaint.operators.diffusion.pipeline_call import CallSettings, PipelineCa
 from overpaint.operators.diffusion.pipeline_method import PipelineMethod
 from overpaint.operators.diffusion.speed import Cache, Speed, Storage, check_cache
 from overpaint.operators.models.adapters import check_kinds
-from overpaint.operators.models.weights import Checkpoint, read_index
+from overpaint.operators.models.quantization import (
+    Quantization,
+    check_components,
+    check_quantization,
+)
+from overpaint.operators.models.weights import Checkpoint, parts_with_weights, read_index
 from overpaint.operators.pipelines import GENERIC, PIPELINES, editor_of, known_classes
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column
 from overpaint.pipeline.conditions import MASK, REFERENCES, Condition
 from overpaint.pipeline.errors import UsageError
+from overpaint.pipeline.operator import IN_FINGERPRINT_UNLESS_DEFAULT
 from pydantic import Field, field_validator
 
 MethodT = TypeVar("MethodT", bound="Transformer")
@@ -55,6 +61,14 @@ class Transformer(PipelineMethod):
     storage: Storage = ""
     """Number type in which the weights of the transformer are kept between calls: `float8` halves
     the memory of bfloat16; empty keeps that of the checkpoint."""
+    quantization: Quantization = Field(default="", json_schema_extra=IN_FINGERPRINT_UNLESS_DEFAULT)
+    """Quantised weights, made of the checkpoint's with its adapters: `int8_weight_only` and
+    `float8_weight_only` by torchao, `bitsandbytes_8bit` (LLM.int8) and `bitsandbytes_4bit` (nf4).
+    The host holds them whole while they are loaded, the device only quantised."""
+    components_to_quantize: tuple[str, ...] = Field(
+        default=("transformer",), json_schema_extra=IN_FINGERPRINT_UNLESS_DEFAULT
+    )
+    """Parts of the pipeline whose weights are quantised, such as `text_encoder`."""
 
     @field_validator("editor")
     @classmethod
@@ -98,15 +112,25 @@ class Transformer(PipelineMethod):
     @property
     def speed_fields(self) -> dict[str, Any]:
         """The fields of `PipelineUse` by which the pipeline is made faster or smaller."""
-        return {"speed": self.speed, "cache": self.cache, "storage": self.storage}
+        return {
+            "speed": self.speed,
+            "cache": self.cache,
+            "storage": self.storage,
+            "quantization": self.quantization,
+            "components_to_quantize": self.components_to_quantize,
+        }
 
     def check_batch(self, batch_size: int) -> None:
-        """Checks that a cache of steps keeps the rows of a call apart.
+        """Checks that a cache of steps and quantised weights keep the rows of a call apart.
 
         Raises:
-            ValueError: it does not.
+            ValueError: they do not, or cannot be had.
         """
-        check_cache(self.cache, rows_a_call=batch_size if self.call.shares_calls else 1)
+        rows_a_call = batch_size if self.call.shares_calls else 1
+        check_cache(self.cache, rows_a_call=rows_a_call)
+        check_quantization(self.quantization, rows_a_call=rows_a_call)
+        if self.quantization and self.storage:
+            raise ValueError("quantization, storage: weights are kept in one way, not in two")
 
     @property
     def needed(self) -> tuple[Column | Condition, ...]:
@@ -141,6 +165,8 @@ class Transformer(PipelineMethod):
             )
         if checkpoint.adapters and not self.call.takes_lora:
             raise ValueError(f"adapters: diffusers loads no LoRA into a {known[0]}")
+        if kind is not None and self.quantization:
+            check_components(self.components_to_quantize, parts_with_weights(checkpoint))
 
 
 @lru_cache(maxsize=256)

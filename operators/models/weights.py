@@ -256,6 +256,13 @@ def read_index(folder: Path) -> Mapping[str, Any]:
     return json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
 
 
+def parts_with_weights(checkpoint: Checkpoint) -> list[str]:
+    """Returns the names of the parts of a pipeline's folder that hold safetensors."""
+    folder = Path(checkpoint.path)
+    names = read_index(folder)
+    return [name for name in names if any((folder / name).glob("*.safetensors"))]
+
+
 class _FileState(NamedTuple):
     """Name, size and time of a file, by which an unchanged one is known without reading it."""
 
