@@ -9,12 +9,13 @@ one, so that a row's bytes do not depend on its neighbours. Height and width are
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from overpaint.operators.diffusion.request import EditRequest
+from overpaint.operators.diffusion.speed import FIXED_SCHEDULES, steps_of_one_call
 from overpaint.operators.framing.frame import Shapes, Size
 from overpaint.operators.models.tokenizing import TextLength
 from overpaint.pipeline.conditions import REFERENCES
@@ -93,6 +94,8 @@ class PipelineCall(ABC):
     the source is beside it in the channels."""
     takes_lora: ClassVar[bool] = True
     """Whether diffusers loads LoRAs into the classes."""
+    caches: ClassVar[tuple[str, ...]] = FIXED_SCHEDULES
+    """Caches of steps that the classes take."""
 
     @classmethod
     def summary(cls) -> str:
@@ -127,6 +130,24 @@ class PipelineCall(ABC):
         """
         del pipeline
 
+    def check_cache(self, cache: str, settings: CallSettings) -> None:
+        """Checks that the classes take a cache of steps.
+
+        Raises:
+            ValueError: they do not; names those that they take.
+        """
+        if not cache:
+            return
+        if cache not in self.caches:
+            known = ", ".join(self.caches) or "none"
+            raise ValueError(f"cache = {cache!r}: a {self.classes[0]} takes {known}")
+        evaluations = self.cost(replace(settings, strength=1.0), 0).forward
+        has_branches = evaluations > settings.num_inference_steps
+        if cache == "pyramid_attention_broadcast" and has_branches:
+            raise ValueError(
+                f"cache = {cache!r} would mix the branches of guidance: guidance_scale = 1"
+            )
+
     def text_length(self, text: str, model: "PipelineModel") -> TextLength | None:
         """Returns the length of a text for the text encoder; None where it sees all of it."""
         return model.text_length(text)
@@ -138,12 +159,13 @@ class PipelineCall(ABC):
         from overpaint.operators.diffusion.latents import to_pictures
 
         if self.shares_calls:
-            return to_pictures(self.call(requests, settings, model) * 2.0 - 1.0)
+            with steps_of_one_call(model.pipeline):
+                return to_pictures(self.call(requests, settings, model) * 2.0 - 1.0)
         # Padding repeats a request: each is called once.
         different = {id(request): request for request in requests}
         made: dict[int, NDArray[np.float32]] = {}
         for key, request in different.items():
-            with seeded(request.seed):
+            with seeded(request.seed), steps_of_one_call(model.pipeline):
                 images = self.call([request], settings, model)
             made[key] = to_pictures(images * 2.0 - 1.0)[0]
         return [made[id(request)] for request in requests]

@@ -2,14 +2,16 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from overpaint.operators.diffusion.method import Framed, Method
 from overpaint.operators.diffusion.pipeline_call import CallSettings, PipelineCall
 from overpaint.operators.diffusion.request import EditRequest
+from overpaint.operators.diffusion.speed import EXACT, Acceleration
 from overpaint.operators.framing.frame import Shapes
+from overpaint.operators.models.quantization import WHOLE, Quantized
 from overpaint.operators.models.tokenizing import TextLength
 from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline.columns import Row
@@ -35,9 +37,14 @@ class PipelineMethod(Method, Framed):
         """Returns the numbers and words of its calls."""
 
     @property
-    def speed_fields(self) -> dict[str, Any]:
-        """The fields of `PipelineUse` by which the pipeline is made faster or smaller."""
-        return {}
+    def acceleration(self) -> Acceleration:
+        """The ways in which the transformer is made faster or smaller."""
+        return EXACT
+
+    @property
+    def quantized(self) -> Quantized:
+        """The quantised weights."""
+        return WHOLE
 
     @property
     def picture_shapes(self) -> Shapes:
@@ -59,7 +66,8 @@ class PipelineMethod(Method, Framed):
             same_parts=call.same_parts,
             resolution_px=call.shapes.base,
             multiple_px=call.multiple_px,
-            **self.speed_fields,
+            acceleration=self.acceleration,
+            quantized=self.quantized,
         )
         model = load_pipeline(checkpoint, use)
         call.check(model.pipeline)

@@ -11,12 +11,12 @@ from inspect import signature
 from typing import Any
 
 import torch
-from overpaint.operators.diffusion.speed import Cache, Speed, Storage, speed_up
+from overpaint.operators.diffusion.speed import EXACT, Acceleration, speed_up
 from overpaint.operators.models.additions import add_to_pipeline
 from overpaint.operators.models.content import content_key, num_bytes
 from overpaint.operators.models.picture_processors import picture_processors
 from overpaint.operators.models.pretrained import device, quietly, torch_dtype
-from overpaint.operators.models.quantization import Quantization, quantize
+from overpaint.operators.models.quantization import WHOLE, Quantized, quantize
 from overpaint.operators.models.tokenizing import TextLength, one_call_at_a_time, text_length
 from overpaint.operators.models.weights import Checkpoint
 from overpaint.operators.recent import Recent
@@ -97,22 +97,16 @@ class PipelineUse:
         resolution_px: side of the square pictures that it was trained on.
         multiple_px: number that the sides of a picture are multiples of; None for pipelines that
             pack 2 x 2 latent pixels.
-        speed: see `Speed`.
-        cache: cache of steps; empty for that of the speed.
-        storage: number type of the weights between calls; empty for that of the checkpoint.
-        quantization: quantised weights; empty for those of the checkpoint.
-        components_to_quantize: parts of the pipeline that are quantised.
+        acceleration: ways in which the transformer is made faster or smaller.
+        quantized: its quantised weights.
     """
 
     kinds: tuple[str, ...]
     same_parts: tuple[str, ...] = ()
     resolution_px: int
     multiple_px: int | None = None
-    speed: Speed = "exact"
-    cache: Cache = ""
-    storage: Storage = ""
-    quantization: Quantization = ""
-    components_to_quantize: tuple[str, ...] = ()
+    acceleration: Acceleration = EXACT
+    quantized: Quantized = WHOLE
 
 
 @lru_cache(maxsize=2)
@@ -132,12 +126,12 @@ def load_pipeline(checkpoint: Checkpoint, use: PipelineUse) -> PipelineModel:
             **picture_processors(files, index),
             **files.weight_options(),
         )
-        if not use.quantization:
+        if not use.quantized.quantization:
             pipeline.to(device())
         add_to_pipeline(pipeline, files)
-        quantize(pipeline, use.quantization, use.components_to_quantize, device())
+        quantize(pipeline, use.quantized, device())
         pipeline.to(device())
-    speed_up(pipeline, use.speed, use.cache, use.storage)
+    speed_up(pipeline, use.acceleration)
     pipeline.set_progress_bar_config(disable=True)
     for tokenizer in _tokenizers(pipeline):
         one_call_at_a_time(tokenizer)

@@ -6,14 +6,23 @@ is made; a hub id, which nothing is read of before the run, needs `editor`.
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from overpaint.operators.diffusion.pipeline_call import CallSettings, PipelineCall
 from overpaint.operators.diffusion.pipeline_method import PipelineMethod
-from overpaint.operators.diffusion.speed import Cache, Speed, Storage, check_cache
+from overpaint.operators.diffusion.speed import (
+    Acceleration,
+    Cache,
+    Speed,
+    Storage,
+    check_cache,
+    check_ratios,
+)
 from overpaint.operators.models.adapters import check_kinds
+from overpaint.operators.models.attention_backends import check_attention_backend
 from overpaint.operators.models.quantization import (
     Quantization,
+    Quantized,
     check_components,
     check_quantization,
 )
@@ -56,8 +65,17 @@ class Transformer(PipelineMethod):
     """`exact` is eager; `fast` compiles the repeated blocks, for each size anew; `draft` adds a
     cache of a fixed schedule, TaylorSeer, which changes the picture."""
     cache: Cache = ""
-    """Cache of steps: `taylorseer`, or `first_block` where a call has one row; empty takes that of
-    the speed. `sea`, `teacache` and `dbcache` are refused."""
+    """Cache of steps: `taylorseer`, `mag` (MagCache), `pyramid_attention_broadcast` where guidance
+    needs no second branch, or `first_block` where a call has one row; empty takes that of the
+    speed. `sea`, `teacache`, `dbcache`, `faster` and `text_kv` are refused."""
+    mag_ratios: tuple[Annotated[float, Field(gt=0, le=100)], ...] = Field(
+        default=(), json_schema_extra=IN_FINGERPRINT_UNLESS_DEFAULT
+    )
+    """Factors by which MagCache knows how residuals change, one for each step, or as many as are
+    known; the checkpoint's own."""
+    attention_backend: str = Field(default="", json_schema_extra=IN_FINGERPRINT_UNLESS_DEFAULT)
+    """Kernels of the transformer's attention, by diffusers' names: `native`, `_native_cudnn`,
+    `flash`, `_flash_3`, `sage`, `xformers` and others; empty lets PyTorch choose."""
     storage: Storage = ""
     """Number type in which the weights of the transformer are kept between calls: `float8` halves
     the memory of bfloat16; empty keeps that of the checkpoint."""
@@ -110,24 +128,34 @@ class Transformer(PipelineMethod):
         )
 
     @property
-    def speed_fields(self) -> dict[str, Any]:
-        """The fields of `PipelineUse` by which the pipeline is made faster or smaller."""
-        return {
-            "speed": self.speed,
-            "cache": self.cache,
-            "storage": self.storage,
-            "quantization": self.quantization,
-            "components_to_quantize": self.components_to_quantize,
-        }
+    def acceleration(self) -> Acceleration:
+        """The ways in which the transformer is made faster or smaller."""
+        return Acceleration(
+            speed=self.speed,
+            cache=self.cache,
+            storage=self.storage,
+            attention_backend=self.attention_backend,
+            mag_ratios=self.mag_ratios,
+            num_inference_steps=self.num_inference_steps if self.cache == "mag" else 0,
+        )
+
+    @property
+    def quantized(self) -> Quantized:
+        """The quantised weights."""
+        return Quantized(self.quantization, self.components_to_quantize)
 
     def check_batch(self, batch_size: int) -> None:
-        """Checks that a cache of steps and quantised weights keep the rows of a call apart.
+        """Checks that caches of steps and quantised weights are there and keep rows apart.
 
         Raises:
-            ValueError: they do not, or cannot be had.
+            ValueError: they are not, or do not.
         """
-        rows_a_call = batch_size if self.call.shares_calls else 1
+        own, call = self.acceleration, self.call
+        rows_a_call = batch_size if call.shares_calls else 1
         check_cache(self.cache, rows_a_call=rows_a_call)
+        call.check_cache(own.chosen_cache, self.call_settings(self.num_inference_steps))
+        check_ratios(own, strength=self.strength if call.uses_mask else 1.0)
+        check_attention_backend(self.attention_backend)
         check_quantization(self.quantization, rows_a_call=rows_a_call)
         if self.quantization and self.storage:
             raise ValueError("quantization, storage: weights are kept in one way, not in two")

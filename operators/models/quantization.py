@@ -8,7 +8,7 @@ the device, which never holds a part whole. They are the layers, and the digits,
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from overpaint.pipeline.errors import near_miss
 
@@ -16,6 +16,22 @@ Quantization = Literal[
     "", "int8_weight_only", "float8_weight_only", "bitsandbytes_8bit", "bitsandbytes_4bit"
 ]
 """Ways of keeping weights; empty for the checkpoint's number type."""
+
+
+class Quantized(NamedTuple):
+    """Quantised weights of a pipeline.
+
+    Attributes:
+        quantization: see `Quantization`.
+        components: names of the pipeline's parts.
+    """
+
+    quantization: Quantization = ""
+    components: tuple[str, ...] = ()
+
+
+WHOLE = Quantized()
+"""The weights as they are."""
 
 _LIBRARIES = {
     "int8_weight_only": "torchao",
@@ -65,9 +81,7 @@ def check_components(components: Sequence[str], known: Collection[str]) -> None:
             raise ValueError(f"components_to_quantize: the checkpoint has no {name!r}: {hint}")
 
 
-def quantize(
-    pipeline: Any, quantization: Quantization, components: Sequence[str], device: Any
-) -> None:
+def quantize(pipeline: Any, own: Quantized, device: Any) -> None:
     """Quantises the linear layers of parts of a pipeline, and leaves those on a device.
 
     Layers that a part keeps in float32, and the one that makes words of a text encoder's states,
@@ -75,20 +89,19 @@ def quantize(
 
     Args:
         pipeline: diffusers' pipeline, with what is fused into its weights; changed in place.
-        quantization: see `Quantization`; empty changes nothing.
-        components: names of its parts.
+        own: which weights; none changes nothing.
         device: where layers are quantised.
 
     Raises:
         ValueError: the pipeline has no such part.
     """
-    if not quantization:
+    if not own.quantization:
         return
     parts = _parts(pipeline)
-    check_components(components, parts)
-    for name in components:
+    check_components(own.components, parts)
+    for name in own.components:
         for parent, own_name, layer in list(_layers(parts[name])):
-            setattr(parent, own_name, _quantized(layer.to(device), quantization))
+            setattr(parent, own_name, _quantized(layer.to(device), own.quantization))
 
 
 def _parts(pipeline: Any) -> dict[str, Any]:

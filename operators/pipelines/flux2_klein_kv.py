@@ -14,6 +14,7 @@ class Flux2KleinKV(Flux2Klein):
 
     classes = ("Flux2KleinKVPipeline",)
     num_inference_steps = 4
+    caches = ("mag",)
 
     def arguments(self, request: EditRequest, settings: CallSettings) -> Mapping[str, Any]:
         """Hands over the source, then the references."""

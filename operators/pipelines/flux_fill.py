@@ -20,6 +20,7 @@ class FluxFill(PipelineCall):
     guidance_scale = 30.0
     uses_mask = True
     num_pictures = 1
+    caches = ("taylorseer", "mag", "first_block")
 
     def arguments(self, request: EditRequest, settings: CallSettings) -> Mapping[str, Any]:
         """Hands over the source and the mask."""

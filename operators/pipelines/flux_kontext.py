@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from overpaint.operators.diffusion.pipeline_call import CallSettings, PipelineCall
 from overpaint.operators.diffusion.request import EditRequest
+from overpaint.operators.diffusion.speed import FIXED_SCHEDULES
 from overpaint.operators.framing.frame import Shapes, Size
 from overpaint.pipeline.cost import Cost
 
@@ -32,6 +33,7 @@ class FluxKontext(PipelineCall):
     shapes = KONTEXT_SHAPES
     num_inference_steps = 28
     guidance_scale = 2.5
+    caches = (*FIXED_SCHEDULES, "first_block")
     shares_calls = True
 
     def arguments(self, request: EditRequest, settings: CallSettings) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from overpaint.operators.diffusion.pipeline_call import (
     source_image,
 )
 from overpaint.operators.diffusion.request import EditRequest
+from overpaint.operators.diffusion.speed import FIXED_SCHEDULES
 from overpaint.operators.pipelines.flux_kontext import KONTEXT_SHAPES
 from overpaint.pipeline.cost import Cost
 
@@ -23,6 +24,7 @@ class FluxKontextInpaint(PipelineCall):
     shapes = KONTEXT_SHAPES
     num_inference_steps = 28
     guidance_scale = 2.5
+    caches = (*FIXED_SCHEDULES, "first_block")
     max_references = 1
     uses_mask = True
 

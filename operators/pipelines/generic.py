@@ -18,6 +18,7 @@ from overpaint.operators.diffusion.pipeline_call import (
     usual_arguments,
 )
 from overpaint.operators.diffusion.request import EditRequest
+from overpaint.operators.diffusion.speed import FIXED_SCHEDULES
 from overpaint.pipeline.cost import Cost
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Generic(PipelineCall):
 
     classes = ()
     max_references = None
+    caches = (*FIXED_SCHEDULES, "first_block")
 
     def check(self, pipeline: Any) -> None:
         """Checks that the pipeline takes a picture and a prompt.

@@ -29,6 +29,7 @@ class GlmImage(PipelineCall):
     guidance_scale = 1.5
     max_references = None
     takes_lora = False
+    caches = ()
 
     def arguments(self, request: EditRequest, settings: CallSettings) -> Mapping[str, Any]:
         """Hands over the source, then the references."""

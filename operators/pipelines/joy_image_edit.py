@@ -33,6 +33,7 @@ class JoyImageEdit(PipelineCall):
     shapes = JOY_SHAPES
     num_inference_steps = 40
     takes_lora = False
+    caches = ()
     decoded: ClassVar[int] = 2
     """Pictures that are decoded for one edit."""
 

@@ -30,6 +30,7 @@ class LongCatImageEdit(PipelineCall):
     classes = ("LongCatImageEditPipeline",)
     guidance_scale = 4.5
     takes_lora = False
+    caches = ("taylorseer", "pyramid_attention_broadcast")
 
     def arguments(self, request: EditRequest, settings: CallSettings) -> Mapping[str, Any]:
         """Hands over the source."""

@@ -14,6 +14,7 @@ from overpaint.operators.diffusion.pipeline_call import (
     source_image,
 )
 from overpaint.operators.diffusion.request import EditRequest
+from overpaint.operators.diffusion.speed import FIXED_SCHEDULES
 from overpaint.operators.models.tokenizing import TextLength
 from overpaint.pipeline.cost import Cost
 
@@ -27,6 +28,7 @@ class QwenImageEditPlus(PipelineCall):
     classes = ("QwenImageEditPlusPipeline",)
     num_inference_steps = 40
     max_references = None
+    caches = (*FIXED_SCHEDULES, "first_block")
 
     def arguments(self, request: EditRequest, settings: CallSettings) -> Mapping[str, Any]:
         """Hands over the source, then the references: "Picture 1", "Picture 2" of the prompt."""
