@@ -93,7 +93,7 @@ def check_cache(cache: str, *, rows_a_call: int) -> None:
         )
     if cache in _NOT_FOR_PICTURES:
         name = _NOT_FOR_PICTURES[cache]
-        raise ValueError(f"cache = {cache!r}: diffusers has no {name} for these editors")
+        raise ValueError(f"cache = {cache!r}: diffusers has no {name} for pictures")
 
 
 def check_ratios(own: Acceleration, *, strength: float) -> None:

@@ -21,6 +21,7 @@ from overpaint.operators.diffusion.speed import (
 from overpaint.operators.models.adapters import check_kinds
 from overpaint.operators.models.attention_backends import check_attention_backend
 from overpaint.operators.models.quantization import (
+    WHOLE,
     Quantization,
     Quantized,
     check_components,
@@ -142,7 +143,8 @@ class Transformer(PipelineMethod):
     @property
     def quantized(self) -> Quantized:
         """The quantised weights."""
-        return Quantized(self.quantization, self.components_to_quantize)
+        own = Quantized(self.quantization, self.components_to_quantize)
+        return own if own.quantization else WHOLE
 
     def check_batch(self, batch_size: int) -> None:
         """Checks that caches of steps and quantised weights are there and keep rows apart.

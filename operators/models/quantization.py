@@ -152,8 +152,9 @@ def _in_4_bits(layer: Any) -> Any:
 
     own: Any = modules
     kind = {"compress_statistics": False, "quant_type": "nf4"}
+    empty = {"bias": False, "device": "meta"}
     shape = layer.in_features, layer.out_features
-    made = own.Linear4bit(*shape, bias=False, compute_dtype=layer.weight.dtype, **kind)
+    made = own.Linear4bit(*shape, compute_dtype=layer.weight.dtype, **kind, **empty)
     # Some CPUs would round more, in a layout that not every shape has.
     made.support_avx512bf16_for_cpu = False
     made.weight = own.Params4bit(layer.weight.data, requires_grad=False, module=made, **kind)
@@ -166,7 +167,7 @@ def _in_8_bits(layer: Any) -> Any:
     own: Any = modules
     kind = {"has_fp16_weights": False}
     shape = layer.in_features, layer.out_features
-    made = own.Linear8bitLt(*shape, bias=False, threshold=6.0, **kind)
+    made = own.Linear8bitLt(*shape, bias=False, device="meta", threshold=6.0, **kind)
     made.weight = own.Int8Params(layer.weight.data.cpu(), requires_grad=False, **kind)
     return _finished(made, layer)
 

@@ -19,7 +19,7 @@ class QwenImage21(QwenImageEditPlus):
     num_inference_steps = 40
     guidance_scale = 1.0
     max_references = 9
-    caches = ("taylorseer",)
+    caches = ()
 
     def arguments(self, request: EditRequest, settings: CallSettings) -> Mapping[str, Any]:
         """Hands over the source, then the references."""

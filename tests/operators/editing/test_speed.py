@@ -75,8 +75,8 @@ def test_cache_starts_anew_after_a_call_that_failed(checkpoint_of, row):
         (KLEIN, {"cache": "first_block"}, "a Flux2KleinPipeline takes taylorseer, mag"),
         (KLEIN, {"cache": "mag"}, "needs mag_ratios"),
         (KLEIN, {"mag_ratios": RATIOS}, "by cache = 'mag' alone"),
-        (KLEIN, {"cache": "faster"}, "no FasterCache for these"),
-        (KLEIN, {"cache": "text_kv"}, "no TextKVCache for these"),
+        (KLEIN, {"cache": "faster"}, "no FasterCache for pictures"),
+        (KLEIN, {"cache": "text_kv"}, "no TextKVCache for pictures"),
         (PLUS, {"cache": "pyramid_attention_broadcast"}, "mix the branches of guidance"),
         ("JoyImageEditPipeline", {"speed": "draft"}, "a JoyImageEditPipeline takes none"),
         (
