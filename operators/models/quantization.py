@@ -5,7 +5,6 @@ the device, which never holds a part whole. They are the layers, and the digits,
 `TorchAoConfig` and `BitsAndBytesConfig`.
 """
 
-import logging
 from collections.abc import Collection, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple
@@ -39,9 +38,6 @@ _LIBRARIES = {
     "bitsandbytes_8bit": "bitsandbytes",
     "bitsandbytes_4bit": "bitsandbytes",
 }
-
-_WARN_OF_KERNELS = ("torchao", "torch.utils._pytree")
-"""Loggers that warn of kernels for other GPUs, and of torchao's own ways."""
 
 
 def check_quantization(quantization: Quantization, *, rows_a_call: int) -> None:
@@ -134,8 +130,6 @@ def _quantized(layer: Any, quantization: Quantization) -> Any:
         return _in_4_bits(layer)
     if quantization == "bitsandbytes_8bit":
         return _in_8_bits(layer)
-    for noisy in _WARN_OF_KERNELS:
-        logging.getLogger(noisy).setLevel(logging.ERROR)
     from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
 
     kinds: Any = {
