@@ -19,6 +19,7 @@ TORCH_INDEX ?=
 VISION ?= .venv-vision
 VISION_TORCH ?= torch==2.14.1
 TORCHVISION ?= torchvision==0.29.1
+DAFT ?= daft==0.7.26
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -67,7 +68,9 @@ $(VISION)/.installed: pyproject.toml constraints.txt
 	$(VISION)/bin/pip install --quiet --constraint constraints.txt --editable ".[test,torchvision]"
 	@touch $@
 
+# Daft is compared with, and used by nothing else; its bounds ask for an older PyArrow than these.
 slow: setup
+	$(BIN)/pip install --quiet --no-deps "$(DAFT)"
 	$(BIN)/pytest -m slow --numprocesses auto tests/operators
 	$(BIN)/pytest -m slow --ignore tests/operators
 

@@ -54,15 +54,13 @@ def busy(
     actors: Annotated[list[Count] | None, Parameter(negative="")] = None,
     png: Annotated[list[Literal["same", "default"]] | None, Parameter(negative="")] = None,
     work: Annotated[list[Literal["sleep", "torch"]] | None, Parameter(negative="")] = None,
-    system: Annotated[
-        list[Literal["overpaint", "ray_data", "loop"]] | None, Parameter(negative="")
-    ] = None,
+    system: Annotated[list[str] | None, Parameter(negative="")] = None,
     images: Count = 96,
     turns: Count = 3,
     memory: bool = False,
     json_file: Json = None,
 ) -> int:
-    """Measures how long the model is at work, beside Ray Data by itself and a loop.
+    """Measures how long the model is at work, beside Ray Data, Daft and scripts of Python.
 
     Args:
         batch_ms: Milliseconds of the model for a batch of 4; 500, 1000 and 2000 where none are
@@ -72,7 +70,8 @@ def busy(
         png: Whether all write PNGs of one level, or each by its defaults; same where none is given.
         work: How the model spends its time: sleep, or torch on one thread; sleep where none is
             given.
-        system: A system to measure; all three where none is given.
+        system: A system to measure: overpaint, ray_data, daft, multiprocessing or loop; all that
+            are installed where none is given.
         images: Photographs for each actor.
         turns: Runs of each; medians are used.
         memory: Make one more run of each, and sample its memory.
@@ -89,8 +88,7 @@ def busy(
         )
     ]
     figures: list[dict[str, Any]] = []
-    systems = system or ["overpaint", "ray_data", "loop"]
-    for row in measure_busy(cases, systems, images, turns, memory=memory):
+    for row in measure_busy(cases, system or (), images, turns, memory=memory):
         console.print(" ".join(f"{name}={value}" for name, value in row.items()))
         figures.append(row)
     print_figures(figures, json_file)

@@ -1,13 +1,16 @@
 """The systems of `bench busy` do the same work, so that their times can be compared."""
 
 import pytest
-from overpaint.cluster.ray.session import Session, connected
-from overpaint.jobs.bench.busy import Case, measure_busy, write_photographs
+from overpaint.jobs.bench.busy import Case, measure_busy, ready, write_photographs
 from overpaint.jobs.bench.busy_model import batches
-from overpaint.jobs.bench.busy_systems import BATCH, SYSTEMS, Job
+from overpaint.jobs.bench.busy_system import BATCH, Job
+from overpaint.jobs.bench.systems import SYSTEMS, find_systems
+from overpaint.jobs.cli import main
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
-IMAGES = 2 * BATCH
+ACTORS = 2
+IMAGES = 2 * BATCH * ACTORS
+
+INSTALLED = list(find_systems(()))
 
 
 @pytest.fixture
@@ -16,24 +19,55 @@ def photographs(tmp_path):
     return tmp_path / "photographs"
 
 
-def test_systems_write_the_same_files_and_call_the_model_as_often(photographs, tmp_path):
-    written = {}
-    for name, run in SYSTEMS.items():
-        job = Job(photographs, tmp_path / name, tmp_path / f"{name}.log", "sleep", 10.0, 1, True)
-        with connected(Session(num_cpus=4)):
-            run(job)
-        written[name] = sorted(path.read_bytes() for path in job.out.rglob("*.png"))
-        found = batches(job.log)
-        assert len(found) == IMAGES / BATCH
-        assert all(batch.end_s - batch.start_s >= 0.01 for batch in found)
-    assert len(set(written["loop"])) == IMAGES
-    assert written["overpaint"] == written["ray_data"] == written["loop"]
+def test_unknown_system_is_refused_with_a_name_that_is_near(capsys):
+    assert main(["bench", "busy", "--system", "daff"]) == 2
+    assert "unknown system 'daff': did you mean 'daft'" in capsys.readouterr().err
 
 
+@pytest.mark.skipif("daft" in INSTALLED, reason="Daft is installed")
+def test_system_that_is_not_installed_says_how_to_install_it(capsys):
+    assert main(["bench", "busy", "--system", "overpaint", "--system", "daft"]) == 2
+    assert "--system daft: Daft is not installed: pip install --no-deps" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def overpaints(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("overpaint")
+    write_photographs(folder / "photographs", IMAGES, 64)
+    return _written(folder / "photographs", folder, "overpaint")
+
+
+@pytest.mark.parametrize("name", [name for name in SYSTEMS.names() if name != "overpaint"])
+@pytest.mark.ray
+@pytest.mark.slow
+def test_system_writes_the_same_files_and_calls_the_model_as_often(
+    name, overpaints, photographs, tmp_path
+):
+    if name not in INSTALLED:
+        pytest.skip(f"{name} is not installed")
+    assert len(set(overpaints)) == IMAGES
+    assert _written(photographs, tmp_path, name) == overpaints
+
+
+def _written(photographs, folder, name):
+    """The contents of the files that a system writes."""
+    system = SYSTEMS.find(name)()
+    actors = 1 if system.one_model else ACTORS
+    job = Job(photographs, folder / name, folder / f"{name}.log", "sleep", 10.0, actors, True)
+    with ready(system):
+        system.run(job)
+    found = batches(job.log)
+    assert len(found) == IMAGES / BATCH
+    assert all(batch.end_s - batch.start_s >= 0.01 for batch in found)
+    return sorted(path.read_bytes() for path in job.out.rglob("*.png"))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
 def test_figures_are_those_of_each_system_in_each_case(photographs):
     case = Case(batch_ms=20.0, side_px=64, actors=1, png="default", work="torch")
-    rows = list(measure_busy([case], list(SYSTEMS), IMAGES, 1, memory=True))
-    assert [row["system"] for row in rows] == list(SYSTEMS)
+    rows = list(measure_busy([case], (), IMAGES, 1, memory=True))
+    assert [row["system"] for row in rows] == INSTALLED
     for row in rows:
         assert row["batch_ms"] == 20.0
         assert 0 < row["busy_share"] <= 1
