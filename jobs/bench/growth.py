@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from overpaint.cluster.ray.session import Session, connected
 from overpaint.cluster.ray.stream import run_on_ray
+from overpaint.jobs.bench.cpu import tree_cpu_seconds
 from overpaint.jobs.bench.memory import sampled_memory
 from overpaint.jobs.papercut.dataset import write_dataset
 from overpaint.jobs.report.report import write_report
@@ -38,7 +39,9 @@ A pipeline with a null model (fetch, edit, store, manifest, ledger, report) over
 count on a local Ray of its own that is up before the clock starts; the rows are links to a few
 images. Memory is the private memory of this process and all its children (USS), Ray's own among
 them, sampled twice a second: its peak, and its mean in the second and in the last quarter of the
-run. The slope is that of seconds over rows between two counts, both as logarithms: 1 is linear."""
+run. CPU seconds are those of the same processes, which other work on the machine does not change.
+The slopes are those of seconds and of CPU seconds over rows between two counts, all as logarithms:
+1 is linear."""
 HOW_RESUME = """\
 A plan of as many rows whose manifest lacks only its last part, on a local folder: how long it takes
 to count the manifest, to derive what remains, to tell the status and to write a report; in this
@@ -96,19 +99,22 @@ def measure_growth(counts: Sequence[int]) -> list[dict[str, Any]]:
     """Measures a run of each number of rows with a null model.
 
     Returns:
-        For each `rows`, `seconds`, `rows_per_s`, `peak_mib`, `second_quarter_mib`,
-        `last_quarter_mib`, `slope` (from the count before).
+        For each `rows`, `seconds`, `cpu_seconds`, `rows_per_s`, `peak_mib`, `second_quarter_mib`,
+        `last_quarter_mib`, `slope` and `cpu_slope` (from the count before).
     """
     measured: list[dict[str, Any]] = []
     for rows in counts:
         figures = _run(rows)
-        slope = _slope(measured[-1], figures) if measured else None
-        measured.append({**figures, "slope": slope})
+        before = measured[-1] if measured else None
+        slope, cpu_slope = (_slope(before, figures, key) for key in ("seconds", "cpu_seconds"))
+        measured.append({**figures, "slope": slope, "cpu_slope": cpu_slope})
     return measured
 
 
-def _slope(fewer: dict[str, Any], more: dict[str, Any]) -> float:
-    return math.log(more["seconds"] / fewer["seconds"]) / math.log(more["rows"] / fewer["rows"])
+def _slope(fewer: dict[str, Any] | None, more: dict[str, Any], key: str) -> float | None:
+    if fewer is None:
+        return None
+    return math.log(more[key] / fewer[key]) / math.log(more["rows"] / fewer["rows"])
 
 
 def _run(rows: int) -> dict[str, Any]:
@@ -120,16 +126,17 @@ def _run(rows: int) -> dict[str, Any]:
             connected(Session(num_cpus=4, object_store_bytes=256 * 2**20)),
             sampled_memory() as memory,
         ):
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), tree_cpu_seconds()
             request = InputRequest(str(table))
             run = open_run(_plan(), request, RunFolder(Storage(f"{folder}/run")), request.read)
             summary = execute(run, run_on_ray, SilentDisplay())
-            seconds = time.perf_counter() - start
+            seconds, cpu_seconds = time.perf_counter() - start, tree_cpu_seconds() - cpu
     assert summary.ledger.accepted == rows
     quarter = max(1, len(memory) // 4)
     return {
         "rows": rows,
         "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
         "rows_per_s": rows / seconds,
         "peak_mib": max(memory),
         "second_quarter_mib": statistics.mean(memory[quarter : 2 * quarter] or memory),
