@@ -45,6 +45,8 @@ ROW_ERRORS: dict[str, str] = {
     "image_too_large": "The image has more than `max_pixels` pixels.",
     "image_range": "The image's numbers are in none of the ranges 0 to 1, 0 to 255, 0 to 65535.",
     "class_score": "The classifier's `class_score` of the source is out of the stage's bounds.",
+    "near_duplicate": "The source is a near-duplicate of one that is kept, which is named.",
+    "dedupe_unknown": "The table of `dedupe` does not name the row's source: write it anew.",
     # A mask.
     "mask_size": "The mask does not have the proportions of its upright source.",
     "mask_values": "No value of the mask reaches half of the range, such as where it has labels.",

@@ -27,7 +27,7 @@ def near_duplicates(hashes: Hashes, near_bits: int) -> Numbers:
     """
     distinct, place = np.unique(hashes, return_inverse=True)
     labels = np.arange(len(distinct))
-    for edges in _gathered(_edges(distinct, near_bits)):
+    for edges in _gathered(near_pairs(distinct, near_bits)):
         labels = joined(labels, edges)
     _, groups = np.unique(labels, return_inverse=True)
     return groups[place].astype(np.int64)
@@ -45,8 +45,16 @@ def _gathered(edges: Iterator[Numbers]) -> Iterator[Numbers]:
         yield np.concatenate(pending, axis=1)
 
 
-def _edges(distinct: Hashes, near_bits: int) -> Iterator[Numbers]:
-    """Yields pairs of hashes, 2n, that are near, in several arrays of bounded size."""
+def near_pairs(distinct: Hashes, near_bits: int) -> Iterator[Numbers]:
+    """Yields the near pairs of some distinct hashes, in several arrays of bounded size.
+
+    Args:
+        distinct: 64-bit hashes, each once.
+        near_bits: most bits in which near ones differ; 0 yields nothing.
+
+    Yields:
+        Places of pairs, 2n, the lesser place first; a pair may come several times.
+    """
     if not near_bits:
         return
     cuts = np.linspace(0, _BITS, near_bits + 2).round().astype(int)
