@@ -17,13 +17,15 @@ from overpaint.operators.measures.passes import LMM_PASSES, LMM_STD, averaged
 from overpaint.operators.measures.told import Told
 from overpaint.operators.measures.verdicts import is_refusal
 from overpaint.operators.models import chat_endpoint, chat_model
-from overpaint.operators.models.chat_endpoint import Endpoint, ForbiddenError, Reply
-from overpaint.operators.models.chat_model import PromptTooLongError, Question, Tokens
+from overpaint.operators.models.chat_endpoint import Endpoint, ForbiddenError, Reply, by_pass
+from overpaint.operators.models.chat_model import PromptTooLongError, Question, Sampling, Tokens
 from overpaint.operators.models.endpoint_fields import EndpointFields, check_url
 from overpaint.operators.models.judge_form import ALONE_PROMPT, INSTRUCTION, FormQuestion, JudgeForm
+from overpaint.operators.models.peft_adapters import PeftAdapter
 from overpaint.operators.models.pretrained import Pretrained
+from overpaint.operators.models.row_sampling import pass_seed
 from overpaint.operators.models.uses_checkpoint import UsesCheckpoint
-from overpaint.operators.models.weights import PAPERCUT
+from overpaint.operators.models.weights import PAPERCUT, Checkpoint
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Column, Row, first_text
 from overpaint.pipeline.errors import RowError, UsageError
@@ -62,10 +64,21 @@ class _Heard(NamedTuple):
     reading: Any = None
 
 
+class _Asked(NamedTuple):
+    """Questions about one edit as the model takes them, and the seed of words chosen by chance."""
+
+    questions: tuple[Tokens, ...]
+    seed: int = 0
+
+
+_Passes = tuple[tuple[Told, ...], ...]
+"""Replies to each question, for each pass."""
+
+
 class Judge(
     UsesCheckpoint[Pretrained | Endpoint],
     EndpointFields,
-    ModelOperator[Pretrained | Endpoint, tuple[Tokens, ...], tuple[Told, ...]],
+    ModelOperator[Pretrained | Endpoint, _Asked, _Passes],
 ):
     """Scores each edit as a model sees it, in one of several forms."""
 
@@ -92,10 +105,19 @@ class Judge(
     """The URL, up to `/v1`, of a hosted model; null runs `checkpoint` here."""
     repairs: int = Field(default=0, ge=0, le=3, json_schema_extra=IN_FINGERPRINT_UNLESS_DEFAULT)
     """Times that an endpoint is asked again, in the same chat, for an answer that can be read."""
-
     num_passes: int = Field(default=1, ge=1, le=32, json_schema_extra=IN_FINGERPRINT_UNLESS_DEFAULT)
-    """Times that an endpoint is asked everything, each with a seed of its own: figures are means,
-    and lmm_std says how far passes differ. Needs a temperature above 0."""
+    """Times that everything is asked, each with a seed of its own: figures are means, and lmm_std
+    says how far passes differ. Needs a temperature above 0, an endpoint's in `request`."""
+    temperature: float = Field(
+        default=0.0, ge=0, le=10, json_schema_extra=IN_FINGERPRINT_UNLESS_DEFAULT
+    )
+    """Divisor of the logits by which a model here chooses its words by chance, from the row's seed;
+    0 chooses the likeliest. An endpoint's stands in `request`."""
+    adapters: tuple[PeftAdapter, ...] = Field(
+        default=(), json_schema_extra=IN_FINGERPRINT_UNLESS_DEFAULT
+    )
+    """LoRAs that are merged into the weights, in order, before the first row, as PEFT saves them:
+    `checkpoint`, `revision` and `scale` of each."""
 
     @field_validator("form")
     @classmethod
@@ -120,28 +142,29 @@ class Judge(
             self._check_local()
             return self
         check_url(self.endpoint)
-        if self.num_passes > 1:
-            self._check_passes()
+        for name in ("adapters", "temperature"):
+            if getattr(self, name):
+                raise ValueError(f"{name} is for a model here, and endpoint = {self.endpoint!r}")
+        self._check_passes("request.temperature", self.request.get("temperature", 1))
         if "model" not in self.request:
             raise ValueError('request names no model: give request = { model = "..." }')
         return self
 
-    def _check_passes(self) -> None:
+    def _check_passes(self, field: str, temperature: float) -> None:
+        if self.num_passes == 1:
+            return
         if not self._form.averages:
             raise ValueError(
                 f"num_passes = {self.num_passes}: form = {self.form!r} gives no figures to average"
             )
-        if not self.request.get("temperature", 1):
+        if not temperature:
             raise ValueError(
-                f"num_passes = {self.num_passes} needs request.temperature above 0, without which "
-                "passes are alike"
+                f"num_passes = {self.num_passes} needs {field} above 0, without which passes are "
+                "alike"
             )
 
     def _check_local(self) -> None:
-        if self.num_passes > 1:
-            raise ValueError(
-                f"num_passes = {self.num_passes} is for an endpoint: a model here answers alike"
-            )
+        self._check_passes("temperature", self.temperature)
         if self.batch_size > 1 and self.max_prompt_tokens is None:
             raise ValueError(
                 f"batch_size = {self.batch_size} needs max_prompt_tokens, the length to which "
@@ -159,8 +182,9 @@ class Judge(
 
     @property
     def optional(self) -> tuple[Column, ...]:
-        """The request, and the size of the pictures."""
-        return (c.INSTRUCTION, c.TARGET_PROMPT, c.WIDTH_PX, c.HEIGHT_PX)
+        """The request, the size of the pictures, and the seed where words are chosen by chance."""
+        chance = (c.SEED,) if self.temperature else ()
+        return (c.INSTRUCTION, c.TARGET_PROMPT, c.WIDTH_PX, c.HEIGHT_PX, *chance)
 
     @property
     def outputs(self) -> tuple[Column, ...]:
@@ -171,6 +195,11 @@ class Judge(
     @property
     def _form(self) -> JudgeForm:
         return FORMS.find(self.form)()
+
+    @property
+    def weights(self) -> Checkpoint:
+        """The checkpoint with its revision, number type and adapters."""
+        return replace(super().weights, adapters=self.adapters)
 
     @property
     def _asks_papercut(self) -> bool:
@@ -224,9 +253,13 @@ class Judge(
     def _ask_endpoint(self, row: Row, endpoint: Endpoint) -> NewColumns:
         questions = self._asked(row)
         try:
-            passes = [self._ask_once(one, questions) for one in _by_pass(endpoint, self.num_passes)]
+            passes = [self._ask_once(one, questions) for one in by_pass(endpoint, self.num_passes)]
         except ForbiddenError as error:
             raise RowError("judge_forbidden", f"the judge's {error}") from error
+        return self._over_passes(passes)
+
+    def _over_passes(self, passes: Sequence[Sequence[_Heard]]) -> NewColumns:
+        """Returns the columns of one pass, or the means of those that could be read."""
         columns = [self._columns(heard) for heard in passes]
         if self.num_passes == 1:
             return columns[0]
@@ -253,41 +286,58 @@ class Judge(
             heard = self._heard(chat_endpoint.ask(endpoint, question, turns))
         return heard
 
-    def prepare(self, row: Row, model: Pretrained | Endpoint) -> tuple[Tokens, ...]:
+    def prepare(self, row: Row, model: Pretrained | Endpoint) -> _Asked:
         """Returns the questions about one edit as the model takes them."""
         assert isinstance(model, Pretrained)
         try:
-            return tuple(
+            questions = tuple(
                 chat_model.tokenize(model, question, self.max_prompt_tokens)
                 for question in self._asked(row)
             )
         except PromptTooLongError as error:
             raise RowError("judge_prompt_too_long", str(error)) from error
+        return _Asked(questions, (row.get(c.SEED.name) or 0) if self.temperature else 0)
 
-    def infer(
-        self, inputs: Sequence[tuple[Tokens, ...]], model: Pretrained | Endpoint
-    ) -> list[tuple[Told, ...]]:
-        """Returns the model's replies about each edit, one for each question."""
+    def infer(self, inputs: Sequence[_Asked], model: Pretrained | Endpoint) -> list[_Passes]:
+        """Returns the model's replies about each edit, one for each question and pass."""
         assert isinstance(model, Pretrained)
-        by_question = [self._told(questions, model) for questions in zip(*inputs, strict=True)]
+        passes = [self._pass(number, inputs, model) for number in range(self.num_passes)]
+        return list(zip(*passes, strict=True))
+
+    def _pass(
+        self, number: int, inputs: Sequence[_Asked], model: Pretrained
+    ) -> list[tuple[Told, ...]]:
+        """Returns the replies about each edit in one pass."""
+        by_question = [
+            self._told(questions, model, self._sampling(inputs, number, place))
+            for place, questions in enumerate(
+                zip(*(each.questions for each in inputs), strict=True)
+            )
+        ]
         return list(zip(*by_question, strict=True))
 
-    def _told(self, questions: Sequence[Tokens], model: Pretrained) -> list[Told]:
+    def _sampling(self, inputs: Sequence[_Asked], number: int, place: int) -> Sampling | None:
+        if not self.temperature:
+            return None
+        return Sampling([pass_seed(each.seed, number, place) for each in inputs], self.temperature)
+
+    def _told(
+        self, questions: Sequence[Tokens], model: Pretrained, sampling: Sampling | None
+    ) -> list[Told]:
         """Returns the replies to one question about several edits."""
+        given = (model, questions, self.max_new_tokens, sampling)
         if self._form.reads_tokens:
-            return chat_model.reply_with_tokens(model, questions, self.max_new_tokens)
-        return [Told(text) for text in chat_model.reply(model, questions, self.max_new_tokens)]
+            return chat_model.reply_with_tokens(*given)
+        return [Told(text) for text in chat_model.reply(*given)]
 
     def answer(
-        self,
-        row: Row,
-        tokens: tuple[Tokens, ...],
-        told: tuple[Told, ...],
-        model: Pretrained | Endpoint,
+        self, row: Row, asked: _Asked, told: _Passes, model: Pretrained | Endpoint
     ) -> NewColumns:
         """Returns the columns of what the replies state."""
-        del row, tokens, model
-        return self._columns([self._heard(Reply("ok", *each)) for each in told])
+        del row, asked, model
+        return self._over_passes(
+            [[self._heard(Reply("ok", *each)) for each in replies] for replies in told]
+        )
 
     def _asked(self, row: Row) -> list[Question]:
         """Returns the questions about one edit, with its pictures."""
@@ -328,15 +378,6 @@ class Judge(
             LMM_REPLY.name: "\n\n".join(texts) if texts else None,
             JUDGE_PROMPT_SHA256.name: sha256(asked.encode()),
         }
-
-
-def _by_pass(endpoint: Endpoint, num_passes: int) -> list[Endpoint]:
-    """Returns an endpoint for each pass: requests of one have a seed that those of others lack."""
-    if num_passes == 1:
-        return [endpoint]
-    first = endpoint.request.get("seed", 0)
-    requests = [{**endpoint.request, "seed": first + number} for number in range(num_passes)]
-    return [replace(endpoint, request=request) for request in requests]
 
 
 def _wanted(row: Row) -> str:

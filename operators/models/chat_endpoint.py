@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.message import Message
 from typing import Any, Literal
 
@@ -119,6 +119,15 @@ def read_api_key(variable: str) -> str:
     if not (key.isascii() and key.isprintable()):
         raise ValueError(f"api_key_env = {variable!r}: the key holds what no key can hold")
     return key
+
+
+def by_pass(endpoint: Endpoint, num_passes: int) -> list[Endpoint]:
+    """Returns an endpoint for each pass: requests of one have a seed that those of others lack."""
+    if num_passes == 1:
+        return [endpoint]
+    first = endpoint.request.get("seed", 0)
+    requests = [{**endpoint.request, "seed": first + number} for number in range(num_passes)]
+    return [replace(endpoint, request=request) for request in requests]
 
 
 def ask(endpoint: Endpoint, question: Question, turns: Sequence[str] = ()) -> Reply:

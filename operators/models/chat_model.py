@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from overpaint.operators.measures.told import TokenChoice, Told
 from overpaint.operators.models.pretrained import Pretrained
+from overpaint.operators.models.row_sampling import word_noise
 from overpaint.operators.models.tokenizing import one_call_at_a_time
 from overpaint.operators.models.weights import Checkpoint
 from PIL import Image
@@ -81,20 +82,50 @@ def tokenize(chat: Pretrained, question: Question, max_prompt_tokens: int | None
     return tokens
 
 
-def reply(chat: Pretrained, questions: Sequence[Tokens], max_new_tokens: int) -> list[str]:
-    """Returns the model's reply to each question, chosen greedily.
+class Sampling(NamedTuple):
+    """Choice of words by chance.
+
+    Attributes:
+        seeds: seed of each question.
+        temperature: divisor of the logits, above 0.
+    """
+
+    seeds: Sequence[int]
+    temperature: float
+
+    def options(self) -> dict[str, Any]:
+        """Returns keywords of `generate`."""
+        from transformers import LogitsProcessorList
+
+        noise: Any = word_noise(self.seeds, self.temperature)
+        return {"logits_processor": LogitsProcessorList([noise])}
+
+
+def reply(
+    chat: Pretrained,
+    questions: Sequence[Tokens],
+    max_new_tokens: int,
+    sampling: Sampling | None = None,
+) -> list[str]:
+    """Returns the model's reply to each question.
 
     Args:
         chat: what `load` returned.
         questions: what `tokenize` returned, all of one length, with pictures of one size.
         max_new_tokens: length at which a reply is cut off.
+        sampling: choice of words by chance; None chooses the likeliest.
     """
-    generated, num_asked = _generate(chat, questions, max_new_tokens)
+    options = sampling.options() if sampling else {}
+    generated, num_asked = _generate(chat, questions, max_new_tokens, **options)
     return _texts(chat, generated[:, num_asked:])
 
 
 def reply_with_tokens(
-    chat: Pretrained, questions: Sequence[Tokens], max_new_tokens: int, num_choices: int = 20
+    chat: Pretrained,
+    questions: Sequence[Tokens],
+    max_new_tokens: int,
+    sampling: Sampling | None = None,
+    num_choices: int = 20,
 ) -> list[Told]:
     """Returns the replies that `reply` returns, with the likeliest tokens at each place.
 
@@ -102,11 +133,13 @@ def reply_with_tokens(
         chat: what `load` returned.
         questions: as for `reply`.
         max_new_tokens: length at which a reply is cut off.
+        sampling: as for `reply`; the probabilities are those before chance.
         num_choices: tokens at each place whose probabilities are given.
     """
     import torch
 
-    options = {"return_dict_in_generate": True, "output_logits": True}
+    options: dict[str, Any] = {"return_dict_in_generate": True, "output_logits": True}
+    options |= sampling.options() if sampling else {}
     generated, num_asked = _generate(chat, questions, max_new_tokens, **options)
     replies = generated.sequences[:, num_asked:]
     chances_tnv = torch.stack(generated.logits).float().softmax(-1)
@@ -123,7 +156,7 @@ def reply_with_tokens(
 def _generate(
     chat: Pretrained, questions: Sequence[Tokens], max_new_tokens: int, **options: Any
 ) -> tuple[Any, int]:
-    """Returns what the model generates, chosen greedily, and the length of the questions."""
+    """Returns what the model generates, the likeliest token each, and the questions' length."""
     import torch
     from transformers import BatchFeature
 

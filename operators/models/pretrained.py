@@ -38,13 +38,16 @@ class Pretrained:
 
         Args:
             loader: the class of transformers whose `from_pretrained` is called.
-            checkpoint: the weights, which are fetched where they are not here.
+            checkpoint: the weights, which are fetched where they are not here; its adapters are
+                merged into them.
         """
         checkpoint = checkpoint.fetched()
         with quietly():
             model = loader.from_pretrained(
                 checkpoint.path, dtype=torch_dtype(checkpoint.dtype), **checkpoint.weight_options()
             )
+            for number, adapter in enumerate(checkpoint.adapters):
+                adapter.fuse(model, f"adapter{number}")
             processor = _load_processor(checkpoint)
         return cls(processor, model.eval().to(device()))
 

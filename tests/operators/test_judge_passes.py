@@ -6,9 +6,13 @@ from statistics import fmean, pstdev
 import pytest
 from moody_endpoint import MoodyServer, says
 from overpaint.operators.judge import Judge
-from overpaint.pipeline.identity import operator_fingerprint
+from overpaint.operators.models.chat_model import Question, Sampling, reply_with_tokens, tokenize
+from overpaint.operators.models.judge_form import FormQuestion, JudgeForm
+from overpaint.pipeline import columns as c
+from overpaint.pipeline.identity import identity_fields, operator_fingerprint
+from PIL import Image
 from pydantic import ValidationError
-from running import outcomes
+from running import outcomes, rows_in_actor
 
 FIRST = 40
 SCORES = {FIRST: 9, FIRST + 1: 5, FIRST + 2: 4}
@@ -79,12 +83,81 @@ def test_kept_replies_are_those_of_each_pass(noise, serve, tmp_path):
     [
         ({"request": {"model": "m", "temperature": 0}}, "needs request.temperature above 0"),
         ({"request": REQUEST, "form": "pair"}, "no figures to average"),
-        ({"endpoint": None}, "answers alike"),
+        ({"endpoint": None}, "needs temperature above 0"),
     ],
 )
 def test_passes_that_would_be_alike_are_refused(fields, words):
     with pytest.raises(ValidationError, match=words):
         Judge(**{"endpoint": "http://localhost/v1", "num_passes": 2, **fields})
+
+
+class Length(JudgeForm):
+    """The length of a reply, so that a model with random weights can be read."""
+
+    questions = (FormQuestion("{instruction}"), FormQuestion("again {instruction}"))
+    columns = (c.score("lmm_score", "letters of both replies"),)
+    answer_form = "a text"
+
+    def read(self, told):
+        return float(len(told.text))
+
+    def values(self, readings):
+        return {"lmm_score": sum(readings)}
+
+
+def sampling_judge(judge, **fields):
+    given = {"num_passes": 3, "temperature": 1.5, "batch_size": 3, "max_prompt_tokens": 40}
+    form = f"{__name__}:Length"
+    return Judge(checkpoint=judge, form=form, max_new_tokens=6, **{**given, **fields})
+
+
+def edits(noise, seeds):
+    text = "make the circle red"
+    images = {"source_image": noise(1), "edited_image": noise(2)}
+    return [{**images, "instruction": text, "seed": seed} for seed in seeds]
+
+
+def test_model_here_samples_by_the_row_s_seed_alone(judge, noise):
+    operator = sampling_judge(judge)
+    first = outcomes(operator, edits(noise, (1, 2, 3)))
+    again = outcomes(operator, edits(noise, (3, 3, 1)))
+    assert first[0] == again[2]
+    assert first[2] == again[0] == again[1]
+    assert len({found["lmm_score"] for found in first}) > 1
+    assert rows_in_actor(operator, edits(noise, (2,)))[0]["lmm_score"] == first[1]["lmm_score"]
+    assert all(found["lmm_passes"] == 3 for found in first)
+    assert any(found["lmm_std"] > 0 for found in first)
+
+
+def test_first_pass_of_several_is_the_only_one_of_one(judge, noise):
+    rows = edits(noise, (1, 2, 3))
+    many = outcomes(sampling_judge(judge), rows)
+    (one, two, three) = outcomes(sampling_judge(judge, num_passes=1), rows)
+    assert [found["lmm_reply"] for found in many] == [
+        found["lmm_reply"] for found in (one, two, three)
+    ]
+    assert "lmm_std" not in one
+
+
+def test_words_come_as_often_as_their_probabilities_say(judge, noise):
+    model = Judge(checkpoint=judge).load()
+    question = Question((Image.new("RGB", (32, 32)),) * 2, "make the circle red")
+    tokens = tokenize(model, question, None)
+    (told,) = reply_with_tokens(model, [tokens], 1, num_choices=8)
+    warm = Sampling(range(600), 1.0)
+    drawn = [one.text for one in reply_with_tokens(model, [tokens] * 600, 1, warm)]
+    special = {"", "?", *model.processor.tokenizer.all_special_tokens}
+    known = {k: v for k, v in told.tokens[0].choices.items() if k.strip() not in special}
+    assert known
+    for word, chance in known.items():
+        assert drawn.count(word) / 600 == pytest.approx(chance, abs=0.07)
+
+
+def test_greedy_judge_has_the_key_that_it_had(judge):
+    plain, warm = Judge(checkpoint=judge), Judge(checkpoint=judge, temperature=0.5)
+    assert not {"temperature", "adapters", "num_passes"} & set(identity_fields(plain))
+    assert operator_fingerprint(plain) != operator_fingerprint(warm)
+    assert "seed" not in {column.name for column in plain.optional}
 
 
 def test_one_pass_is_the_judge_that_it_was():
