@@ -5,6 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 from overpaint.jobs.calibrate.calibration import Calibration, JudgedRow, calibrate
+from overpaint.jobs.calibrate.fitting import Fitted, LabelledRow, fit
 from overpaint.jobs.calibrate.labels import Labels, table_labels, truth_labels
 from overpaint.jobs.report.scores import score_names
 from overpaint.pipeline import columns as c
@@ -52,6 +53,53 @@ def calibrate_run(
     if not rows:
         raise UsageError(f"{folder.storage.uri}: no edited row has a label of {found.origin}")
     return calibrate(rows, column=column, labels=found.origin)
+
+
+def fit_run(
+    folder: RunFolder,
+    columns: Sequence[str],
+    *,
+    labels: str | None = None,
+    good_from: float | None = None,
+) -> Fitted:
+    """Fits the model of `combine` to scores of a run and the labels of its rows.
+
+    Args:
+        folder: run folder, finished or not.
+        columns: scores of the run.
+        labels: table of labels; None takes papercut's truth.
+        good_from: least label of a good row; None where labels are 1 and 0.
+
+    Raises:
+        UsageError: there is no run, score or label, or nothing to fit.
+    """
+    schema = _schema(folder)
+    for name in columns:
+        if name not in score_names(schema):
+            hint = near_miss(name, score_names(schema))
+            raise UsageError(f"{folder.storage.uri}: the run has no score {name!r}: {hint}")
+    found = (
+        truth_labels(folder, schema.names)
+        if labels is None
+        else table_labels(labels, schema.names, good_from)
+    )
+    asked = [c.SOURCE_URI, c.INSTRUCTION, c.EDIT_TYPE, c.METHOD, c.EDITED_URI]
+    wanted = {*columns, *(column.name for column in asked), *found.columns}
+    rows = [
+        LabelledRow(
+            {name: row[name] for name in columns},
+            label.is_good,
+            row["method"] or "",
+            row["edit_type"] or "",
+            row["source_uri"],
+            row["instruction"] or "",
+        )
+        for row in folder.rows(sorted(wanted))
+        if row["edited_uri"] is not None and (label := found.find(row)) is not None
+    ]
+    if not rows:
+        raise UsageError(f"{folder.storage.uri}: no edited row has a label of {found.origin}")
+    return fit(rows, columns)
 
 
 def _schema(folder: RunFolder) -> pa.Schema:

@@ -10,6 +10,7 @@ from overpaint.jobs.calibrate.page import calibration_page, figure_with_error
 from overpaint.jobs.commands.bench import bench
 from overpaint.jobs.commands.output import console, print_figures
 from overpaint.jobs.options import Count, NewFile, Uri
+from overpaint.operators.combine import Combine
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.runs.folder import RunFolder
 
@@ -49,6 +50,55 @@ def calibrate(
     found = calibrate_run(RunFolder.at(output), column, labels=labels, good_from=good_from)
     write_calibration(found, output, json_file, html)
     return 0
+
+
+@judge.command(name="fit")
+def fit_rank(
+    output: Uri,
+    *,
+    columns: str = "lmm_score",
+    labels: Uri | None = None,
+    good_from: float | None = None,
+    to: NewFile | None = None,
+) -> int:
+    """Fits one rank for several editors to labels of a run, and prints it as a stage of a recipe.
+
+    Ranks are compared on sources that the fit has not seen: each fifth is judged by a model of the
+    other four.
+
+    Args:
+        output: The run folder.
+        columns: Scores that count, such as lmm_score,clip_sim_dir,change_frac.
+        labels: A table of labels, as `judge calibrate` reads it; papercut's truth where none is
+            given.
+        good_from: The least label of a good row, for labels that are other numbers.
+        to: A file for the stage, in place of the console.
+    """
+    from overpaint.jobs.calibrate.runs import fit_run
+
+    names = [name.strip() for name in columns.split(",") if name.strip()]
+    found = fit_run(RunFolder.at(output), names, labels=labels, good_from=good_from)
+    console.print(
+        f"{found.num_rows} rows, {found.num_requests} edits; any try is right for "
+        f"{found.reachable:.1%} of them. On unseen sources:"
+    )
+    print_figures([each._asdict() for each in found.comparisons])
+    text = stage_text(found.operator)
+    if to is None:
+        console.print(text)
+    else:
+        to.write_text(text, encoding="utf-8")
+    return 0
+
+
+def stage_text(operator: Combine) -> str:
+    """Returns a stage of a recipe, as TOML."""
+    lines = ["[[stage]]", 'operator = "combine"', f"intercept = {operator.intercept!r}"]
+    for field in ("weights", "means", "offsets"):
+        values: dict[str, float] = getattr(operator, field)
+        lines += ["", f"[stage.{field}]"]
+        lines += [f"{json.dumps(name)} = {value!r}" for name, value in values.items()]
+    return "\n".join(lines) + "\n"
 
 
 def write_calibration(
