@@ -20,14 +20,23 @@ from overpaint.operators.models import chat_endpoint, chat_model
 from overpaint.operators.models.chat_endpoint import Endpoint, ForbiddenError, Reply, by_pass
 from overpaint.operators.models.chat_model import PromptTooLongError, Question, Sampling, Tokens
 from overpaint.operators.models.endpoint_fields import EndpointFields, check_url
-from overpaint.operators.models.judge_form import ALONE_PROMPT, INSTRUCTION, FormQuestion, JudgeForm
+from overpaint.operators.models.judge_form import (
+    ALONE_PROMPT,
+    COUNT,
+    INSTRUCTION,
+    REFERENCE_IMAGES,
+    FormQuestion,
+    Heard,
+    JudgeForm,
+    wanted_of,
+)
 from overpaint.operators.models.peft_adapters import PeftAdapter
 from overpaint.operators.models.pretrained import Pretrained
 from overpaint.operators.models.row_sampling import pass_seed
 from overpaint.operators.models.uses_checkpoint import UsesCheckpoint
 from overpaint.operators.models.weights import PAPERCUT, Checkpoint
 from overpaint.pipeline import columns as c
-from overpaint.pipeline.columns import Column, Row, first_text
+from overpaint.pipeline.columns import Column, Row
 from overpaint.pipeline.errors import RowError, UsageError
 from overpaint.pipeline.identity import sha256
 from overpaint.pipeline.images import decode
@@ -40,6 +49,7 @@ from overpaint.pipeline.operator import (
     NewColumns,
     row_error_as_answer,
 )
+from PIL import Image
 from pydantic import Field, field_validator, model_validator
 
 LMM_STATUS = Column(
@@ -56,18 +66,11 @@ JUDGE_PROMPT_SHA256 = Column(
 _DEFAULT_FORM = "editeval"
 
 
-class _Heard(NamedTuple):
-    """End of one question: a status, what was said, and its reading where that is `ok`."""
-
-    status: str
-    text: str | None
-    reading: Any = None
-
-
 class _Asked(NamedTuple):
     """Questions about one edit as the model takes them, and the seed of words chosen by chance."""
 
     questions: tuple[Tokens, ...]
+    num_pictures: tuple[int, ...]
     seed: int = 0
 
 
@@ -87,7 +90,7 @@ class Judge(
 
     form: str = Field(default=_DEFAULT_FORM, json_schema_extra=IN_FINGERPRINT_UNLESS_DEFAULT)
     """Questions, reader and columns: editeval, viescore, firm_like, aspects_like, points, pair,
-    expected, or `my_package.module:ClassName`."""
+    expected, editeval_comparative_like, or `my_package.module:ClassName`."""
     batch_size: int = Field(default=1, ge=1, le=4096)
     """Edits in one model call; more than one needs max_prompt_tokens."""
     max_prompt_tokens: int | None = Field(default=None, ge=1)
@@ -231,9 +234,11 @@ class Judge(
         return {**weights, **own}
 
     def bucket(self, row: Row) -> Hashable:
-        """Returns the size of the pictures: equal ones have equally many tokens."""
+        """Returns the size and number of the pictures: equal ones have equally many tokens."""
         width, height = row.get(c.WIDTH_PX.name), row.get(c.HEIGHT_PX.name)
-        return chat_model.fitted(width, height, self.image_px) if width and height else None
+        size = chat_model.fitted(width, height, self.image_px) if width and height else None
+        lists = [row.get(o.name) for o in self.inputs if o == REFERENCE_IMAGES]
+        return (size, len(lists[0] or ())) if lists else size
 
     def load(self) -> Pretrained | Endpoint:
         """Loads the model, or reads the endpoint's key."""
@@ -258,7 +263,7 @@ class Judge(
             raise RowError("judge_forbidden", f"the judge's {error}") from error
         return self._over_passes(passes)
 
-    def _over_passes(self, passes: Sequence[Sequence[_Heard]]) -> NewColumns:
+    def _over_passes(self, passes: Sequence[Sequence[Heard]]) -> NewColumns:
         """Returns the columns of one pass, or the means of those that could be read."""
         columns = [self._columns(heard) for heard in passes]
         if self.num_passes == 1:
@@ -266,37 +271,40 @@ class Judge(
         read = [values for values in columns if values[LMM_STATUS.name] == "ok"]
         return {**(read or columns)[0], **averaged(read, self._form.columns)}
 
-    def _ask_once(self, endpoint: Endpoint, questions: Sequence[Question]) -> list[_Heard]:
+    def _ask_once(self, endpoint: Endpoint, questions: Sequence[Question]) -> list[Heard]:
         """Asks the form's questions, until one has no answer that can be read."""
-        heard: list[_Heard] = []
+        heard: list[Heard] = []
         for question in questions:
             heard.append(self._ask_until_read(endpoint, question))
             if heard[-1].status != "ok":
                 break
         return heard
 
-    def _ask_until_read(self, endpoint: Endpoint, question: Question) -> _Heard:
+    def _ask_until_read(self, endpoint: Endpoint, question: Question) -> Heard:
         """Asks one question; where the answer cannot be read, for a better one."""
         turns: list[str] = []
-        heard = self._heard(chat_endpoint.ask(endpoint, question))
+        shown = len(question.pictures)
+        heard = self._heard(chat_endpoint.ask(endpoint, question), shown)
         for _ in range(self.repairs):
             if heard.status != "parse_error":
                 break
             turns += [heard.text or "", f"I cannot read that. Give only {self._form.answer_form}."]
-            heard = self._heard(chat_endpoint.ask(endpoint, question, turns))
+            heard = self._heard(chat_endpoint.ask(endpoint, question, turns), shown)
         return heard
 
     def prepare(self, row: Row, model: Pretrained | Endpoint) -> _Asked:
         """Returns the questions about one edit as the model takes them."""
         assert isinstance(model, Pretrained)
+        asked = self._asked(row)
         try:
             questions = tuple(
-                chat_model.tokenize(model, question, self.max_prompt_tokens)
-                for question in self._asked(row)
+                chat_model.tokenize(model, question, self.max_prompt_tokens) for question in asked
             )
         except PromptTooLongError as error:
             raise RowError("judge_prompt_too_long", str(error)) from error
-        return _Asked(questions, (row.get(c.SEED.name) or 0) if self.temperature else 0)
+        shown = tuple(len(question.pictures) for question in asked)
+        seed = (row.get(c.SEED.name) or 0) if self.temperature else 0
+        return _Asked(questions, shown, seed)
 
     def infer(self, inputs: Sequence[_Asked], model: Pretrained | Endpoint) -> list[_Passes]:
         """Returns the model's replies about each edit, one for each question and pass."""
@@ -334,36 +342,45 @@ class Judge(
         self, row: Row, asked: _Asked, told: _Passes, model: Pretrained | Endpoint
     ) -> NewColumns:
         """Returns the columns of what the replies state."""
-        del row, asked, model
-        return self._over_passes(
-            [[self._heard(Reply("ok", *each)) for each in replies] for replies in told]
-        )
+        del row, model
+        return self._over_passes([self._read(replies, asked.num_pictures) for replies in told])
+
+    def _read(self, replies: Sequence[Told], num_pictures: Sequence[int]) -> list[Heard]:
+        pairs = zip(replies, num_pictures, strict=True)
+        return [self._heard(Reply("ok", one.text, one.tokens), shown) for one, shown in pairs]
 
     def _asked(self, row: Row) -> list[Question]:
         """Returns the questions about one edit, with its pictures."""
-        wanted = _wanted(row)
-        names = [column.name for column in self.inputs]
-        pictures = {
-            name: chat_model.fit(decode(row[name]).image(), self.image_px) for name in names
-        }
-        return [
-            Question(
-                tuple(pictures[column.name] for column in question.pictures),
-                question.text.replace(INSTRUCTION, wanted),
-            )
-            for question in self._questions
-        ]
+        wanted = wanted_of(row)
+        shown = {column.name: self._fitted(row[column.name]) for column in self.inputs}
+        asked: list[Question] = []
+        for question in self._questions:
+            pictures = tuple(one for column in question.pictures for one in shown[column.name])
+            text = question.text.replace(COUNT, str(len(pictures) - 1))
+            asked.append(Question(pictures, text.replace(INSTRUCTION, wanted)))
+        return asked
 
-    def _heard(self, reply: Reply) -> _Heard:
+    def _fitted(self, data: bytes | Sequence[bytes] | None) -> list[Image.Image]:
+        """Returns the pictures of a column.
+
+        Raises:
+            RowError: `references_missing`, or a picture cannot be decoded.
+        """
+        if not data:
+            raise RowError("references_missing", "the row has no edits to compare")
+        several = [data] if isinstance(data, bytes) else data
+        return [chat_model.fit(decode(one).image(), self.image_px) for one in several]
+
+    def _heard(self, reply: Reply, num_pictures: int) -> Heard:
         if reply.status != "ok":
-            return _Heard(reply.status, reply.text)
+            return Heard(reply.status, reply.text)
         text = reply.text or ""
-        reading = self._form.read(Told(text, reply.tokens))
+        reading = self._form.read(Told(text, reply.tokens, num_pictures))
         if reading is None:
-            return _Heard("refused" if is_refusal(text) else "parse_error", reply.text)
-        return _Heard("ok", reply.text, reading)
+            return Heard("refused" if is_refusal(text) else "parse_error", reply.text)
+        return Heard("ok", reply.text, reading)
 
-    def _columns(self, heard: Sequence[_Heard]) -> NewColumns:
+    def _columns(self, heard: Sequence[Heard]) -> NewColumns:
         """Returns the columns of a row whose questions ended so."""
         form = self._form
         status = next((each.status for each in heard if each.status != "ok"), "ok")
@@ -378,19 +395,3 @@ class Judge(
             LMM_REPLY.name: "\n\n".join(texts) if texts else None,
             JUDGE_PROMPT_SHA256.name: sha256(asked.encode()),
         }
-
-
-def _wanted(row: Row) -> str:
-    """Returns the request of a row in words.
-
-    Raises:
-        RowError: `judge_instruction_missing`.
-    """
-    wanted = first_text(row, c.INSTRUCTION)
-    if wanted is None and (prompt := first_text(row, c.TARGET_PROMPT)):
-        wanted = f"make it a picture of: {prompt}"
-    if wanted is None:
-        raise RowError(
-            "judge_instruction_missing", "the row has neither an instruction nor target_prompt"
-        )
-    return wanted

@@ -23,10 +23,12 @@ class Told(NamedTuple):
     Attributes:
         text: reply in words.
         tokens: tokens of the reply; none where they are not known.
+        num_pictures: pictures that the question showed.
     """
 
     text: str
     tokens: tuple[TokenChoice, ...] = ()
+    num_pictures: int = 0
 
 
 class Expectation(NamedTuple):

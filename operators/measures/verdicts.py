@@ -69,9 +69,14 @@ def read_verdict(reply: str) -> Verdict | None:
         None where a factor is missing, not a number, or outside 0 to 10.
     """
     for values in json_objects(reply):
-        if verdict := _verdict({name: _from_json(values, name) for name in WEIGHTS}):
+        if verdict := verdict_in(values):
             return verdict
     return _verdict({name: _from_words(reply, name) for name in WEIGHTS})
+
+
+def verdict_in(values: dict[str, Any]) -> Verdict | None:
+    """Reads the verdict in an object of JSON; returns None as `read_verdict` does."""
+    return _verdict({name: _from_json(values, name) for name in WEIGHTS})
 
 
 def is_refusal(reply: str) -> bool:
@@ -84,11 +89,16 @@ def _verdict(values: dict[str, float | None]) -> Verdict | None:
     return Verdict(*kept) if len(kept) == len(WEIGHTS) else None
 
 
-def json_objects(reply: str) -> Iterator[dict[str, Any]]:
-    """Yields the JSON objects of a reply, the last first."""
+def json_objects(reply: str, most: int = _MOST_BRACES) -> Iterator[dict[str, Any]]:
+    """Yields the JSON objects of a reply, the last first.
+
+    Args:
+        reply: reply in words.
+        most: braces, from the end, at which an object is looked for.
+    """
     decoder = json.JSONDecoder()
     starts = [match.start() for match in re.finditer(r"\{", reply)]
-    for start in starts[: -_MOST_BRACES - 1 : -1]:
+    for start in starts[: -most - 1 : -1]:
         try:
             value, _ = decoder.raw_decode(reply, start)
         except (ValueError, RecursionError):

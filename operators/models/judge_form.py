@@ -11,14 +11,20 @@ from typing import Any, ClassVar, NamedTuple
 import pyarrow as pa
 from overpaint.operators.measures.told import Told
 from overpaint.pipeline import columns as c
-from overpaint.pipeline.columns import Column
+from overpaint.pipeline.columns import Column, Row, first_text
+from overpaint.pipeline.conditions import REFERENCES
+from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.identity import digest
 
 INSTRUCTION = "{instruction}"
 """Part of a question that stands for the row's instruction."""
+COUNT = "{count}"
+"""Part of a question that stands for the number of pictures after the first."""
 ALONE_PROMPT = INSTRUCTION
 """Question of papercut's judge, which was trained on the instruction alone."""
 
+REFERENCE_IMAGES = REFERENCES.column
+"""Pictures of a form that shows several edits of one source."""
 REASON = Column("lmm_reason", pa.string(), "why, in the judge's words")
 """Column of forms that ask for a reason."""
 
@@ -27,12 +33,20 @@ class FormQuestion(NamedTuple):
     """Question about an edit.
 
     Attributes:
-        text: words, with `{instruction}` in them where the question needs it.
-        pictures: columns of the pictures that are shown, in order.
+        text: words, with `{instruction}` in them where the question needs it, and `{count}`.
+        pictures: columns of the pictures that are shown, in order, or of lists of them.
     """
 
     text: str
     pictures: tuple[Column, ...] = (c.SOURCE_IMAGE, c.EDITED_IMAGE)
+
+
+class Heard(NamedTuple):
+    """End of one question: a status, what was said, and its reading where that is `ok`."""
+
+    status: str
+    text: str | None
+    reading: Any = None
 
 
 class JudgeForm(ABC):
@@ -94,3 +108,19 @@ class JudgeForm(ABC):
             for question in self.questions
         ]
         return digest([asked, dict(self.request), self.version])
+
+
+def wanted_of(row: Row) -> str:
+    """Returns the request of a row in words.
+
+    Raises:
+        RowError: `judge_instruction_missing`.
+    """
+    wanted = first_text(row, c.INSTRUCTION)
+    if wanted is None and (prompt := first_text(row, c.TARGET_PROMPT)):
+        wanted = f"make it a picture of: {prompt}"
+    if wanted is None:
+        raise RowError(
+            "judge_instruction_missing", "the row has neither an instruction nor target_prompt"
+        )
+    return wanted

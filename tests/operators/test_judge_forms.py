@@ -342,7 +342,7 @@ def test_tokens_of_a_reply_are_the_likeliest_and_say_the_reply(judge, noise):
     operator = Judge(checkpoint=judge, prompt="{instruction}", max_new_tokens=6)
     model = operator.load()
     row = {"source_image": noise(1), "edited_image": noise(2), "instruction": "make it red"}
-    (tokens,) = operator.prepare(row, model)
+    (tokens,) = operator.prepare(row, model).questions
     (text,) = chat_model.reply(model, [tokens], 6)
     (told,) = chat_model.reply_with_tokens(model, [tokens], 6, num_choices=5)
     assert told.text == text
