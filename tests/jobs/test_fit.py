@@ -7,9 +7,11 @@ import pytest
 from overpaint.jobs.calibrate.fitting import LabelledRow, fit
 from overpaint.jobs.cli import main
 from overpaint.jobs.commands.judge import stage_text
+from overpaint.jobs.recipes import load_plan
 from overpaint.operators.combine import Combine
 from overpaint.operators.edit import Edit
 from overpaint.operators.judge import Judge
+from overpaint.pipeline.edit_types import EDIT_TYPES
 from overpaint.pipeline.errors import UsageError
 from overpaint.pipeline.plan import Plan
 from overpaint.pipeline.policy import Policy
@@ -139,3 +141,14 @@ def test_what_cannot_be_fitted_is_refused():
     ):
         with pytest.raises(ValidationError, match=words):
             Combine(**fields)
+
+
+def test_shipped_rank_is_fitted_to_the_editors_and_types_of_its_recipe():
+    plan = load_plan("pairs")
+    (combine,) = [s.operator for s in plan.stages if isinstance(s.operator, Combine)]
+    methods = {edit["method"] for edit in plan.row["edits"]}
+    named = {name: dict(part.split("=") for part in name.split(" ")) for name in combine.offsets}
+    assert {own["method"] for own in named.values() if "method" in own} == methods
+    types = {own["edit_type"] for own in named.values() if "edit_type" in own}
+    assert types == set(EDIT_TYPES)
+    assert plan.policy.best.by == "right_probability"

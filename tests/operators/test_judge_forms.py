@@ -15,7 +15,10 @@ from overpaint.pipeline.stage import Stage
 from pydantic import ValidationError
 from running import outcomes
 
-NAMES = ["aspects_like", "editeval", "expected", "firm_like", "pair", "points", "viescore"]
+NAMES = [
+    *("aspects_like", "editeval", "editeval_comparative_like", "expected", "firm_like"),
+    *("pair", "points", "viescore"),
+]
 ASPECTS = {
     "follow": {"reason": "it is red now", "score": 4},
     "preserve": {"reason": "all stayed", "score": 3.5},
