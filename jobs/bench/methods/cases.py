@@ -85,6 +85,21 @@ def shipped_recipes() -> dict[str, str]:
     return {entry.name.removesuffix(".toml"): entry.read_text() for entry in entries}
 
 
+def chosen_recipes(names: Sequence[str]) -> dict[str, str]:
+    """Returns the text of some recipes, by name; where none is named, of all but those by `auto`.
+
+    Raises:
+        UsageError: there is no such recipe.
+    """
+    recipes = shipped_recipes()
+    for name in names:
+        if name not in recipes:
+            raise UsageError(f"no recipe {name!r} for drawn scenes: {near_miss(name, recipes)}")
+    return {
+        name: recipes[name] for name in names or recipes if names or not _is_auto(recipes[name])
+    }
+
+
 def find_cases(names: Sequence[str], checkpoint: str, batch_size: int | None = None) -> list[Case]:
     """Returns the cases of some recipes; where none is named, of all whose method is not `auto`.
 
@@ -96,13 +111,7 @@ def find_cases(names: Sequence[str], checkpoint: str, batch_size: int | None = N
     Raises:
         UsageError: there is no such recipe, or none of them takes the checkpoint.
     """
-    recipes = shipped_recipes()
-    for name in names:
-        if name not in recipes:
-            raise UsageError(f"no recipe {name!r} for drawn scenes: {near_miss(name, recipes)}")
-    chosen = {
-        name: recipes[name] for name in names or recipes if names or not _is_auto(recipes[name])
-    }
+    chosen = chosen_recipes(names)
     own = {"checkpoint": checkpoint} | ({} if batch_size is None else {"batch_size": batch_size})
     cases = [case for name, text in chosen.items() for case in cases_of(name, text, own)]
     if not cases:
