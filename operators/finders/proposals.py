@@ -1,13 +1,9 @@
-"""Masks by proposals: boxes around salient points, ranked by CLIP (arXiv 2311.16432).
-
-Text-driven Image Editing via Learnable Regions puts boxes of a few sizes around the points that a
-vision transformer attends to most; CLIP tells which of them fits the text.
-"""
+"""Masks by proposals: boxes around salient points, ranked by CLIP (arXiv 2311.16432)."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
+from overpaint.operators.controls.box_proposals import BoxProposals, load_attending, pixels_of
 from overpaint.operators.framing.masks import Box
 from overpaint.operators.measures import phrases
 from overpaint.operators.models import clip
@@ -20,10 +16,6 @@ from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.errors import RowError
 from overpaint.pipeline.images import decode
 from PIL import Image
-from pydantic import Field
-
-_GRID = 32
-"""Places along a side of the picture in which half widths are counted, as in the paper."""
 
 
 class ProposalSearch(NamedTuple):
@@ -38,7 +30,7 @@ class ProposalSearch(NamedTuple):
     phrase: str
 
 
-class ProposalsFinder(Finder, CheckpointFields):
+class ProposalsFinder(BoxProposals, Finder, CheckpointFields):
     """Finds, of boxes around salient points, that which looks most like what a phrase names.
 
     Candidate 1 of a row gets the second best, and so on. The paper's points are those of DINO, and
@@ -47,11 +39,6 @@ class ProposalsFinder(Finder, CheckpointFields):
     """
 
     papers = ("2311.16432",)
-
-    num_points: int = Field(default=9, ge=1, le=64)
-    """Points with the most attention around which boxes are put; 9 in the paper."""
-    half_widths: tuple[int, ...] = (4, 6, 8, 10, 12, 14)
-    """Half widths of the boxes around each point, in 32nds of a side; those of the paper."""
 
     @property
     def inputs(self) -> tuple[Column, ...]:
@@ -73,13 +60,11 @@ class ProposalsFinder(Finder, CheckpointFields):
 
     def cost(self) -> Cost:
         """Counts the boxes, the picture that is attended to, and the phrase."""
-        return Cost(clip=self.num_points * len(self.half_widths) + 2)
+        return Cost(clip=self.num_embeddings)
 
     def load(self, dtype: DtypeName) -> Any:
         """Loads a CLIP that tells its attention."""
-        loaded = clip.load(self._weights(dtype))
-        loaded.model.set_attn_implementation("eager")
-        return loaded
+        return load_attending(self._weights(dtype))
 
     def prepare(self, row: Row) -> ProposalSearch:
         """Returns the source and its phrase.
@@ -100,58 +85,14 @@ class ProposalsFinder(Finder, CheckpointFields):
     ) -> Sequence[list[Box[float]]]:
         """Returns the boxes of each source, in shares of its sides, best first."""
         del keep_largest
-        attention = clip.attention(model, [search.image for search in inputs])
-        texts = clip.embed_texts(model, [search.phrase for search in inputs])
-        return [self._ranked(*each, model) for each in zip(inputs, attention, texts, strict=True)]
+        return self.ranked([each.image for each in inputs], [each.phrase for each in inputs], model)
 
     def finding(self, row: Row, search: Any, output: Any) -> Finding:
         """Returns the box whose rank is the candidate's number."""
         del search
         box = output[int(row.get("candidate") or 0) % len(output)]
-        width_px, height_px = row["width_px"], row["height_px"]
-        region = np.zeros((height_px, width_px), dtype=np.bool_)
-        left, right = round(box.left * width_px), round(box.right * width_px)
-        top, bottom = round(box.top * height_px), round(box.bottom * height_px)
-        region[top : max(bottom, top + 1), left : max(right, left + 1)] = True
+        region = pixels_of(box, row["width_px"], row["height_px"])
         return Finding(region, "proposals")
-
-    def boxes(self, attention_hw: clip.Attention) -> list[Box[float]]:
-        """Returns the boxes around the points with the most attention, in shares of the sides."""
-        height, width = attention_hw.shape
-        order = np.argsort(-attention_hw, axis=None, kind="stable")
-        # A small grid has fewer places than there are points: then they come again.
-        places = np.resize(order[: self.num_points], self.num_points)
-        centres = [((x + 0.5) / width, (y + 0.5) / height) for y, x in _yx(places, width)]
-        return [
-            Box(max(0.0, x - half), max(0.0, y - half), min(1.0, x + half), min(1.0, y + half))
-            for x, y in centres
-            for half in (half_width / _GRID for half_width in self.half_widths)
-        ]
-
-    def _ranked(
-        self,
-        search: ProposalSearch,
-        attention_hw: clip.Attention,
-        text: clip.Embedding,
-        model: Any,
-    ) -> list[Box[float]]:
-        """Returns boxes by the likeness of what they show and a text, best first."""
-        boxes = self.boxes(attention_hw)
-        images = clip.embed_images(model, [_crop(search.image, box) for box in boxes])
-        clip.check_finite([*images, text])
-        likeness = np.array([float(image @ text) for image in images])
-        return [boxes[rank] for rank in np.argsort(-likeness, kind="stable")]
 
     def _weights(self, dtype: DtypeName) -> Checkpoint:
         return Checkpoint(name=self.checkpoint, part=clip.PART, revision=self.revision, dtype=dtype)
-
-
-def _yx(places: "np.ndarray[Any, Any]", width: int) -> list[tuple[int, int]]:
-    return [divmod(int(place), width) for place in places]
-
-
-def _crop(image: Image.Image, box: Box[float]) -> Image.Image:
-    """Returns the part of an image in a box, of at least one pixel."""
-    left, top = int(box.left * image.width), int(box.top * image.height)
-    right, bottom = round(box.right * image.width), round(box.bottom * image.height)
-    return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
