@@ -2,11 +2,13 @@
 
 import json
 
+import pytest
 from overpaint.jobs.cli import main
 
 _MEASURED = ["bench", "batching", "--steps", "1", "--turns", "1"]
 
 
+@pytest.mark.slow
 def test_command_measures_a_recipe_once_and_keeps_those_that_are_there(tmp_path, capfd):
     file = tmp_path / "figures.json"
     assert main([*_MEASURED, "--methods", "sdedit,dps", "--json", str(file)]) == 0
