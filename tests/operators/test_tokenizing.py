@@ -81,7 +81,7 @@ def test_judge_prepares_rows_in_eight_threads_as_in_one(judge, noise):
     rows = [{**pictures, "instruction": "make it " + "red " * number} for number in range(8)]
 
     def prepared(row):
-        (tokens,) = operator.prepare(row, model)
+        (tokens,) = operator.prepare(row, model).questions
         return {name: np.asarray(value).tolist() for name, value in tokens.items()}
 
     assert in_threads(prepared, rows) == [[prepared(row) for row in rows]] * 8
