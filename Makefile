@@ -56,16 +56,17 @@ test: setup
 	$(BIN)/pytest -m "not slow" --ignore tests/operators
 
 # What needs torchvision is tested in an environment of its own: its build must be of the same kind
-# as PyTorch's, and CPU builds of both at one version are on no index that everybody has.
+# as PyTorch's, and CPU builds of both at one version are on no index that everybody has. What
+# quantises weights is tested there too: where it is installed, diffusers imports it in every run.
 test-vision: $(VISION)/.installed
-	$(VISION)/bin/pytest -m vision
+	$(VISION)/bin/pytest -m "vision or quantization"
 
 $(VISION)/.installed: pyproject.toml constraints.txt
 	@echo "installing into $(VISION): about 5.5 GB, some minutes, once"
 	$(PYTHON) -m venv $(VISION)
 	$(VISION)/bin/python -m pip install --quiet --upgrade pip
 	$(VISION)/bin/pip install --quiet "$(VISION_TORCH)" "$(TORCHVISION)"
-	$(VISION)/bin/pip install --quiet --constraint constraints.txt --editable ".[test,torchvision]"
+	$(VISION)/bin/pip install --quiet --constraint constraints.txt --editable ".[test,torchvision,quantization]"
 	@touch $@
 
 # Daft is compared with, and used by nothing else; its bounds ask for an older PyArrow than these.

@@ -50,7 +50,10 @@ class Sample:
         counted, planned = (str(cost) or "no network" for cost in (self.evaluated, self.planned))
         if self.evaluated == self.planned:
             return f"{counted} evaluations, as planned"
-        return f"{counted} evaluations, and the plan has {planned}: they differ"
+        return (
+            f"{counted} evaluations, and the plan has {planned}: a batch that is not full is "
+            "filled up with its last row, and a row that ends early is not evaluated further"
+        )
 
     def seconds(self, num_rows: int) -> float:
         """Returns the time that so many rows take here, in one process."""

@@ -140,14 +140,16 @@ def test_sample_tells_the_time_of_a_run_within_15_per_cent(capsys, slow_recipe, 
     assert statistics.median(ratios) == pytest.approx(1, abs=0.15)
 
 
-def test_sample_counts_the_evaluations_that_the_plan_has(capsys, tmp_path):
-    write_dataset(tmp_path / "input", rows=17, seed=3)
+@pytest.mark.parametrize(("num_rows", "num_places"), [(16, 16), (9, 16)])
+def test_sample_counts_the_evaluations_that_the_plan_has(capsys, tmp_path, num_rows, num_places):
+    write_dataset(tmp_path / "input", rows=num_rows, seed=3)
     given = ["--input", str(tmp_path / "input"), "--set", "invert.num_inference_steps=2"]
-    assert main(["plan", "demo", *given, "--sample", "17"]) == 0
+    assert main(["plan", "demo", *given, "--sample", str(num_rows)]) == 0
     said = capsys.readouterr().out
-    counted = re.search(r"counted on these rows: (\d+) forward evaluations, as planned", said)
+    (counted,) = re.findall(r"counted on these rows: (\d+) forward evaluations", said)
     (planned,) = re.findall(r"network evaluations: (\d+) forward", said)
-    assert int(counted[1]) == int(planned) > 0
+    assert int(counted) == int(planned) // num_rows * num_places > 0
+    assert ("as planned" in said) == (num_rows == num_places)
 
 
 def test_sample_of_one_batch_is_refused(capsys, slow_recipe, drawn):

@@ -4,11 +4,13 @@ import diffusers
 import pytest
 import torch
 from method_cases import pixels
+from needs import NEEDS_QUANTIZATION
 from overpaint.operators.edit import Edit
 from overpaint.operators.models import quantization
 from overpaint.pipeline.identity import operator_fingerprint
 from tiny_loras import save_lora
 
+pytestmark = NEEDS_QUANTIZATION
 KLEIN, PLUS, KONTEXT = "Flux2KleinPipeline", "QwenImageEditPlusPipeline", "FluxKontextPipeline"
 KINDS = ["int8_weight_only", "float8_weight_only", "bitsandbytes_8bit", "bitsandbytes_4bit"]
 SIDE_PX = 64

@@ -1,6 +1,7 @@
 """Transformer editors on Ray: the bytes of two actors are those of one process."""
 
 import pytest
+from needs import NEEDS_QUANTIZATION
 from overpaint.jobs.cli import main
 from overpaint.jobs.papercut.dataset import write_dataset
 
@@ -51,7 +52,10 @@ def images_of(drawn, recipe, output, *options):
 @pytest.mark.ray
 @pytest.mark.parametrize(
     ("kind", "fields"),
-    [*((kind, "") for kind in KINDS), (KINDS[0], 'quantization = "bitsandbytes_4bit"')],
+    [
+        *((kind, "") for kind in KINDS),
+        pytest.param(KINDS[0], 'quantization = "bitsandbytes_4bit"', marks=NEEDS_QUANTIZATION),
+    ],
 )
 def test_two_actors_give_the_bytes_of_one_process(kind, fields, checkpoint_of, drawn, tmp_path):
     recipe = tmp_path / "recipe.toml"
