@@ -49,11 +49,12 @@ demo-pairs: setup
 		$(BIN)/overpaint export pairs-run pairs --format ip2p --split train=0.9,test=0.1
 	$(BIN)/overpaint verify pairs
 
-# Operators compute on one thread each, so that a process for each core tests them side by side; the
-# others start clusters and servers, one after the other.
+# Operators compute on one thread each, so that a process for each core tests them, and what does not
+# run, side by side; the others start clusters, one after the other.
+SIDE_BY_SIDE := tests/operators tests/pipeline
 test: setup
-	$(BIN)/pytest -m "not slow" --numprocesses auto tests/operators
-	$(BIN)/pytest -m "not slow" --ignore tests/operators
+	$(BIN)/pytest -m "not slow" --numprocesses auto $(SIDE_BY_SIDE)
+	$(BIN)/pytest -m "not slow" $(SIDE_BY_SIDE:%=--ignore %)
 
 # What needs torchvision is tested in an environment of its own: its build must be of the same kind
 # as PyTorch's, and CPU builds of both at one version are on no index that everybody has. What

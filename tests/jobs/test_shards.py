@@ -299,6 +299,7 @@ def test_chain_of_runs_starts_from_shards(folder, tmp_path, monkeypatch, given):
     assert all(Page(found).data["thumbnails"])
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 @pytest.mark.parametrize("server", ["s3", "moto_s3"])
 def test_shards_on_a_store(folder, tmp_path, server, request, monkeypatch):

@@ -1,6 +1,7 @@
 """Best of several tries, against single fills that are made and compared one by one."""
 
 import numpy as np
+import pytest
 from method_cases import make, pixels
 from overpaint.operators.controls.best_of import seed_of_try
 from overpaint.operators.mask import Mask
@@ -45,6 +46,7 @@ def test_fill_is_the_single_fill_that_says_most_of_the_prompt(checkpoint_of, row
     assert len({fill.tobytes() for fill in (t[0] for t in tries)}) == NUM_TRIES
 
 
+@pytest.mark.slow
 def test_boxes_are_those_of_the_finder_and_the_best_of_their_fills_is_kept(checkpoint_of, row):
     rows, plain = [row(number) for number in range(3)], {"mask_dilate_px": 0, "feather_px": 0}
     bare = [{**each, "mask_image": None} for each in rows]
