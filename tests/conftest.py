@@ -3,7 +3,7 @@
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import hypothesis
@@ -59,12 +59,25 @@ def moto_s3(_moto_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> It
 
 @pytest.fixture(scope="session")
 def ray_local(s3_server: dict[str, str]) -> Iterator[None]:
-    """A local Ray of four logical CPUs.
+    """A local Ray of four logical CPUs, for the rest of the session.
 
     Its workers have the environment of this moment: the S3 server comes first, and operators of
     the tests are on `PYTHONPATH`.
     """
     del s3_server
+    with _local_ray():
+        yield
+
+
+@pytest.fixture(scope="module")
+def ray_of_module() -> Iterator[None]:
+    """A local Ray that ends with the module: a process that uses one must not be forked."""
+    with _local_ray():
+        yield
+
+
+@contextmanager
+def _local_ray() -> Iterator[None]:
     import ray
 
     with pytest.MonkeyPatch.context() as patch:

@@ -19,7 +19,7 @@ def finished(tmp_path_factory):
     return run(plan, input=str(folder / "input"), output=str(folder / "run"), ray=False)
 
 
-def test_stream_has_the_accepted_pairs_decoded(ray_local, finished):
+def test_stream_has_the_accepted_pairs_decoded(ray_of_module, finished):
     from overpaint.jobs.examples.train_on_pairs import pairs
 
     rows = pairs(finished.uri).take_all()
@@ -36,7 +36,7 @@ def test_stream_has_the_accepted_pairs_decoded(ray_local, finished):
     assert all(row["words"].shape == (16,) for row in rows)
 
 
-def test_trainer_takes_two_steps_on_the_stream(ray_local, finished, tmp_path):
+def test_trainer_takes_two_steps_on_the_stream(ray_of_module, finished, tmp_path):
     from overpaint.jobs.examples.train_on_pairs import loop, pairs
     from ray.train import RunConfig
     from ray.train.torch import TorchTrainer
