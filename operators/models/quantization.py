@@ -130,7 +130,7 @@ def _quantized(layer: Any, quantization: Quantization) -> Any:
         return _in_4_bits(layer)
     if quantization == "bitsandbytes_8bit":
         return _in_8_bits(layer)
-    from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
+    from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_  # pyright: ignore[reportMissingImports]
 
     kinds: Any = {
         "int8_weight_only": Int8WeightOnlyConfig,
@@ -142,7 +142,7 @@ def _quantized(layer: Any, quantization: Quantization) -> Any:
 
 
 def _in_4_bits(layer: Any) -> Any:
-    from bitsandbytes.nn import modules
+    from bitsandbytes.nn import modules  # pyright: ignore[reportMissingImports]
 
     own: Any = modules
     kind = {"compress_statistics": False, "quant_type": "nf4"}
@@ -156,7 +156,7 @@ def _in_4_bits(layer: Any) -> Any:
 
 
 def _in_8_bits(layer: Any) -> Any:
-    from bitsandbytes.nn import modules
+    from bitsandbytes.nn import modules  # pyright: ignore[reportMissingImports]
 
     own: Any = modules
     kind = {"has_fp16_weights": False}

@@ -46,6 +46,7 @@ def token_cluster(gpu_nodes: int, token: str) -> Iterator[Nodes]:
             [sys.executable, __file__, str(gpu_nodes)],
             env={
                 **os.environ,
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
                 "RAY_AUTH_MODE": "token",
                 "RAY_AUTH_TOKEN": token,
                 "RAY_TMPDIR": folder,

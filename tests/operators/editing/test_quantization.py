@@ -62,7 +62,7 @@ def test_picture_is_near_that_of_the_weights(kind, dtype, checkpoint_of, row):
 
 @pytest.mark.parametrize("kind", KINDS[:2])
 def test_weights_are_those_of_diffusers_own_quantization(kind, checkpoint_of):
-    from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig
+    from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig  # pyright: ignore[reportMissingImports]
 
     own = {"int8_weight_only": Int8WeightOnlyConfig, "float8_weight_only": Float8WeightOnlyConfig}
     config = diffusers.TorchAoConfig(own[kind](set_inductor_config=False))
@@ -83,7 +83,7 @@ def test_weights_are_those_of_diffusers_own_quantization(kind, checkpoint_of):
 
 
 def test_only_linear_layers_of_the_named_parts_are_quantized(checkpoint_of, row):
-    from bitsandbytes.nn import Linear4bit
+    from bitsandbytes.nn import Linear4bit  # pyright: ignore[reportMissingImports]
 
     parts = ("transformer", "text_encoder")
     operator = editor(
