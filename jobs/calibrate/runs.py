@@ -40,15 +40,8 @@ def calibrate_run(
         >>> calibrate_run(RunFolder.at("demo-run"), "lmm_score").overall.auc
         0.91
     """
-    schema = _schema(folder)
-    if column not in score_names(schema):
-        hint = near_miss(column, score_names(schema))
-        raise UsageError(f"{folder.storage.uri}: the run has no score {column!r}: {hint}")
-    found = (
-        truth_labels(folder, schema.names)
-        if labels is None
-        else table_labels(labels, schema.names, good_from)
-    )
+    schema = _schema_with(folder, [column])
+    found = _labels(folder, schema, labels, good_from)
     rows = list(_rows(folder, schema.names, column, found))
     if not rows:
         raise UsageError(f"{folder.storage.uri}: no edited row has a label of {found.origin}")
@@ -73,16 +66,7 @@ def fit_run(
     Raises:
         UsageError: there is no run, score or label, or nothing to fit.
     """
-    schema = _schema(folder)
-    for name in columns:
-        if name not in score_names(schema):
-            hint = near_miss(name, score_names(schema))
-            raise UsageError(f"{folder.storage.uri}: the run has no score {name!r}: {hint}")
-    found = (
-        truth_labels(folder, schema.names)
-        if labels is None
-        else table_labels(labels, schema.names, good_from)
-    )
+    found = _labels(folder, _schema_with(folder, columns), labels, good_from)
     asked = [c.SOURCE_URI, c.INSTRUCTION, c.EDIT_TYPE, c.METHOD, c.EDITED_URI]
     wanted = {*columns, *(column.name for column in asked), *found.columns}
     rows = [
@@ -102,11 +86,25 @@ def fit_run(
     return fit(rows, columns)
 
 
-def _schema(folder: RunFolder) -> pa.Schema:
+def _schema_with(folder: RunFolder, scores: Sequence[str]) -> pa.Schema:
+    """Returns the columns of a run, which has those scores."""
     parts = folder.parts("manifest")
     if not parts:
         raise UsageError(f"{folder.storage.uri}: no finished part of a run is there")
-    return folder.read_part("manifest", parts[0]).schema
+    schema = folder.read_part("manifest", parts[0]).schema
+    for name in scores:
+        if name not in score_names(schema):
+            hint = near_miss(name, score_names(schema))
+            raise UsageError(f"{folder.storage.uri}: the run has no score {name!r}: {hint}")
+    return schema
+
+
+def _labels(
+    folder: RunFolder, schema: pa.Schema, table: str | None, good_from: float | None
+) -> Labels:
+    if table is None:
+        return truth_labels(folder, schema.names)
+    return table_labels(table, schema.names, good_from)
 
 
 def _rows(
