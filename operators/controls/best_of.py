@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from overpaint.operators.diffusion.method import LatentMethod
+from overpaint.operators.controls.chooses_by_clip import ChoosesByClip
 from overpaint.operators.diffusion.request import EditRequest
 from overpaint.operators.models import clip
 from overpaint.operators.models.pretrained import Pretrained
-from overpaint.operators.models.weights import PAPERCUT, Checkpoint
+from overpaint.operators.models.weights import Checkpoint
 from overpaint.pipeline.cost import Cost
 from overpaint.pipeline.identity import digest
 from PIL import Image
@@ -28,7 +28,7 @@ Drawn = NDArray[np.float32]
 """Picture of a frame's size, RGB HWC, about 0 to 255."""
 
 
-class BestOf(LatentMethod):
+class BestOf(ChoosesByClip):
     """A method that edits each row several times, and keeps the try that CLIP finds best.
 
     What is compared is the source outside a try's region, and the try inside.
@@ -40,22 +40,6 @@ class BestOf(LatentMethod):
     """Weight of a picture's similarity to the target prompt."""
     image_weight: float = Field(default=0.0, ge=0, le=100)
     """Weight of a picture's similarity to the source."""
-    clip_checkpoint: str = PAPERCUT
-    """Weights of the CLIP that chooses: "papercut", a folder, or a hub id."""
-
-    @property
-    def clip_weights(self) -> Checkpoint:
-        """Weights of the CLIP that chooses."""
-        return Checkpoint(name=self.clip_checkpoint, part=clip.PART)
-
-    def check_weights(self, checkpoint: Checkpoint) -> None:
-        """Checks the weights of CLIP too."""
-        super().check_weights(checkpoint)
-        self.clip_weights.check()
-
-    def revisions(self) -> dict[str, str]:
-        """Returns the exact weights of CLIP."""
-        return {"clip_checkpoint": self.clip_weights.identity()}
 
     def cost(self, num_inference_steps: int) -> Cost:
         """Counts all tries, and their comparison with prompt and source."""

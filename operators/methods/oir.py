@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from overpaint.operators.controls import object_search as search
+from overpaint.operators.controls.chooses_by_clip import ChoosesByClip
 from overpaint.operators.controls.guidance import ClassifierFree
 from overpaint.operators.controls.object_search import Region, Replacement, replacements
 from overpaint.operators.controls.path_pieces import denoised, taken_back
 from overpaint.operators.diffusion.batch import Batch
-from overpaint.operators.diffusion.method import LatentMethod
 from overpaint.operators.framing.conditions import edit_concepts
-from overpaint.operators.models.weights import PAPERCUT, Checkpoint
 from overpaint.pipeline import columns as c
 from overpaint.pipeline.columns import Row, first_text
 from overpaint.pipeline.conditions import BOXES, EDIT_CONCEPTS
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class OIR(LatentMethod):
+class OIR(ChoosesByClip):
     """Several objects of a source replaced, each from the level that suits it best.
 
     `edit_concepts` has each object's new phrase and after it, reversed, the old one. An object's
@@ -51,22 +50,6 @@ class OIR(LatentMethod):
     """Share of the steps by which the whole is then taken back; 10 of 50 in the paper."""
     num_candidates: int = Field(default=4, ge=1, le=1000)
     """Levels from which each object is tried, at equal distances; the paper tries all of them."""
-    clip_checkpoint: str = PAPERCUT
-    """Weights of the CLIP that compares objects and phrases: "papercut", a folder, or a hub id."""
-
-    @property
-    def clip_weights(self) -> Checkpoint:
-        """Weights of the CLIP that searches."""
-        return Checkpoint(name=self.clip_checkpoint, part="clip")
-
-    def check_weights(self, checkpoint: Checkpoint) -> None:
-        """Checks the weights of CLIP too."""
-        super().check_weights(checkpoint)
-        self.clip_weights.check()
-
-    def revisions(self) -> dict[str, str]:
-        """Returns the exact weights of CLIP."""
-        return {"clip_checkpoint": self.clip_weights.identity()}
 
     def prompts(self, row: Row) -> dict[str, str]:
         """Returns the row's prompts, and those with one of its changes each."""
